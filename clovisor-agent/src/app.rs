@@ -1,0 +1,1 @@
+//! Builds the stages, connects them, drains them in reverse.

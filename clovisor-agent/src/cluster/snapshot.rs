@@ -1,0 +1,46 @@
+//! All objects of one moment.
+
+use super::wan_link::WanLinkSpec;
+use super::wan_mapping::WanMappingSpec;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// Everything that was known at one moment; never changed after it is published.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// By name.
+    pub links: BTreeMap<String, Arc<WanLinkSpec>>,
+    pub mappings: BTreeMap<ObjectKey, Arc<WanMappingSpec>>,
+    /// What was refused while reading; the last good state of the same object, if any, is kept above.
+    pub problems: Vec<Problem>,
+    // virtual_services, destination_rules, service_entries, pods: see cluster/istio.rs and cluster/pod.rs
+}
+
+/// Namespace and name of an object of a known kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Something refused, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Condition reason, CamelCase: `InvalidRule`, `LinkNotFound`, `RouteUnnamed`, …
+    pub reason: &'static str,
+    /// Kind of the object, or "File".
+    pub kind: String,
+    /// `NAMESPACE/NAME`, or the file.
+    pub object: String,
+    /// Field path, e.g. `spec.rules[3].headers[0].regex`, or `line 12, column 3`.
+    pub field: String,
+    /// What is wrong and what to do, as one sentence in lower case.
+    pub message: String,
+}

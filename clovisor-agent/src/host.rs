@@ -1,0 +1,6 @@
+//! What the kernel says of this node's network.
+//!
+//! **In**: rtnetlink dumps and events. **Out**: `watch<Arc<HostNet>>`. **Owns**: the netlink sockets.
+//! **Never**: changes anything on the node.
+
+pub mod net;

@@ -1,0 +1,63 @@
+//! The network of the node at one moment, and pure questions about it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Devices, addresses, routes, neighbours and bridge ports of the agent's network namespace.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostNet {
+    /// By ifindex.
+    pub devices: BTreeMap<u32, Device>,
+    pub routes: Vec<Route>,
+    pub neighbours: Vec<Neighbour>,
+    /// Bridge forwarding entries: MAC to port.
+    pub fdb: Vec<FdbEntry>,
+}
+
+/// A network device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    pub ifindex: u32,
+    pub name: String,
+    pub mtu: u32,
+    /// Administratively up and with carrier (operational state up or unknown).
+    pub carrier: bool,
+    /// Link-layer address, empty where the device has none.
+    pub mac: Vec<u8>,
+    /// `veth`, `bridge`, … as the kernel names the kind; empty for plain devices.
+    pub kind: String,
+    /// Bridge (or bond, VRF) that the device is a port of.
+    pub master: Option<u32>,
+    /// Global addresses with their prefix length, primary first.
+    pub addresses: Vec<(IpAddr, u8)>,
+}
+
+/// A unicast route of the main table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub destination: IpAddr,
+    pub prefix: u8,
+    pub gateway: Option<IpAddr>,
+    pub ifindex: u32,
+    pub metric: u32,
+}
+
+/// A neighbour entry with a usable link-layer address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    pub address: IpAddr,
+    pub ifindex: u32,
+    pub mac: Vec<u8>,
+    /// Permanent, reachable, stale, delay or probe; false for incomplete and failed.
+    pub usable: bool,
+}
+
+/// A bridge forwarding entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FdbEntry {
+    pub mac: Vec<u8>,
+    /// The port.
+    pub ifindex: u32,
+    /// The bridge.
+    pub bridge: u32,
+}

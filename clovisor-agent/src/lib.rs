@@ -1,0 +1,34 @@
+//! The node half of Clovisor in user space: everything but the kernel programs.
+//!
+//! The modules below form one list, and each may use only those above it.
+#![forbid(unsafe_code)]
+
+/// Flags and environment, checked, as one value per module.
+pub mod config;
+
+/// Folder of YAML (later the API server) to consistent snapshots of typed objects.
+pub mod cluster;
+
+/// Snapshot to policy: classes, routes, problems; one request to its class.
+pub mod policy;
+
+/// What netlink says of this node: devices, addresses, routes, neighbours.
+pub mod host;
+
+/// The node's links: health, and which of a mapping's links to use.
+pub mod link;
+
+/// The only door to BPF: load, pin, adopt, image, diff, flows, counters.
+pub mod kernel;
+
+/// Policy to the files of the Envoys that Clovisor configures.
+pub mod envoy;
+
+/// Envoy's callout: one request in, one class out.
+pub mod session;
+
+/// The local API and what it shows.
+pub mod admin;
+
+/// Builds the stages, connects them, drains them in reverse.
+pub mod app;

@@ -1,0 +1,10 @@
+//! What the objects mean for requests.
+//!
+//! **In**: `Snapshot`, the class allocation so far. **Out**: [`model::Policy`] and problems; the class of one
+//! request. **Never**: I/O, clocks, randomness: the same input gives the same policy.
+
+pub mod matcher;
+
+pub mod rule;
+
+pub mod model;

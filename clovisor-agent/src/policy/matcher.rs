@@ -1,0 +1,4 @@
+//! Placeholder of the contract.
+/// One match block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteMatch {}

@@ -1,0 +1,165 @@
+//! The compiled policy: what every later stage reads.
+
+use crate::cluster::snapshot::{ObjectKey, Problem};
+use crate::cluster::wan_mapping::{Established, Fallback};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Result of a compilation: always usable; what could not be exact is in `problems` and not in `policy`.
+#[derive(Clone, Debug, Default)]
+pub struct Compiled {
+    pub policy: Arc<Policy>,
+    pub problems: Vec<Problem>,
+}
+
+/// Who goes where, by namespace of the client pods.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Policy {
+    pub namespaces: BTreeMap<String, NamespacePolicy>,
+    /// Pods of namespaces with a mapping.
+    pub pods: BTreeMap<ObjectKey, PodIdentity>,
+}
+
+/// A pod whose traffic may be steered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodIdentity {
+    pub addresses: BTreeSet<IpAddr>,
+    /// Uid of its proxy, whose sockets carry classes.
+    pub proxy_uid: u32,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Everything about the clients of one namespace.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NamespacePolicy {
+    /// The namespace's number on this node, 1..=0x7fff; kept while the namespace has a mapping.
+    pub zone: u16,
+    /// By number, 1..=16.
+    pub classes: BTreeMap<ClassId, Class>,
+    pub mappings: BTreeMap<String, Arc<Mapping>>,
+    /// One per destination host and port, in the order of host, port.
+    pub services: Vec<Service>,
+}
+
+/// Number of a class inside its namespace, 1..=16. Never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClassId(pub u8);
+
+/// Requests with the same decision. Its number stays the same while the mapping (or rule) that asks for it
+/// exists, whatever else changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Class {
+    pub id: ClassId,
+    pub key: ClassName,
+    /// Links in order of preference.
+    pub links: Vec<String>,
+    pub established: Established,
+    pub on_links_down: Fallback,
+    /// DSCP on the wire; 0 clears the class.
+    pub wire_dscp: u8,
+}
+
+/// What a class stands for: a mapping, or one rule of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClassName {
+    pub mapping: String,
+    pub rule: Option<String>,
+}
+
+/// A mapping as the callout needs it.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    pub name: String,
+    /// Class of requests that no rule matches; none: the default route.
+    pub class: Option<ClassId>,
+    pub on_agent_loss: Fallback,
+    /// Compiled rules in order (`policy::rule`).
+    pub rules: Vec<super::rule::Rule>,
+}
+
+/// One destination: host and port.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Fully qualified host, e.g. `reviews.shop.svc.cluster.local`.
+    pub host: String,
+    pub port: u16,
+    /// Other names that clients may use in `Host`, e.g. `reviews`, `reviews.shop`.
+    pub aliases: Vec<String>,
+    /// Addresses that clients connect to (Service VIPs); empty: any address with this port.
+    pub addresses: Vec<IpAddr>,
+    /// Where proxies connect to.
+    pub endpoints: Vec<SocketAddr>,
+    pub protocol: Protocol,
+    pub tls: Tls,
+    /// First match wins; the last one matches everything unless the user's list does not.
+    pub routes: Vec<Route>,
+}
+
+/// HTTP version towards the endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// TLS towards the endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    Disable,
+    /// Mutual TLS with the mesh's own certificates; the SNI names port and host, never a class.
+    IstioMutual {
+        sni: String,
+    },
+}
+
+/// One route of a service, with the classes of its requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// `http[].name`, or `default` for the catch-all that Clovisor adds.
+    pub name: Option<String>,
+    /// Where it comes from, for `explain`: the VirtualService, or none for the added catch-all.
+    pub origin: Option<ObjectKey>,
+    /// Any of these; empty: every request.
+    pub matches: Vec<super::matcher::RouteMatch>,
+    /// Per-route timeout; none: no limit.
+    pub timeout: Option<Duration>,
+    pub retries: Option<Retries>,
+    pub decision: RouteDecision,
+}
+
+/// How the class of the route's requests is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteDecision {
+    /// No mapping: the default route.
+    Unmapped,
+    /// The route alone decides.
+    Class { mapping: String, class: ClassId },
+    /// The agent decides on the callout; `classes` are all it may answer.
+    Callout {
+        mapping: String,
+        classes: BTreeSet<ClassId>,
+        fallback: Option<ClassId>,
+        on_agent_loss: Fallback,
+    },
+}
+
+/// `http[].retries`, or Istio's default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retries {
+    pub attempts: u32,
+    pub per_try_timeout: Option<Duration>,
+    /// Envoy's `retry_on` list.
+    pub retry_on: String,
+}
+
+impl PartialEq for Mapping {
+    /// Compiled rules are compared by their source.
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.class == other.class
+            && self.on_agent_loss == other.on_agent_loss
+            && self.rules == other.rules
+    }
+}

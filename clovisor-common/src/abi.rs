@@ -1,0 +1,368 @@
+//! Layout of the kernel maps: the one contract between the eBPF programs and the agent.
+//!
+//! Addresses and ports are in network byte order as they stand in the packet (`[u8; N]`/`be` in the name);
+//! every other number is in host byte order. Padding is explicit and zero: keys are hashed byte by byte.
+//! IPv4 addresses in 16-byte fields are IPv4-mapped (`::ffff:a.b.c.d`).
+//! Any change of a layout or of a map's meaning raises [`ABI_VERSION`].
+
+/// Names the pin folder (`<bpffs>/clovisor/v1`): two versions never share a map.
+pub const ABI_VERSION: u32 = 1;
+
+/// Classes a namespace can have: DSCP 3, 7, 11 … 63 (RFC 2474 pool 2, local use).
+pub const MAX_CLASSES: u8 = 16;
+
+/// Entries of `LINKS`.
+pub const MAX_LINKS: u32 = 64;
+
+/// Entries of `SLOTS`.
+pub const MAX_SLOTS: u32 = 1024;
+
+/// `Slot::link` of a slot none of whose links is usable.
+pub const NO_LINK: u8 = 0xff;
+
+/// Bit of `zone` in the key of a reverse entry; the other bits are the link's number.
+pub const REVERSE: u16 = 0x8000;
+
+/// The DSCP (0..=63) that carries class 1..=16.
+#[must_use]
+pub const fn dscp_of_class(class: u8) -> u8 {
+    class * 4 - 1
+}
+
+/// The class that a DSCP (0..=63) carries, or 0 for none.
+#[must_use]
+pub const fn class_of_dscp(dscp: u8) -> u8 {
+    if dscp & 3 == 3 { (dscp + 1) / 4 } else { 0 }
+}
+
+/// Key of `FLOW4`. Forward: the pod's own tuple and its zone. Reverse: the tuple of a packet that comes
+/// back on the link, with `zone = REVERSE | link`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flow4Key {
+    pub saddr: [u8; 4],
+    pub daddr: [u8; 4],
+    pub sport_be: u16,
+    pub dport_be: u16,
+    pub zone: u16,
+    pub proto: u8,
+    pub pad: u8,
+}
+
+/// Key of `FLOW6`, as [`Flow4Key`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flow6Key {
+    pub saddr: [u8; 16],
+    pub daddr: [u8; 16],
+    pub sport_be: u16,
+    pub dport_be: u16,
+    pub zone: u16,
+    pub proto: u8,
+    pub pad: u8,
+}
+
+/// What both families remember of one direction of a flow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowState {
+    /// `bpf_ktime_get_ns` (CLOCK_MONOTONIC) when the flow was pinned.
+    pub created_ns: u64,
+    /// The same clock at the last packet of this direction.
+    pub last_seen_ns: u64,
+    pub packets: u64,
+    /// IP bytes of this direction.
+    pub bytes: u64,
+    /// Host side veth of the pod; the reverse direction is redirected to its peer.
+    pub veth: u32,
+    pub slot: u16,
+    pub link: u8,
+    /// Class 1..=16 that the first packet carried.
+    pub class: u8,
+    /// Zone of the pod (also in the reverse entry, whose key does not hold it).
+    pub zone: u16,
+    /// [`FLOW_NAT`] and friends.
+    pub flags: u16,
+    /// TCP flags seen so far in this direction, or-ed (FIN 1, SYN 2, RST 4, ACK 16).
+    pub tcp_flags: u8,
+    pub pad: [u8; 11],
+}
+
+/// The flow's source is translated to the link's address: it cannot move to another link.
+pub const FLOW_NAT: u16 = 1;
+/// A reverse entry.
+pub const FLOW_REVERSE: u16 = 2;
+
+/// Value of `FLOW4`: the tuple after translation.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow4 {
+    pub saddr: [u8; 4],
+    pub daddr: [u8; 4],
+    pub sport_be: u16,
+    pub dport_be: u16,
+    pub pad: [u8; 4],
+    pub state: FlowState,
+}
+
+/// Value of `FLOW6`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow6 {
+    pub saddr: [u8; 16],
+    pub daddr: [u8; 16],
+    pub sport_be: u16,
+    pub dport_be: u16,
+    pub pad: [u8; 4],
+    pub state: FlowState,
+}
+
+/// Key of `CLASSES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClassKey {
+    pub zone: u16,
+    pub class: u8,
+    pub pad: u8,
+}
+
+/// Value of `CLASSES`: an index of `SLOTS`.
+pub type SlotIndex = u32;
+
+/// Value of `SLOTS`: the active link of one class of one namespace. Fail-over is one write here.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Index of `LINKS`, or [`NO_LINK`].
+    pub link: u8,
+    /// [`SLOT_REFUSE`], [`SLOT_FOLLOW`].
+    pub flags: u8,
+    /// DSCP 0..=63 that steered packets carry on the wire; 0 clears the class.
+    pub wire_dscp: u8,
+    pub pad: u8,
+}
+
+/// No usable link, or no room: drop instead of the default route (`onLinksDown: Refuse`).
+pub const SLOT_REFUSE: u8 = 1;
+/// Established flows without NAT follow the slot to a new link (`established: Follow`).
+pub const SLOT_FOLLOW: u8 = 2;
+
+/// Value of `LINKS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// 0 = no such link.
+    pub ifindex: u32,
+    pub mtu: u32,
+    /// [`LINK_UP`], [`LINK_NAT`].
+    pub flags: u32,
+    /// Source ports that SNAT may take when the pod's own is in use, host byte order, inclusive.
+    pub port_min: u16,
+    pub port_max: u16,
+    /// Next hop, or zero where destinations are on-link.
+    pub gateway4: [u8; 4],
+    /// Address of SNAT, or zero where the link has none of this family.
+    pub source4: [u8; 4],
+    pub gateway6: [u8; 16],
+    pub source6: [u8; 16],
+}
+
+/// New flows may take the link and packets of pinned flows are sent on it.
+pub const LINK_UP: u32 = 1;
+/// `nat: Masquerade`.
+pub const LINK_NAT: u32 = 2;
+
+/// Value of `PODS` (key: ifindex of the host side veth, `u32`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Number of the pod's namespace on this node, 1..=0x7fff.
+    pub zone: u16,
+    pub flags: u16,
+    /// Uid whose sockets may carry a class (the proxy's), e.g. 1337.
+    pub proxy_uid: u32,
+    /// The agent's number for this pod; the kernel only copies it.
+    pub workload: u32,
+}
+
+/// Key of `ADDRS`: an address of a pod.
+pub type AddrKey = [u8; 16];
+
+/// Value of `ADDRS`: where the address lives.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addr {
+    pub veth: u32,
+    pub zone: u16,
+    pub pad: u16,
+}
+
+/// Key of `DESTS`: a destination of a mapping, as the proxy dials it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DestKey {
+    pub addr: [u8; 16],
+    pub port_be: u16,
+    pub zone: u16,
+    pub proto: u8,
+    pub pad: [u8; 3],
+}
+
+/// Value of `DESTS`: bit `class - 1` for every class that may go there.
+pub type DestClasses = u32;
+
+/// Key of `PEERS`: an address that proxies dial.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerKey {
+    pub addr: [u8; 16],
+    pub port_be: u16,
+    pub link: u8,
+    pub proto: u8,
+}
+
+/// Value of `PEERS`: the real address of the peer on that link.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub addr: [u8; 16],
+    pub port_be: u16,
+    pub pad: [u8; 2],
+}
+
+/// Value of `STATS` (per CPU array, index: [`Reason`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// Value of `LINK_STATS` (per CPU array, index: link): steered traffic only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkCounters {
+    pub tx: Counter,
+    pub rx: Counter,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// Why a packet went where it went: index of `STATS`, label of the metric, word in the CLI.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $($(#[$doc])* $variant,)* }
+
+        impl Reason {
+            /// Every reason, in the order of `STATS`.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
+
+            /// The name in metrics and in the CLI.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Reason::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Not a candidate: no class, not IP, not from a mapped pod. Left to the stack.
+    Passed = "passed",
+    /// First packet of a flow, pinned and sent on its link.
+    FlowOpened = "flow_opened",
+    /// Packet of a pinned flow, sent on its link.
+    Steered = "steered",
+    /// Packet that came back on the link, delivered to the pod.
+    Returned = "returned",
+    /// A class, but the sending socket is not the proxy's. Left to the stack.
+    UntrustedSocket = "untrusted_socket",
+    /// A source address that is not the pod's. Left to the stack.
+    ForgedSource = "forged_source",
+    /// A class that the pod's namespace does not have. Left to the stack.
+    UnknownClass = "unknown_class",
+    /// A destination that the class does not cover. Left to the stack.
+    ForeignDestination = "foreign_destination",
+    /// No usable link and `onLinksDown: Default`. Left to the stack.
+    NoLinkDefault = "no_link_default",
+    /// No usable link and `onLinksDown: Refuse`. Dropped.
+    NoLinkRefused = "no_link_refused",
+    /// The flow moved to its slot's new link (no NAT).
+    FlowMoved = "flow_moved",
+    /// The flow's link is down and NAT ties it to it: answered with a RST.
+    FlowReset = "flow_reset",
+    /// The flow's link is down and the packet cannot be answered. Dropped.
+    LinkDown = "link_down",
+    /// Every source port of the link is in use towards this peer. Dropped or default, as the slot says.
+    PortsExhausted = "ports_exhausted",
+    /// The flow table is full. Dropped or default, as the slot says.
+    FlowTableFull = "flow_table_full",
+    /// Larger than the link's MTU: answered with ICMP "fragmentation needed" / "packet too big".
+    MtuExceeded = "mtu_exceeded",
+    /// A fragment, or a header this version does not parse, with a class. Left to the stack.
+    Unsupported = "unsupported",
+    /// At `wan_out`: a packet of a flow that is bound to another link. Dropped.
+    LeakStopped = "leak_stopped",
+    /// The kernel refused a packet helper. Dropped.
+    HelperFailed = "helper_failed",
+}
+
+const _: () = {
+    assert!(size_of::<Flow4Key>() == 16);
+    assert!(size_of::<Flow6Key>() == 40);
+    assert!(size_of::<FlowState>() == 56);
+    assert!(size_of::<Flow4>() == 72);
+    assert!(size_of::<Flow6>() == 96);
+    assert!(size_of::<ClassKey>() == 4);
+    assert!(size_of::<Slot>() == 4);
+    assert!(size_of::<Link>() == 56);
+    assert!(size_of::<Pod>() == 12);
+    assert!(size_of::<Addr>() == 8);
+    assert!(size_of::<DestKey>() == 24);
+    assert!(size_of::<PeerKey>() == 20);
+    assert!(size_of::<Peer>() == 20);
+    assert!(size_of::<LinkCounters>() == 32);
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::*;
+
+    macro_rules! pod {
+        ($($t:ty),*) => { $(
+            // SAFETY: repr(C), only integers and byte arrays, no implicit padding (sizes asserted above),
+            // every bit pattern is valid.
+            unsafe impl aya::Pod for $t {}
+        )* };
+    }
+    pod!(
+        Flow4Key,
+        Flow6Key,
+        Flow4,
+        Flow6,
+        ClassKey,
+        Slot,
+        Link,
+        Pod,
+        Addr,
+        DestKey,
+        PeerKey,
+        Peer,
+        Counter,
+        LinkCounters
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dscp_and_class_are_inverse() {
+        for class in 1..=MAX_CLASSES {
+            assert_eq!(class_of_dscp(dscp_of_class(class)), class);
+        }
+        let carried = (0..64).filter(|d| class_of_dscp(*d) != 0).count();
+        assert_eq!(carried, usize::from(MAX_CLASSES));
+    }
+}
