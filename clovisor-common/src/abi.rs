@@ -23,6 +23,21 @@ pub const NO_LINK: u8 = 0xff;
 /// Bit of `zone` in the key of a reverse entry; the other bits are the link's number.
 pub const REVERSE: u16 = 0x8000;
 
+/// Takes the place of the link's number in the reverse entry of a flow without NAT.
+pub const ANY_LINK: u16 = 0x7fff;
+
+/// Every map of the object, in the order of this page; each is pinned under its name.
+pub const MAPS: [&str; 12] = [
+    "FLOW4", "FLOW6", "CLASSES", "SLOTS", "LINKS", "LINK_OF", "PODS", "ADDRS", "DESTS", "PEERS", "STATS",
+    "LINK_STATS",
+];
+
+/// The programs of the object: TC ingress of a pod's veth, TC ingress and egress of an uplink.
+pub const PROGRAMS: [&str; 3] = ["pod_in", "wan_in", "wan_out"];
+
+/// Entries of `STATS`: more than there are reasons, so that a new reason does not change the map.
+pub const STATS_ENTRIES: u32 = 64;
+
 /// The DSCP (0..=63) that carries class 1..=16.
 #[must_use]
 pub const fn dscp_of_class(class: u8) -> u8 {
@@ -35,13 +50,14 @@ pub const fn class_of_dscp(dscp: u8) -> u8 {
     if dscp & 3 == 3 { (dscp + 1) / 4 } else { 0 }
 }
 
-/// Key of `FLOW4`. Forward: the pod's own tuple and its zone. Reverse: the tuple of a packet that comes
-/// back on the link, with `zone = REVERSE | link`.
+/// Key of `FLOW4` and `FLOW6`. Forward: the pod's own tuple and its zone. Reverse: the tuple of a packet that
+/// comes back, with `zone = REVERSE | link` under NAT (the port belongs to that link's address), else
+/// `zone = REVERSE | ANY_LINK` (the far end may answer by any link).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Flow4Key {
-    pub saddr: [u8; 4],
-    pub daddr: [u8; 4],
+pub struct FlowKey<A> {
+    pub saddr: A,
+    pub daddr: A,
     pub sport_be: u16,
     pub dport_be: u16,
     pub zone: u16,
@@ -49,17 +65,34 @@ pub struct Flow4Key {
     pub pad: u8,
 }
 
-/// Key of `FLOW6`, as [`Flow4Key`].
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Flow6Key {
-    pub saddr: [u8; 16],
-    pub daddr: [u8; 16],
-    pub sport_be: u16,
-    pub dport_be: u16,
-    pub zone: u16,
-    pub proto: u8,
-    pub pad: u8,
+/// Key of `FLOW4`.
+pub type Flow4Key = FlowKey<[u8; 4]>;
+
+/// Key of `FLOW6`.
+pub type Flow6Key = FlowKey<[u8; 16]>;
+
+impl<A: Copy> FlowKey<A> {
+    /// The key of the other direction's entry, from this entry's key and value.
+    #[must_use]
+    pub fn paired(&self, flow: &Flow<A>) -> FlowKey<A> {
+        let state = &flow.state;
+        let zone = if state.flags & FLOW_REVERSE != 0 {
+            state.zone
+        } else if state.flags & FLOW_NAT != 0 {
+            REVERSE | state.link as u16
+        } else {
+            REVERSE | ANY_LINK
+        };
+        FlowKey {
+            saddr: flow.daddr,
+            daddr: flow.saddr,
+            sport_be: flow.dport_be,
+            dport_be: flow.sport_be,
+            zone,
+            proto: self.proto,
+            pad: 0,
+        }
+    }
 }
 
 /// What both families remember of one direction of a flow.
@@ -81,7 +114,7 @@ pub struct FlowState {
     pub class: u8,
     /// Zone of the pod (also in the reverse entry, whose key does not hold it).
     pub zone: u16,
-    /// [`FLOW_NAT`] and friends.
+    /// [`FLOW_NAT`], [`FLOW_REVERSE`].
     pub flags: u16,
     /// TCP flags seen so far in this direction, or-ed (FIN 1, SYN 2, RST 4, ACK 16).
     pub tcp_flags: u8,
@@ -93,29 +126,26 @@ pub const FLOW_NAT: u16 = 1;
 /// A reverse entry.
 pub const FLOW_REVERSE: u16 = 2;
 
-/// Value of `FLOW4`: the tuple after translation.
+/// Value of `FLOW4` and `FLOW6`: the tuple after translation.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow4 {
-    pub saddr: [u8; 4],
-    pub daddr: [u8; 4],
+pub struct Flow<A> {
+    pub saddr: A,
+    pub daddr: A,
     pub sport_be: u16,
     pub dport_be: u16,
-    pub pad: [u8; 4],
+    /// What the translation of the addresses adds to a one's complement checksum.
+    pub addr_delta: u16,
+    /// The same for the ports.
+    pub port_delta: u16,
     pub state: FlowState,
 }
 
+/// Value of `FLOW4`.
+pub type Flow4 = Flow<[u8; 4]>;
+
 /// Value of `FLOW6`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow6 {
-    pub saddr: [u8; 16],
-    pub daddr: [u8; 16],
-    pub sport_be: u16,
-    pub dport_be: u16,
-    pub pad: [u8; 4],
-    pub state: FlowState,
-}
+pub type Flow6 = Flow<[u8; 16]>;
 
 /// Key of `CLASSES`.
 #[repr(C)]
@@ -130,7 +160,7 @@ pub struct ClassKey {
 pub type SlotIndex = u32;
 
 /// Value of `SLOTS`: the active link of one class of one namespace. Fail-over is one write here.
-#[repr(C)]
+#[repr(C, align(4))] // one word: read and written whole
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
     /// Index of `LINKS`, or [`NO_LINK`].
@@ -154,7 +184,7 @@ pub struct Link {
     /// 0 = no such link.
     pub ifindex: u32,
     pub mtu: u32,
-    /// [`LINK_UP`], [`LINK_NAT`].
+    /// [`LINK_UP`], [`LINK_NAT`], [`LINK_BARE`].
     pub flags: u32,
     /// Source ports that SNAT may take when the pod's own is in use, host byte order, inclusive.
     pub port_min: u16,
@@ -171,6 +201,11 @@ pub struct Link {
 pub const LINK_UP: u32 = 1;
 /// `nat: Masquerade`.
 pub const LINK_NAT: u32 = 2;
+/// The device has no Ethernet header (TUN, WireGuard, PPP, IP tunnels): packets start with the IP header.
+pub const LINK_BARE: u32 = 4;
+
+/// Value of `LINK_OF` (key: ifindex of an uplink, `u32`): an index of `LINKS`.
+pub type LinkIndex = u32;
 
 /// Value of `PODS` (key: ifindex of the host side veth, `u32`).
 #[repr(C)]
@@ -305,6 +340,8 @@ reasons! {
     LeakStopped = "leak_stopped",
     /// The kernel refused a packet helper. Dropped.
     HelperFailed = "helper_failed",
+    /// Hop limit used up. Dropped: the stack's answer would let the packet escape the link.
+    HopsExceeded = "hops_exceeded",
 }
 
 const _: () = {
@@ -322,6 +359,7 @@ const _: () = {
     assert!(size_of::<PeerKey>() == 20);
     assert!(size_of::<Peer>() == 20);
     assert!(size_of::<LinkCounters>() == 32);
+    assert!(Reason::ALL.len() <= STATS_ENTRIES as usize);
 };
 
 #[cfg(feature = "user")]
@@ -364,5 +402,55 @@ mod tests {
         }
         let carried = (0..64).filter(|d| class_of_dscp(*d) != 0).count();
         assert_eq!(carried, usize::from(MAX_CLASSES));
+    }
+
+    #[test]
+    fn each_entry_of_a_pair_names_the_other() {
+        let state = FlowState {
+            created_ns: 0,
+            last_seen_ns: 0,
+            packets: 0,
+            bytes: 0,
+            veth: 9,
+            slot: 1,
+            link: 2,
+            class: 3,
+            zone: 4,
+            flags: FLOW_NAT,
+            tcp_flags: 0,
+            pad: [0; 11],
+        };
+        let key = Flow4Key {
+            saddr: [10, 0, 0, 1],
+            daddr: [10, 9, 9, 9],
+            sport_be: 1,
+            dport_be: 2,
+            zone: 4,
+            proto: 6,
+            pad: 0,
+        };
+        let forward = Flow4 {
+            saddr: [192, 0, 2, 1],
+            daddr: [198, 51, 100, 1],
+            sport_be: 5,
+            dport_be: 6,
+            addr_delta: 0,
+            port_delta: 0,
+            state,
+        };
+        let reverse_key = key.paired(&forward);
+        assert_eq!(reverse_key.zone, REVERSE | 2);
+        assert_eq!((reverse_key.saddr, reverse_key.dport_be), ([198, 51, 100, 1], 5));
+        let reverse = Flow4 {
+            saddr: key.daddr,
+            daddr: key.saddr,
+            sport_be: key.dport_be,
+            dport_be: key.sport_be,
+            state: FlowState { flags: FLOW_NAT | FLOW_REVERSE, ..state },
+            ..forward
+        };
+        assert_eq!(reverse_key.paired(&reverse), key);
+        let plain = Flow4 { state: FlowState { flags: 0, ..state }, ..forward };
+        assert_eq!(key.paired(&plain).zone, REVERSE | ANY_LINK);
     }
 }

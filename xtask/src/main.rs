@@ -1,1 +1,6 @@
-fn main() {}
+mod ebpf;
+
+fn main() -> anyhow::Result<()> {
+    println!("{}", ebpf::run()?.display());
+    Ok(())
+}

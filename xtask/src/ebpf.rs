@@ -1,0 +1,140 @@
+//! `cargo xtask ebpf`: compiles the kernel half.
+//!
+//! **In**: the sources of `clovisor-ebpf`. **Out**: the object `target/ebpf/clovisor`.
+//! **Owns**: the target folder `target/ebpf-build`. **Never**: touches the build of the host crates.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+/// Where distributions with a `rustc-web` package put a compiler that has its own sources.
+const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
+const SYSTEM_CARGO: &str = "/usr/bin/cargo";
+
+/// A compiler that can build `core` for the kernel.
+#[derive(Debug)]
+enum Toolchain {
+    /// A rustup nightly with `rust-src`.
+    Nightly,
+    /// The distribution's stable compiler with its sources.
+    System,
+}
+
+/// Builds the kernel object and returns its path; cargo skips the work when nothing changed.
+///
+/// # Errors
+///
+/// No compiler or no `bpf-linker` is installed, or the build fails.
+pub(crate) fn run() -> Result<PathBuf> {
+    let root = root()?;
+    let toolchain = find_toolchain()?;
+    require_linker()?;
+    let build = root.join("target/ebpf-build");
+    let status = cargo(&toolchain)
+        .current_dir(&root)
+        .args(["build", "--release", "--locked", "-Zbuild-std=core"])
+        .args(["--package", "clovisor-ebpf", "--target", target()])
+        .arg("--target-dir")
+        .arg(&build)
+        .status()
+        .context("cargo did not start for the kernel half; run `cargo xtask setup`")?;
+    if !status.success() {
+        bail!("the kernel half did not compile with {toolchain:?}; see the errors above");
+    }
+    publish(&build.join(target()).join("release/clovisor"), &root)
+}
+
+fn root() -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    Ok(root.context("xtask lies in no workspace; run it from a full checkout")?.to_owned())
+}
+
+/// Copies the object only when it differs, so that its time stamp tells of real changes.
+fn publish(object: &Path, root: &Path) -> Result<PathBuf> {
+    let place = root.join("target/ebpf/clovisor");
+    let bytes = std::fs::read(object)
+        .with_context(|| format!("no object at {}; remove target/ebpf-build and try again", object.display()))?;
+    if std::fs::read(&place).is_ok_and(|old| old == bytes) {
+        return Ok(place);
+    }
+    std::fs::create_dir_all(root.join("target/ebpf")).context("create target/ebpf")?;
+    // Renamed into place: a daemon that starts meanwhile reads the old object or the new one.
+    let fresh = place.with_extension("new");
+    std::fs::write(&fresh, bytes).with_context(|| format!("write {}", fresh.display()))?;
+    std::fs::rename(&fresh, &place).with_context(|| format!("write {}", place.display()))?;
+    Ok(place)
+}
+
+fn find_toolchain() -> Result<Toolchain> {
+    if has_sources(Command::new("rustup").args(["run", "nightly", "rustc"])) {
+        return Ok(Toolchain::Nightly);
+    }
+    if Path::new(SYSTEM_CARGO).exists() && has_sources(&mut Command::new(SYSTEM_RUSTC)) {
+        return Ok(Toolchain::System);
+    }
+    bail!(
+        "no compiler can build core for the kernel (a rustup nightly with rust-src, or the packages \
+         rustc-web, rust-web-src and cargo-web); run `cargo xtask setup`"
+    )
+}
+
+fn has_sources(rustc: &mut Command) -> bool {
+    let Ok(output) = rustc.args(["--print", "sysroot"]).output() else {
+        return false;
+    };
+    let sysroot = String::from_utf8_lossy(&output.stdout);
+    let library = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
+    output.status.success() && library.exists()
+}
+
+fn require_linker() -> Result<()> {
+    match Command::new("bpf-linker").arg("--version").output() {
+        Ok(output) if output.status.success() => Ok(()),
+        _ => bail!("bpf-linker is not in PATH; run `cargo xtask setup`"),
+    }
+}
+
+fn target() -> &'static str {
+    if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
+}
+
+fn cargo(toolchain: &Toolchain) -> Command {
+    let flags = [
+        format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH),
+        "-Cdebuginfo=2".into(),
+        "-Clink-arg=--btf".into(),
+    ];
+    let mut command = Command::new(match toolchain {
+        Toolchain::Nightly => "rustup",
+        Toolchain::System => SYSTEM_CARGO,
+    });
+    inherit_little(&mut command);
+    match toolchain {
+        Toolchain::Nightly => command.args(["run", "nightly", "cargo"]),
+        Toolchain::System => command.env("RUSTC", SYSTEM_RUSTC).env("RUSTC_BOOTSTRAP", "1"),
+    };
+    command
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+        .env("CARGO_PROFILE_RELEASE_LTO", "fat")
+        .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
+        // The type information that the loader reads lives in sections that a strip removes.
+        .env("CARGO_PROFILE_RELEASE_STRIP", "none");
+    command
+}
+
+/// An outer `cargo` exports its own compiler and folders, which would reach the inner build.
+fn inherit_little(command: &mut Command) {
+    let foreign = |name: &OsString| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG") || name.starts_with("CARGO_MANIFEST")
+    };
+    for (name, _) in std::env::vars_os().filter(|(name, _)| foreign(name)) {
+        command.env_remove(name);
+    }
+    for name in ["RUSTC", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO", "CARGO_TARGET_DIR", "RUSTC_WRAPPER"] {
+        command.env_remove(name);
+    }
+}
