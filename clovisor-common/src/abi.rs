@@ -53,7 +53,7 @@ pub const fn class_of_dscp(dscp: u8) -> u8 {
 /// Key of `FLOW4` and `FLOW6`. Forward: the pod's own tuple and its zone. Reverse: the tuple of a packet that
 /// comes back, with `zone = REVERSE | link` under NAT (the port belongs to that link's address), else
 /// `zone = REVERSE | ANY_LINK` (the far end may answer by any link).
-#[repr(C)]
+#[repr(C, align(8))] // copied and hashed by words
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey<A> {
     pub saddr: A,
@@ -233,7 +233,7 @@ pub struct Addr {
 }
 
 /// Key of `DESTS`: a destination of a mapping, as the proxy dials it.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DestKey {
     pub addr: [u8; 16],
@@ -247,7 +247,7 @@ pub struct DestKey {
 pub type DestClasses = u32;
 
 /// Key of `PEERS`: an address that proxies dial.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerKey {
     pub addr: [u8; 16],

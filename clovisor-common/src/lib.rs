@@ -6,3 +6,12 @@
 
 /// Keys and values of the kernel maps, with sizes asserted and a version.
 pub mod abi;
+
+/// Reading TCP packets of both IP families; checksum arithmetic.
+pub mod packet;
+
+/// The forwarding rule: admission, links of pinned flows, translation.
+pub mod rule;
+
+/// The packets that the kernel half sends back to a pod: RST, ICMP "too big".
+pub mod answer;

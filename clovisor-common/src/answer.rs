@@ -1,0 +1,183 @@
+//! Answers to a pod in place of the network's: a RST for a connection whose link died, ICMP for a packet too big.
+//!
+//! **In**: the offending packet. **Out**: whole frames, checksums complete. **Never**: sends.
+
+use crate::packet::{ACK, Address, Bytes, ETHERNET, FIN, IPV4_BE, IPV6_BE, RST, SYN, Segment, TCP, fold};
+use crate::rule::sum_bytes;
+
+const HOPS: u8 = 64;
+const ICMP4: u8 = 1;
+const ICMP6: u8 = 58;
+
+/// A family that knows its answers; the frames differ in length only by family.
+pub trait Answer: Address {
+    /// An Ethernet frame with a TCP header and no payload.
+    type Reset: AsRef<[u8]>;
+    /// An Ethernet frame with an ICMP error that quotes the packet's IP header and 8 bytes more.
+    type TooBig: AsRef<[u8]>;
+
+    /// The RST that ends the sender's connection at once (RFC 9293, 3.10.7.1); `payload` in bytes.
+    fn reset<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, payload: u32) -> Option<Self::Reset>;
+    /// The ICMP error that makes the sender use packets of at most `mtu` bytes.
+    fn too_big<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, mtu: u32) -> Option<Self::TooBig>;
+}
+
+impl Answer for [u8; 4] {
+    type Reset = [u8; 54];
+    type TooBig = [u8; 70];
+
+    #[inline(always)]
+    fn reset<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, payload: u32) -> Option<Self::Reset> {
+        let mut frame = [0; 54];
+        ethernet(bytes, &mut frame, IPV4_BE)?;
+        header4(&mut frame, of, 40, TCP);
+        let sums = of.saddr.sum() + of.daddr.sum();
+        put(&mut frame, 34, tcp_reset(bytes, of, payload, sums)?);
+        Some(frame)
+    }
+
+    #[inline(always)]
+    fn too_big<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, mtu: u32) -> Option<Self::TooBig> {
+        let quoted: [u8; 28] = quote::<7, 28, B>(bytes, of.l3)?;
+        let mut message = [0; 36];
+        put(&mut message, 0, [3, 4]);
+        put(&mut message, 6, (mtu.min(0xffff) as u16).to_be_bytes());
+        put(&mut message, 8, quoted);
+        let checksum = !sum_bytes(&message);
+        put(&mut message, 2, checksum.to_ne_bytes());
+        let mut frame = [0; 70];
+        ethernet(bytes, &mut frame, IPV4_BE)?;
+        header4(&mut frame, of, 56, ICMP4);
+        put(&mut frame, 34, message);
+        Some(frame)
+    }
+}
+
+impl Answer for [u8; 16] {
+    type Reset = [u8; 74];
+    type TooBig = [u8; 110];
+
+    #[inline(always)]
+    fn reset<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, payload: u32) -> Option<Self::Reset> {
+        let mut frame = [0; 74];
+        ethernet(bytes, &mut frame, IPV6_BE)?;
+        header6(&mut frame, of, 20, TCP);
+        let sums = of.saddr.sum() + of.daddr.sum();
+        put(&mut frame, 54, tcp_reset(bytes, of, payload, sums)?);
+        Some(frame)
+    }
+
+    #[inline(always)]
+    fn too_big<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, mtu: u32) -> Option<Self::TooBig> {
+        let quoted: [u8; 48] = quote::<12, 48, B>(bytes, of.l3)?;
+        let mut message = [0; 56];
+        put(&mut message, 0, [2, 0]);
+        put(&mut message, 4, mtu.to_be_bytes());
+        put(&mut message, 8, quoted);
+        let sums = of.saddr.sum() + of.daddr.sum();
+        let pseudo = sums + be(56) + be(u16::from(ICMP6));
+        let checksum = !fold(u32::from(sum_bytes(&message)) + u32::from(fold(pseudo)));
+        put(&mut message, 2, checksum.to_ne_bytes());
+        let mut frame = [0; 110];
+        ethernet(bytes, &mut frame, IPV6_BE)?;
+        header6(&mut frame, of, 56, ICMP6);
+        put(&mut frame, 54, message);
+        Some(frame)
+    }
+}
+
+/// A number that the packet holds in network byte order, as a term of a sum of words as they stand in memory.
+#[inline(always)]
+fn be(number: u16) -> u32 {
+    u32::from(number.to_be())
+}
+
+#[inline(always)]
+fn put<const N: usize>(frame: &mut [u8], at: usize, bytes: [u8; N]) {
+    if let Some(place) = frame.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<N>()) {
+        *place = bytes;
+    }
+}
+
+#[inline(always)]
+fn quote<const WORDS: usize, const BYTES: usize, B: Bytes + ?Sized>(
+    bytes: &B,
+    l3: usize,
+) -> Option<[u8; BYTES]> {
+    let words = bytes.words::<WORDS>(l3)?;
+    let mut out = [0; BYTES];
+    for (place, word) in out.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+        *place = word.to_ne_bytes();
+    }
+    Some(out)
+}
+
+/// The two MAC addresses change places.
+#[inline(always)]
+fn ethernet<B: Bytes + ?Sized>(bytes: &B, frame: &mut [u8], ether_be: u16) -> Option<()> {
+    let [d0, d1, d2, s0, s1, s2] = [
+        bytes.half(0)?,
+        bytes.half(2)?,
+        bytes.half(4)?,
+        bytes.half(6)?,
+        bytes.half(8)?,
+        bytes.half(10)?,
+    ];
+    for (i, half) in [s0, s1, s2, d0, d1, d2, ether_be].into_iter().enumerate() {
+        put(frame, 2 * i, half.to_ne_bytes());
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn header4(frame: &mut [u8], of: &Segment<[u8; 4]>, len: u16, proto: u8) {
+    let mut header = [0; 20];
+    put(&mut header, 0, [0x45, 0]);
+    put(&mut header, 2, len.to_be_bytes());
+    put(&mut header, 8, [HOPS, proto]);
+    put(&mut header, 12, of.daddr);
+    put(&mut header, 16, of.saddr);
+    let checksum = !sum_bytes(&header);
+    put(&mut header, 10, checksum.to_ne_bytes());
+    put(frame, ETHERNET, header);
+}
+
+#[inline(always)]
+fn header6(frame: &mut [u8], of: &Segment<[u8; 16]>, payload: u16, proto: u8) {
+    put(frame, ETHERNET, [0x60, 0, 0, 0]);
+    put(frame, ETHERNET + 4, payload.to_be_bytes());
+    put(frame, ETHERNET + 6, [proto, HOPS]);
+    put(frame, ETHERNET + 8, of.daddr);
+    put(frame, ETHERNET + 24, of.saddr);
+}
+
+/// `sums`: the addresses' part of the pseudo header.
+#[inline(always)]
+fn tcp_reset<A: Address, B: Bytes + ?Sized>(
+    bytes: &B,
+    of: &Segment<A>,
+    payload: u32,
+    sums: u32,
+) -> Option<[u8; 20]> {
+    let [_, seq, ack, ..] = bytes.words::<5>(of.l4())?;
+    let (seq, ack) = (u32::from_be(seq), u32::from_be(ack));
+    let (seq, ack, flags) = if of.flags & ACK != 0 {
+        (ack, 0, RST)
+    } else {
+        let length = payload + u32::from(of.flags & SYN != 0) + u32::from(of.flags & FIN != 0);
+        (0, seq.wrapping_add(length), RST | ACK)
+    };
+    let mut header = [0; 20];
+    put(&mut header, 0, of.dport_be.to_ne_bytes());
+    put(&mut header, 2, of.sport_be.to_ne_bytes());
+    put(&mut header, 4, seq.to_be_bytes());
+    put(&mut header, 8, ack.to_be_bytes());
+    put(&mut header, 12, [0x50, flags]);
+    let pseudo = fold(sums + be(20) + be(u16::from(TCP)));
+    let checksum = !fold(u32::from(sum_bytes(&header)) + u32::from(pseudo));
+    put(&mut header, 16, checksum.to_ne_bytes());
+    Some(header)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,341 @@
+//! Reads and answers TCP packets of both IP families.
+//!
+//! **In**: the bytes of a packet through [`Bytes`]. **Out**: a [`Segment`], checksum arithmetic, the option
+//! that holds the MSS. **Never**: writes, allocates or reads outside the bytes.
+
+use crate::abi::{FlowKey, Link, class_of_dscp};
+
+/// Length of an Ethernet header, in bytes.
+pub const ETHERNET: usize = 14;
+
+/// EtherType of IPv4, as it stands in the packet.
+pub const IPV4_BE: u16 = 0x0800_u16.to_be();
+
+/// EtherType of IPv6, as it stands in the packet.
+pub const IPV6_BE: u16 = 0x86dd_u16.to_be();
+
+/// Protocol number of TCP.
+pub const TCP: u8 = 6;
+
+/// TCP flag bits.
+pub const FIN: u8 = 1;
+/// See [`FIN`].
+pub const SYN: u8 = 2;
+/// See [`FIN`].
+pub const RST: u8 = 4;
+/// See [`FIN`].
+pub const ACK: u8 = 16;
+
+/// Offset of the checksum in a TCP header.
+pub const TCP_CHECKSUM: usize = 16;
+
+/// Length of a TCP header without options.
+pub const TCP_HEADER: usize = 20;
+
+/// Read access to the bytes of a packet; `None` outside of them.
+pub trait Bytes {
+    /// One byte.
+    fn byte(&self, at: usize) -> Option<u8>;
+    /// Two bytes as they stand in memory.
+    fn half(&self, at: usize) -> Option<u16>;
+    /// `4 * N` bytes as they stand in memory.
+    fn words<const N: usize>(&self, at: usize) -> Option<[u32; N]>;
+}
+
+impl Bytes for [u8] {
+    fn byte(&self, at: usize) -> Option<u8> {
+        self.get(at).copied()
+    }
+
+    fn half(&self, at: usize) -> Option<u16> {
+        Some(u16::from_ne_bytes(*self.get(at..)?.first_chunk()?))
+    }
+
+    fn words<const N: usize>(&self, at: usize) -> Option<[u32; N]> {
+        let (words, _) = self.get(at..at + 4 * N)?.as_chunks::<4>();
+        let mut out = [0; N];
+        for (word, bytes) in out.iter_mut().zip(words) {
+            *word = u32::from_ne_bytes(*bytes);
+        }
+        Some(out)
+    }
+}
+
+/// A packet that steering leaves alone: not TCP, a fragment, cut short, or with headers not parsed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unparsed {
+    /// Class 1..=16 that its DSCP carries, or 0.
+    pub class: u8,
+}
+
+/// What steering reads of one TCP packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment<A> {
+    pub saddr: A,
+    pub daddr: A,
+    pub sport_be: u16,
+    pub dport_be: u16,
+    /// Type of service / traffic class: DSCP and ECN.
+    pub tos: u8,
+    /// Time to live / hop limit.
+    pub hops: u8,
+    /// TCP flags.
+    pub flags: u8,
+    /// Length of the TCP header with its options, 20..=60 bytes.
+    pub tcp_len: u8,
+    /// Offset of the IP header.
+    pub l3: usize,
+}
+
+impl<A: Address> Segment<A> {
+    /// Class 1..=16 that the packet carries, or 0.
+    #[inline(always)]
+    pub fn class(&self) -> u8 {
+        class_of_dscp(self.tos >> 2)
+    }
+
+    /// The key of the packet's flow in `zone`.
+    #[inline(always)]
+    pub fn key(&self, zone: u16) -> FlowKey<A> {
+        FlowKey {
+            saddr: self.saddr,
+            daddr: self.daddr,
+            sport_be: self.sport_be,
+            dport_be: self.dport_be,
+            zone,
+            proto: TCP,
+            pad: 0,
+        }
+    }
+
+    /// Offset of the TCP header.
+    #[inline(always)]
+    pub fn l4(&self) -> usize {
+        self.l3 + A::HEADER
+    }
+
+    /// The first packet of a connection: SYN and nothing else of weight.
+    #[inline(always)]
+    pub fn opens(&self) -> bool {
+        self.flags & (SYN | ACK | RST | FIN) == SYN
+    }
+}
+
+/// An address of one IP family, with what differs between the families.
+pub trait Address: Copy + PartialEq {
+    /// Length of the IP header without options or extensions, in bytes.
+    const HEADER: usize;
+    /// EtherType as it stands in the packet.
+    const ETHER_BE: u16;
+
+    /// Parses a packet whose IP header stands at `l3`.
+    fn parse<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Result<Segment<Self>, Unparsed>;
+    /// The 16 byte form that `ADDRS`, `DESTS` and `PEERS` use.
+    fn mapped(self) -> [u8; 16];
+    /// The inverse of [`Address::mapped`].
+    fn unmapped(addr: [u8; 16]) -> Self;
+    /// All bytes zero: "none" in [`Link`].
+    fn is_none(self) -> bool;
+    /// One's complement sum of the 16 bit words, as they stand in memory.
+    fn sum(self) -> u32;
+    /// The link's address for SNAT, or none.
+    fn source(link: &Link) -> Self;
+    /// The link's next hop, or none.
+    fn gateway(link: &Link) -> Self;
+}
+
+impl Address for [u8; 4] {
+    const HEADER: usize = 20;
+    const ETHER_BE: u16 = IPV4_BE;
+
+    #[inline(always)]
+    fn parse<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Result<Segment<Self>, Unparsed> {
+        let [w0, w1, w2, saddr, daddr] = bytes.words::<5>(l3).ok_or(Unparsed { class: 0 })?;
+        let ([version, tos, ..], [.., frag_hi, frag_lo]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
+        let [hops, proto, ..] = w2.to_ne_bytes();
+        let unparsed = Unparsed { class: class_of_dscp(tos >> 2) };
+        // More fragments, or not the first one.
+        let fragment = frag_hi & 0x3f | frag_lo;
+        if version != 0x45 || fragment != 0 || proto != TCP {
+            return Err(unparsed);
+        }
+        tcp(bytes, l3, tos, hops, saddr.to_ne_bytes(), daddr.to_ne_bytes()).ok_or(unparsed)
+    }
+
+    #[inline(always)]
+    fn mapped(self) -> [u8; 16] {
+        let [a, b, c, d] = self;
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+    }
+
+    #[inline(always)]
+    fn unmapped(addr: [u8; 16]) -> Self {
+        let [.., a, b, c, d] = addr;
+        [a, b, c, d]
+    }
+
+    #[inline(always)]
+    fn is_none(self) -> bool {
+        u32::from_ne_bytes(self) == 0
+    }
+
+    #[inline(always)]
+    fn sum(self) -> u32 {
+        sum_of(u32::from_ne_bytes(self))
+    }
+
+    #[inline(always)]
+    fn source(link: &Link) -> Self {
+        link.source4
+    }
+
+    #[inline(always)]
+    fn gateway(link: &Link) -> Self {
+        link.gateway4
+    }
+}
+
+impl Address for [u8; 16] {
+    const HEADER: usize = 40;
+    const ETHER_BE: u16 = IPV6_BE;
+
+    #[inline(always)]
+    fn parse<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Result<Segment<Self>, Unparsed> {
+        let [w0, w1, s0, s1, s2, s3, d0, d1, d2, d3] =
+            bytes.words::<10>(l3).ok_or(Unparsed { class: 0 })?;
+        let ([hi, lo, ..], [.., next, hops]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
+        let tos = hi << 4 | lo >> 4;
+        let unparsed = Unparsed { class: class_of_dscp(tos >> 2) };
+        if hi >> 4 != 6 || next != TCP {
+            return Err(unparsed);
+        }
+        tcp(bytes, l3, tos, hops, joined([s0, s1, s2, s3]), joined([d0, d1, d2, d3])).ok_or(unparsed)
+    }
+
+    #[inline(always)]
+    fn mapped(self) -> [u8; 16] {
+        self
+    }
+
+    #[inline(always)]
+    fn unmapped(addr: [u8; 16]) -> Self {
+        addr
+    }
+
+    #[inline(always)]
+    fn is_none(self) -> bool {
+        u128::from_ne_bytes(self) == 0
+    }
+
+    #[inline(always)]
+    fn sum(self) -> u32 {
+        let [a, b, c, d] = split(self);
+        sum_of(a) + sum_of(b) + sum_of(c) + sum_of(d)
+    }
+
+    #[inline(always)]
+    fn source(link: &Link) -> Self {
+        link.source6
+    }
+
+    #[inline(always)]
+    fn gateway(link: &Link) -> Self {
+        link.gateway6
+    }
+}
+
+#[inline(always)]
+fn tcp<A: Address, B: Bytes + ?Sized>(
+    bytes: &B,
+    l3: usize,
+    tos: u8,
+    hops: u8,
+    saddr: A,
+    daddr: A,
+) -> Option<Segment<A>> {
+    let [ports, _, _, w3, _] = bytes.words::<5>(l3 + A::HEADER)?;
+    let [s0, s1, d0, d1] = ports.to_ne_bytes();
+    let [offset, flags, ..] = w3.to_ne_bytes();
+    let tcp_len = (offset >> 4) * 4;
+    if usize::from(tcp_len) < TCP_HEADER {
+        return None;
+    }
+    Some(Segment {
+        saddr,
+        daddr,
+        sport_be: u16::from_ne_bytes([s0, s1]),
+        dport_be: u16::from_ne_bytes([d0, d1]),
+        tos,
+        hops,
+        flags,
+        tcp_len,
+        l3,
+    })
+}
+
+#[inline(always)]
+fn joined(words: [u32; 4]) -> [u8; 16] {
+    let [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]] = words.map(u32::to_ne_bytes);
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+}
+
+#[inline(always)]
+fn split(addr: [u8; 16]) -> [u32; 4] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = addr;
+    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(u32::from_ne_bytes)
+}
+
+#[inline(always)]
+fn sum_of(word: u32) -> u32 {
+    (word & 0xffff) + (word >> 16)
+}
+
+/// Folds a one's complement sum into 16 bits.
+#[inline(always)]
+#[must_use]
+pub fn fold(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    sum as u16
+}
+
+/// What replacing words that sum to `old` by words that sum to `new` adds to a one's complement sum; zero if nothing.
+#[inline(always)]
+#[must_use]
+pub fn delta(old: u32, new: u32) -> u16 {
+    let (old, new) = (fold(old), fold(new));
+    if old == new { 0 } else { fold(u32::from(!old) + u32::from(new)) }
+}
+
+/// The checksum field after its packet's sum grew by the folded deltas in `change`.
+#[inline(always)]
+#[must_use]
+pub fn checksum_after(field: u16, change: u32) -> u16 {
+    !fold(u32::from(!field) + u32::from(fold(change)))
+}
+
+/// Offset from the TCP header, and value, of the MSS that a SYN offers; `None` without one.
+#[inline(always)]
+pub fn offered_mss<B: Bytes + ?Sized>(bytes: &B, l4: usize, tcp_len: u8) -> Option<(usize, u16)> {
+    const LAST: usize = 56;
+    let mut at = TCP_HEADER;
+    // Bounded for the kernel's verifier; the option stands first in practice.
+    for _ in 0..8 {
+        if at > LAST || at + 4 > usize::from(tcp_len) {
+            return None;
+        }
+        match bytes.byte(l4 + at)? {
+            0 => return None,
+            1 => at += 1,
+            2 => {
+                let mss = u16::from_be_bytes([bytes.byte(l4 + at + 2)?, bytes.byte(l4 + at + 3)?]);
+                return Some((at + 2, mss));
+            }
+            _ => at += usize::from(bytes.byte(l4 + at + 1)?).max(2),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! The forwarding rule: which packet may open a flow, on which link, and what becomes of it later.
+//!
+//! **In**: a [`Segment`] and read access to the maps ([`Tables`]). **Out**: [`Grant`] or [`Denial`],
+//! [`Course`], translations. **Never**: changes a map or knows where it runs.
+
+use crate::abi::{
+    Addr, AddrKey, ClassKey, DestClasses, DestKey, Flow, FlowKey, FlowState, LINK_NAT, LINK_UP, Link, Peer,
+    PeerKey, Pod, Reason, SLOT_FOLLOW, SLOT_REFUSE, Slot, SlotIndex,
+};
+use crate::packet::{ACK, Address, FIN, RST, Segment, TCP, delta, fold};
+
+/// Source ports tried before a first packet is refused.
+pub const PORT_TRIES: u16 = 16;
+
+/// The maps that admission reads.
+pub trait Tables {
+    /// `ADDRS`.
+    fn addr(&self, key: &AddrKey) -> Option<Addr>;
+    /// `CLASSES`.
+    fn slot_of(&self, key: &ClassKey) -> Option<SlotIndex>;
+    /// `DESTS`.
+    fn dest(&self, key: &DestKey) -> Option<DestClasses>;
+    /// `SLOTS`.
+    fn slot(&self, index: SlotIndex) -> Option<Slot>;
+    /// `LINKS`.
+    fn link(&self, index: u8) -> Option<&Link>;
+    /// `PEERS`.
+    fn peer(&self, key: &PeerKey) -> Option<Peer>;
+    /// Uid that owns the sending socket; the overflow uid (65534) without one.
+    fn socket_uid(&self) -> u32;
+}
+
+/// A first packet may open a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    pub class: u8,
+    /// Index of `SLOTS`.
+    pub index: u16,
+    pub slot: Slot,
+}
+
+/// A packet stays off the links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial {
+    pub reason: Reason,
+    /// Drop it instead of leaving it to the stack.
+    pub drop: bool,
+}
+
+impl Denial {
+    /// Left to the stack.
+    #[must_use]
+    pub const fn pass(reason: Reason) -> Self {
+        Self { reason, drop: false }
+    }
+
+    /// Dropped.
+    #[must_use]
+    pub const fn drop(reason: Reason) -> Self {
+        Self { reason, drop: true }
+    }
+
+    /// Dropped or left to the stack, as the slot says.
+    #[must_use]
+    pub const fn of_slot(reason: Reason, slot: Slot) -> Self {
+        Self { reason, drop: slot.flags & SLOT_REFUSE != 0 }
+    }
+}
+
+/// Decides about the first packet of a flow that came in by `veth`.
+#[inline(always)]
+pub fn admit<A: Address, T: Tables>(
+    tables: &T,
+    pod: &Pod,
+    veth: u32,
+    segment: &Segment<A>,
+) -> Result<Grant, Denial> {
+    let class = segment.class();
+    if class == 0 {
+        return Err(Denial::pass(Reason::Passed));
+    }
+    let owner = tables.addr(&segment.saddr.mapped());
+    if !owner.is_some_and(|addr| addr.veth == veth) {
+        return Err(Denial::pass(Reason::ForgedSource));
+    }
+    if tables.socket_uid() != pod.proxy_uid {
+        return Err(Denial::pass(Reason::UntrustedSocket));
+    }
+    let Some(index) = tables.slot_of(&ClassKey { zone: pod.zone, class, pad: 0 }) else {
+        return Err(Denial::pass(Reason::UnknownClass));
+    };
+    if !covers(tables, pod.zone, class, segment) {
+        return Err(Denial::pass(Reason::ForeignDestination));
+    }
+    let Some(slot) = tables.slot(index) else {
+        return Err(Denial::pass(Reason::UnknownClass));
+    };
+    if !tables.link(slot.link).is_some_and(carries::<A>) {
+        return Err(if slot.flags & SLOT_REFUSE != 0 {
+            Denial::drop(Reason::NoLinkRefused)
+        } else {
+            Denial::pass(Reason::NoLinkDefault)
+        });
+    }
+    Ok(Grant { class, index: index as u16, slot })
+}
+
+#[inline(always)]
+fn covers<A: Address, T: Tables>(tables: &T, zone: u16, class: u8, segment: &Segment<A>) -> bool {
+    let key = DestKey {
+        addr: segment.daddr.mapped(),
+        port_be: segment.dport_be,
+        zone,
+        proto: TCP,
+        pad: [0; 3],
+    };
+    tables.dest(&key).is_some_and(|classes| classes >> (class - 1) & 1 == 1)
+}
+
+/// The link is up and can carry this family: under NAT it needs a source address.
+#[inline(always)]
+pub fn carries<A: Address>(link: &Link) -> bool {
+    let nat = link.flags & LINK_NAT != 0;
+    link.flags & LINK_UP != 0 && link.ifindex != 0 && (!nat || !A::source(link).is_none())
+}
+
+/// The packet is the first one of a new connection on the tuple of an old flow, or of one that may still move.
+#[inline(always)]
+pub fn reopens<A: Address>(segment: &Segment<A>, flow: &FlowState, link_up: bool) -> bool {
+    let class = segment.class();
+    // A sender that once sent an ACK sends a bare SYN only for another connection.
+    let used = flow.tcp_flags & (ACK | FIN | RST) != 0;
+    segment.opens() && (used || !link_up || (class != 0 && class != flow.class))
+}
+
+/// What becomes of a pinned flow's packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// On the link it is pinned to.
+    Stay,
+    /// On this link from now on.
+    Move(u8),
+    /// Its link is down and it cannot move: answer with a RST.
+    Reset,
+}
+
+/// Decides about a packet of a pinned flow; `movable` = the slot's link would carry the flow without translation.
+#[inline(always)]
+pub fn course(flow: &FlowState, link_up: bool, slot: Slot, movable: bool) -> Course {
+    let elsewhere = movable && slot.link != flow.link;
+    match (link_up, elsewhere) {
+        (true, true) if slot.flags & SLOT_FOLLOW != 0 => Course::Move(slot.link),
+        (true, _) => Course::Stay,
+        (false, true) => Course::Move(slot.link),
+        (false, false) => Course::Reset,
+    }
+}
+
+/// The key of `PEERS` for what the pod dialled.
+#[inline(always)]
+pub fn peer_key<A: Address>(dialled: &FlowKey<A>, link: u8) -> PeerKey {
+    PeerKey { addr: dialled.daddr.mapped(), port_be: dialled.dport_be, link, proto: dialled.proto }
+}
+
+/// The n-th source port (network byte order) to try: the pod's own first, then the link's range from a random place.
+#[inline(always)]
+pub fn port_try(own_be: u16, link: &Link, n: u16, random: u32) -> u16 {
+    if n == 0 || link.port_max < link.port_min || link.port_min == 0 {
+        return own_be;
+    }
+    let span = u32::from(link.port_max - link.port_min) + 1;
+    // Odd stride: consecutive tries do not walk through one block of ports in use.
+    let step = (random & 0xffff) + u32::from(n) * 7919;
+    (link.port_min + (step % span) as u16).to_be()
+}
+
+/// Sets the addresses and the port of the destination after translation, with their checksum delta from `from`.
+#[inline(always)]
+pub fn translate<A: Address>(flow: &mut Flow<A>, from: &FlowKey<A>, saddr: A, daddr: A) {
+    flow.addr_delta = delta(from.saddr.sum() + from.daddr.sum(), saddr.sum() + daddr.sum());
+    flow.saddr = saddr;
+    flow.daddr = daddr;
+}
+
+/// Sets the ports after translation, with their checksum delta from `from`.
+#[inline(always)]
+pub fn translate_ports<A>(flow: &mut Flow<A>, from: &FlowKey<A>, sport_be: u16, dport_be: u16) {
+    flow.port_delta = delta(
+        u32::from(from.sport_be) + u32::from(from.dport_be),
+        u32::from(sport_be) + u32::from(dport_be),
+    );
+    flow.sport_be = sport_be;
+    flow.dport_be = dport_be;
+}
+
+/// The delta that takes `delta` back.
+#[inline(always)]
+#[must_use]
+pub const fn undone(delta: u16) -> u16 {
+    if delta == 0 { 0 } else { !delta }
+}
+
+/// The traffic class byte on the wire: the slot's DSCP, the packet's own ECN bits.
+#[inline(always)]
+#[must_use]
+pub fn wire_tos(tos: u8, dscp: u8) -> u8 {
+    dscp << 2 | tos & 3
+}
+
+/// The MSS that fits `mtu`, or `None` where `offered` fits already.
+#[inline(always)]
+#[must_use]
+pub fn clamped_mss<A: Address>(offered: u16, mtu: u32) -> Option<u16> {
+    let most = mtu.saturating_sub(A::HEADER as u32 + 20);
+    (u32::from(offered) > most && most > 0).then_some(most as u16)
+}
+
+/// One's complement sum of a byte string of even length.
+#[inline(always)]
+#[must_use]
+pub fn sum_bytes(bytes: &[u8]) -> u16 {
+    let (pairs, _) = bytes.as_chunks::<2>();
+    fold(pairs.iter().map(|pair| u32::from(u16::from_ne_bytes(*pair))).sum())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! The maps and the only code that dereferences their values.
+//!
+//! **Never**: keeps a reference across a packet; the agent may rewrite any entry at any time.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use clovisor_common::abi::{
+    Addr, AddrKey, ClassKey, Counter, DestClasses, DestKey, Flow, Flow4, Flow4Key, Flow6, Flow6Key, FlowKey,
+    LINK_BARE, Link, LinkCounters, LinkIndex, MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, Reason,
+    STATS_ENTRIES, Slot, SlotIndex,
+};
+use clovisor_common::packet::ETHERNET;
+
+#[map]
+static FLOW4: HashMap<Flow4Key, Flow4> = HashMap::pinned(131_072, 0);
+#[map]
+static FLOW6: HashMap<Flow6Key, Flow6> = HashMap::pinned(32_768, 0);
+#[map]
+static CLASSES: HashMap<ClassKey, SlotIndex> = HashMap::pinned(4096, 0);
+#[map]
+static SLOTS: Array<Slot> = Array::pinned(MAX_SLOTS, 0);
+#[map]
+static LINKS: Array<Link> = Array::pinned(MAX_LINKS, 0);
+#[map]
+static LINK_OF: HashMap<u32, LinkIndex> = HashMap::pinned(256, 0);
+#[map]
+static PODS: HashMap<u32, Pod> = HashMap::pinned(2048, 0);
+#[map]
+static ADDRS: HashMap<AddrKey, Addr> = HashMap::pinned(4096, 0);
+#[map]
+static DESTS: HashMap<DestKey, DestClasses> = HashMap::pinned(16_384, 0);
+#[map]
+static PEERS: HashMap<PeerKey, Peer> = HashMap::pinned(16_384, 0);
+#[map]
+static STATS: PerCpuArray<Counter> = PerCpuArray::pinned(STATS_ENTRIES, 0);
+#[map]
+static LINK_STATS: PerCpuArray<LinkCounters> = PerCpuArray::pinned(MAX_LINKS, 0);
+
+#[map]
+static DRAFT4: PerCpuArray<Draft<[u8; 4]>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static DRAFT6: PerCpuArray<Draft<[u8; 16]>> = PerCpuArray::with_max_entries(1, 0);
+
+/// Both entries of a flow before they are inserted: too much for the 512 bytes of stack.
+#[repr(C)]
+pub(crate) struct Draft<A> {
+    pub(crate) forward: Flow<A>,
+    pub(crate) reverse: Flow<A>,
+    pub(crate) reverse_key: FlowKey<A>,
+}
+
+const NOEXIST: u64 = 1;
+const EEXIST: i32 = -17;
+
+/// Why an entry was not inserted.
+pub(crate) enum Refused {
+    Taken,
+    Full,
+}
+
+/// The flow table of a family.
+pub(crate) trait Table: Sized + 'static {
+    fn table() -> &'static HashMap<FlowKey<Self>, Flow<Self>>;
+    fn drafts() -> &'static PerCpuArray<Draft<Self>>;
+
+    /// This CPU's draft.
+    #[inline(always)]
+    fn draft<'a>() -> Option<&'a mut Draft<Self>> {
+        // SAFETY: as in `count`: nothing else runs on this CPU's copy meanwhile.
+        Self::drafts().get_ptr_mut(0).map(|draft| unsafe { &mut *draft })
+    }
+}
+
+impl Table for [u8; 4] {
+    #[inline(always)]
+    fn table() -> &'static HashMap<Flow4Key, Flow4> {
+        &FLOW4
+    }
+
+    #[inline(always)]
+    fn drafts() -> &'static PerCpuArray<Draft<Self>> {
+        &DRAFT4
+    }
+}
+
+impl Table for [u8; 16] {
+    #[inline(always)]
+    fn table() -> &'static HashMap<Flow6Key, Flow6> {
+        &FLOW6
+    }
+
+    #[inline(always)]
+    fn drafts() -> &'static PerCpuArray<Draft<Self>> {
+        &DRAFT6
+    }
+}
+
+/// The entry under `key`, for this packet only.
+#[inline(always)]
+pub(crate) fn flow<'a, A: Table>(key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
+    // SAFETY: a map value lives until after the program's RCU section; other CPUs write only counters of it
+    // and single aligned words.
+    A::table().get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
+}
+
+/// Inserts an entry where there is none: for reverse entries this is the reservation of the port.
+#[inline(always)]
+pub(crate) fn reserve<A: Table>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
+    A::table()
+        .insert(key, flow, NOEXIST)
+        .map_err(|error| if error == EEXIST { Refused::Taken } else { Refused::Full })
+}
+
+/// Removes an entry; none is fine.
+#[inline(always)]
+pub(crate) fn forget<A: Table>(key: &FlowKey<A>) {
+    let _absent = A::table().remove(key);
+}
+
+#[inline(always)]
+fn hit<'a, K, V>(map: &'static HashMap<K, V>, key: &K) -> Option<&'a V> {
+    // SAFETY: as in `flow`; the agent replaces entries whole and never frees one that a program still reads.
+    map.get_ptr(key).map(|value| unsafe { &*value })
+}
+
+#[inline(always)]
+pub(crate) fn pod<'a>(veth: u32) -> Option<&'a Pod> {
+    hit(&PODS, &veth)
+}
+
+#[inline(always)]
+pub(crate) fn addr(key: &AddrKey) -> Option<Addr> {
+    hit(&ADDRS, key).copied()
+}
+
+#[inline(always)]
+pub(crate) fn slot_of(key: &ClassKey) -> Option<SlotIndex> {
+    hit(&CLASSES, key).copied()
+}
+
+#[inline(always)]
+pub(crate) fn dest(key: &DestKey) -> Option<DestClasses> {
+    hit(&DESTS, key).copied()
+}
+
+#[inline(always)]
+pub(crate) fn peer(key: &PeerKey) -> Option<Peer> {
+    hit(&PEERS, key).copied()
+}
+
+#[inline(always)]
+pub(crate) fn slot(index: SlotIndex) -> Option<Slot> {
+    SLOTS.get(index).copied()
+}
+
+#[inline(always)]
+pub(crate) fn link<'a>(index: u8) -> Option<&'a Link> {
+    LINKS.get(u32::from(index))
+}
+
+/// The link of an uplink's interface, with its index.
+#[inline(always)]
+pub(crate) fn link_of<'a>(ifindex: u32) -> Option<(u8, &'a Link)> {
+    let index = *hit(&LINK_OF, &ifindex)? as u8;
+    Some((index, link(index)?))
+}
+
+/// Where the IP header of the link's packets stands.
+#[inline(always)]
+pub(crate) fn ip_offset(link: &Link) -> usize {
+    if link.flags & LINK_BARE != 0 { 0 } else { ETHERNET }
+}
+
+/// Adds to `STATS`.
+#[inline(always)]
+pub(crate) fn count(reason: Reason, packets: u64, bytes: u64) {
+    count_index(reason as u32, packets, bytes);
+}
+
+/// [`count`] by the reason's number.
+#[inline(always)]
+pub(crate) fn count_index(reason: u32, packets: u64, bytes: u64) {
+    if let Some(counter) = STATS.get_ptr_mut(reason) {
+        // SAFETY: this CPU's copy, and TC programs of one CPU do not interrupt each other.
+        add(unsafe { &mut *counter }, packets, bytes);
+    }
+}
+
+/// Adds to `LINK_STATS`.
+#[inline(always)]
+pub(crate) fn count_link(link: u8, sent: bool, packets: u64, bytes: u64) {
+    if let Some(counters) = LINK_STATS.get_ptr_mut(u32::from(link)) {
+        // SAFETY: as in `count`.
+        let counters = unsafe { &mut *counters };
+        add(if sent { &mut counters.tx } else { &mut counters.rx }, packets, bytes);
+    }
+}
+
+#[inline(always)]
+fn add(counter: &mut Counter, packets: u64, bytes: u64) {
+    counter.packets += packets;
+    counter.bytes += bytes;
+}

@@ -1,0 +1,190 @@
+//! The first packet of a flow: admission, translation, reservation.
+
+use clovisor_common::abi::{
+    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey, FlowState, LINK_NAT,
+    Link, Peer, PeerKey, Pod, Reason, Slot, SlotIndex,
+};
+use clovisor_common::packet::{ETHERNET, Segment};
+use clovisor_common::rule::{self, Denial, Grant, PORT_TRIES, Tables};
+
+use crate::maps::{self, Draft, Refused};
+use crate::packet::{DROP, PASS, Packet, now, random, verdict};
+use crate::steer::Family;
+
+impl Tables for Packet {
+    #[inline(always)]
+    fn addr(&self, key: &AddrKey) -> Option<Addr> {
+        maps::addr(key)
+    }
+
+    #[inline(always)]
+    fn slot_of(&self, key: &ClassKey) -> Option<SlotIndex> {
+        maps::slot_of(key)
+    }
+
+    #[inline(always)]
+    fn dest(&self, key: &DestKey) -> Option<DestClasses> {
+        maps::dest(key)
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: SlotIndex) -> Option<Slot> {
+        maps::slot(index)
+    }
+
+    #[inline(always)]
+    fn link(&self, index: u8) -> Option<&Link> {
+        maps::link(index)
+    }
+
+    #[inline(always)]
+    fn peer(&self, key: &PeerKey) -> Option<Peer> {
+        maps::peer(key)
+    }
+
+    #[inline(always)]
+    fn socket_uid(&self) -> u32 {
+        Packet::socket_uid(self)
+    }
+}
+
+/// A packet without a flow: pins one when the rule grants it, else counts why not and gives the verdict.
+#[inline(always)]
+pub(crate) fn first<'a, A: Family>(
+    packet: &mut Packet,
+    pod: &Pod,
+    segment: &Segment<A>,
+    key: &FlowKey<A>,
+) -> Result<&'a mut Flow<A>, i32> {
+    let outcome = match admit(packet, pod, segment) {
+        granted if granted & GRANTED != 0 => pin(key, granted, packet.ifindex()),
+        denied => denied as u32,
+    };
+    if outcome == Reason::FlowOpened as u32 {
+        return maps::flow(key).ok_or_else(|| verdict(packet, Reason::HelperFailed, DROP));
+    }
+    if outcome == Reason::Passed as u32 {
+        return Err(PASS);
+    }
+    maps::count_index(outcome & !DROPPED, 1, u64::from(packet.ip_len(ETHERNET)));
+    Err(if outcome & DROPPED != 0 { DROP } else { PASS })
+}
+
+// The steps below are functions of their own in the kernel too, so that each has its stack for itself (512 bytes
+// a call chain). They can return a number only.
+
+/// Bit beside the reason: drop.
+const DROPPED: u32 = 0x100;
+/// Bit beside a packed grant.
+const GRANTED: u64 = 1 << 63;
+
+/// A packed [`Grant`], or a packed [`Denial`].
+#[inline(never)]
+fn admit<A: Family>(packet: &Packet, pod: &Pod, segment: &Segment<A>) -> u64 {
+    match rule::admit(packet, pod, packet.ifindex(), segment) {
+        Ok(Grant { class, index, slot: Slot { link, flags, .. } }) => {
+            let [a, b] = index.to_ne_bytes();
+            GRANTED | u64::from(u32::from_ne_bytes([a, b, link, class])) | u64::from(flags) << 32
+        }
+        Err(denial) => u64::from(packed(denial)),
+    }
+}
+
+#[inline(always)]
+fn packed(denial: Denial) -> u32 {
+    denial.reason as u32 | if denial.drop { DROPPED } else { 0 }
+}
+
+#[inline(always)]
+fn unpacked(granted: u64) -> Grant {
+    let [a, b, link, class] = (granted as u32).to_ne_bytes();
+    let slot = Slot { link, flags: (granted >> 32) as u8, wire_dscp: 0, pad: 0 };
+    Grant { class, index: u16::from_ne_bytes([a, b]), slot }
+}
+
+/// Where a packet to what the pod dialled goes on a link.
+#[inline(always)]
+pub(crate) fn far_end<A: Family>(dialled: &FlowKey<A>, link: u8) -> (A, u16) {
+    match maps::peer(&rule::peer_key(dialled, link)) {
+        Some(peer) => (A::unmapped(peer.addr), peer.port_be),
+        None => (dialled.daddr, dialled.dport_be),
+    }
+}
+
+/// Writes both entries of a new flow; returns `FlowOpened` or a packed denial.
+#[inline(never)]
+fn pin<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) -> u32 {
+    let grant = unpacked(granted);
+    match write_pair(key, &grant, veth) {
+        Ok(()) => Reason::FlowOpened as u32,
+        Err(reason) => packed(Denial::of_slot(reason, grant.slot)),
+    }
+}
+
+/// The reverse entry first: it reserves the source port.
+#[inline(always)]
+fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant, veth: u32) -> Result<(), Reason> {
+    let link = maps::link(grant.slot.link).ok_or(Reason::NoLinkDefault)?;
+    let draft = A::draft().ok_or(Reason::HelperFailed)?;
+    fill(draft, key, grant, link, veth);
+    reserve_port(draft, key, link)?;
+    match maps::reserve(key, &draft.forward) {
+        Ok(()) => Ok(()),
+        Err(refused) => {
+            maps::forget(&draft.reverse_key);
+            // Taken: another CPU pinned the same flow at the same time, and its entry holds.
+            if matches!(refused, Refused::Taken) { Ok(()) } else { Err(Reason::FlowTableFull) }
+        }
+    }
+}
+
+/// All of both entries but the source port.
+#[inline(always)]
+fn fill<A: Family>(draft: &mut Draft<A>, key: &FlowKey<A>, grant: &Grant, link: &Link, veth: u32) {
+    let Draft { forward, reverse, reverse_key } = draft;
+    let nat = link.flags & LINK_NAT != 0;
+    forward.state = FlowState {
+        created_ns: now(),
+        last_seen_ns: 0,
+        packets: 0,
+        bytes: 0,
+        veth,
+        slot: grant.index,
+        link: grant.slot.link,
+        class: grant.class,
+        zone: key.zone,
+        flags: if nat { FLOW_NAT } else { 0 },
+        tcp_flags: 0,
+        pad: [0; 11],
+    };
+    reverse.state = forward.state;
+    reverse.state.flags |= FLOW_REVERSE;
+    let (daddr, dport_be) = far_end(key, grant.slot.link);
+    rule::translate(forward, key, if nat { A::source(link) } else { key.saddr }, daddr);
+    rule::translate_ports(forward, key, key.sport_be, dport_be);
+    *reverse_key = key.paired(forward);
+    reverse.saddr = key.daddr;
+    reverse.daddr = key.saddr;
+    reverse.sport_be = key.dport_be;
+    reverse.dport_be = key.sport_be;
+    reverse.addr_delta = rule::undone(forward.addr_delta);
+}
+
+/// Inserts the reverse entry under the first free source port and leaves that port in the forward entry.
+#[inline(always)]
+fn reserve_port<A: Family>(draft: &mut Draft<A>, key: &FlowKey<A>, link: &Link) -> Result<(), Reason> {
+    let random = random();
+    let Draft { forward, reverse, reverse_key } = draft;
+    for n in 0..PORT_TRIES {
+        let sport_be = rule::port_try(key.sport_be, link, n, random);
+        rule::translate_ports(forward, key, sport_be, forward.dport_be);
+        reverse.port_delta = rule::undone(forward.port_delta);
+        reverse_key.dport_be = sport_be;
+        match maps::reserve(reverse_key, reverse) {
+            Ok(()) => return Ok(()),
+            Err(Refused::Full) => return Err(Reason::FlowTableFull),
+            Err(Refused::Taken) => {}
+        }
+    }
+    Err(Reason::PortsExhausted)
+}

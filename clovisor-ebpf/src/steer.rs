@@ -1,0 +1,161 @@
+//! From a pod to its link.
+
+use clovisor_common::abi::{FLOW_NAT, Flow, FlowKey, LINK_NAT, Link, NO_LINK, Pod, Reason, Slot};
+use clovisor_common::answer::Answer;
+use clovisor_common::packet::{Address, ETHERNET, RST, SYN, Segment, offered_mss};
+use clovisor_common::rule::{self, Course};
+
+use crate::maps::{self, Table};
+use crate::open;
+use crate::packet::{DROP, PASS, Packet, Wire, now, verdict};
+
+/// All that a family needs on its way to a link.
+pub(crate) trait Family: Address + Answer + Table + Wire {}
+impl<A: Address + Answer + Table + Wire> Family for A {}
+
+const NO_SLOT: Slot = Slot { link: NO_LINK, flags: 0, wire_dscp: 0, pad: 0 };
+
+/// A packet that came out of a pod.
+#[inline(always)]
+pub(crate) fn steer<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
+    let segment = match A::parse(packet, ETHERNET) {
+        Ok(segment) => segment,
+        Err(unparsed) if unparsed.class != 0 => return verdict(packet, Reason::Unsupported, PASS),
+        Err(_) => return PASS,
+    };
+    let key = segment.key(pod.zone);
+    let Some(flow) = maps::flow(&key) else {
+        return open_and_send(packet, pod, &segment, &key);
+    };
+    if flow.state.veth != packet.ifindex() {
+        return verdict(packet, Reason::ForgedSource, PASS);
+    }
+    let slot = maps::slot(u32::from(flow.state.slot)).unwrap_or(NO_SLOT);
+    let up = maps::link(flow.state.link).is_some_and(rule::carries::<A>);
+    if rule::reopens(&segment, &flow.state, up) {
+        maps::forget(&key.paired(flow));
+        maps::forget(&key);
+        return open_and_send(packet, pod, &segment, &key);
+    }
+    match rule::course(&flow.state, up, slot, movable(&key, flow, slot)) {
+        Course::Stay => send(packet, &segment, flow, slot, Reason::Steered),
+        Course::Move(to) => {
+            flow.state.link = to;
+            if let Some(reverse) = maps::flow(&key.paired(flow)) {
+                reverse.state.link = to;
+            }
+            send(packet, &segment, flow, slot, Reason::FlowMoved)
+        }
+        Course::Reset => reset(packet, &segment, flow),
+    }
+}
+
+#[inline(always)]
+fn open_and_send<A: Family>(packet: &mut Packet, pod: &Pod, segment: &Segment<A>, key: &FlowKey<A>) -> i32 {
+    match open::first(packet, pod, segment, key) {
+        Ok(flow) => {
+            let slot = maps::slot(u32::from(flow.state.slot)).unwrap_or(NO_SLOT);
+            send(packet, segment, flow, slot, Reason::FlowOpened)
+        }
+        Err(verdict) => verdict,
+    }
+}
+
+/// The slot's link would carry the flow as it is: no NAT on either side, and the same far end.
+#[inline(always)]
+fn movable<A: Family>(dialled: &FlowKey<A>, flow: &Flow<A>, slot: Slot) -> bool {
+    if flow.state.flags & FLOW_NAT != 0 || slot.link == flow.state.link {
+        return false;
+    }
+    let open = |link: &Link| rule::carries::<A>(link) && link.flags & LINK_NAT == 0;
+    maps::link(slot.link).is_some_and(open)
+        && open::far_end(dialled, slot.link) == (flow.daddr, flow.dport_be)
+}
+
+/// Sends a packet of a pinned flow on its link.
+#[inline(never)]
+fn send<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A>, slot: Slot, reason: Reason) -> i32 {
+    let Some(link) = maps::link(flow.state.link) else {
+        return verdict(packet, Reason::LinkDown, DROP);
+    };
+    let headers = A::HEADER as u32 + u32::from(segment.tcp_len);
+    if largest(packet, headers) > link.mtu {
+        return too_big(packet, segment, link.mtu, flow.state.veth);
+    }
+    if segment.hops <= 1 {
+        return verdict(packet, Reason::HopsExceeded, DROP);
+    }
+    let (packets, bytes) = packet.on_wire(ETHERNET, headers);
+    record(flow, segment.flags, packets, bytes);
+    let (tos, hops) = (rule::wire_tos(segment.tos, slot.wire_dscp), segment.hops - 1);
+    let done = clamp_mss(packet, segment, link.mtu).and_then(|()| A::rewrite(packet, segment, flow, tos, hops));
+    if done.is_none() {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    }
+    maps::count(reason, packets, bytes);
+    maps::count_link(flow.state.link, true, packets, bytes);
+    A::send(packet, link.ifindex, A::gateway(link))
+}
+
+/// Notes a packet in its direction's entry.
+#[inline(always)]
+pub(crate) fn record<A>(flow: &mut Flow<A>, tcp_flags: u8, packets: u64, bytes: u64) {
+    flow.state.last_seen_ns = now();
+    flow.state.packets += packets;
+    flow.state.bytes += bytes;
+    flow.state.tcp_flags |= tcp_flags;
+}
+
+/// Length of the largest IP packet that this one becomes on the wire.
+#[inline(always)]
+fn largest(packet: &Packet, headers: u32) -> u32 {
+    match packet.gso_size() {
+        0 => packet.ip_len(ETHERNET),
+        payload => payload + headers,
+    }
+}
+
+/// Lowers the MSS of a SYN to what fits the link.
+#[inline(always)]
+pub(crate) fn clamp_mss<A: Family>(packet: &mut Packet, segment: &Segment<A>, mtu: u32) -> Option<()> {
+    if segment.flags & SYN == 0 {
+        return Some(());
+    }
+    let l4 = segment.l4();
+    let Some((at, offered)) = offered_mss(packet, l4, segment.tcp_len) else {
+        return Some(());
+    };
+    match rule::clamped_mss::<A>(offered, mtu) {
+        Some(mss) => packet.set_half(l4, at, offered.to_be(), mss.to_be()),
+        None => Some(()),
+    }
+}
+
+/// Ends the sender's connection at once, so that it dials again and gets a link that is up.
+#[inline(never)]
+fn reset<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A>) -> i32 {
+    let headers = A::HEADER as u32 + u32::from(segment.tcp_len);
+    let payload = packet.ip_len(ETHERNET).saturating_sub(headers);
+    if segment.flags & RST != 0 {
+        return verdict(packet, Reason::LinkDown, DROP);
+    }
+    let Some(frame) = A::reset(packet, segment, payload) else {
+        return verdict(packet, Reason::LinkDown, DROP);
+    };
+    flow.state.tcp_flags |= RST;
+    let answered = verdict(packet, Reason::FlowReset, DROP);
+    if packet.replace(&frame).is_none() {
+        return verdict(packet, Reason::HelperFailed, answered);
+    }
+    packet.to_peer(flow.state.veth)
+}
+
+#[inline(never)]
+fn too_big<A: Family>(packet: &mut Packet, segment: &Segment<A>, mtu: u32, veth: u32) -> i32 {
+    let frame = A::too_big(packet, segment, mtu);
+    let answered = verdict(packet, Reason::MtuExceeded, DROP);
+    match frame {
+        Some(frame) if packet.replace(&frame).is_some() => packet.to_peer(veth),
+        _ => answered,
+    }
+}
