@@ -1,0 +1,42 @@
+//! Names that more than one of the files use.
+
+use crate::policy::model::{ClassId, Service};
+use std::time::Duration;
+
+/// Header that carries the class from the callout's answer to the route; a client's own copy is removed early.
+pub(crate) const CLASS_HEADER: &str = "x-clovisor-class";
+/// Answer of the agent that sends a request by the default route.
+pub(crate) const DEFAULT_ANSWER: &str = "default";
+/// Header prefix that belongs to Clovisor alone.
+pub(crate) const OWN_HEADERS: &str = "x-clovisor-";
+/// Metadata of the callout's stream: whose policy, and which mapping of it.
+pub(crate) const NAMESPACE_KEY: &str = "x-clovisor-namespace";
+/// See [`NAMESPACE_KEY`].
+pub(crate) const MAPPING_KEY: &str = "x-clovisor-mapping";
+/// Cluster of the agent's socket.
+pub(crate) const AGENT_CLUSTER: &str = "clovisor_agent";
+/// Where requests go that no service knows: to the address that the client dialled.
+pub(crate) const PASSTHROUGH: &str = "PassthroughCluster";
+/// Where connections go that would come back to the listener for ever.
+pub(crate) const BLACK_HOLE: &str = "BlackHoleCluster";
+/// The callout filter, in the chain and in the routes that enable it.
+pub(crate) const CALLOUT_FILTER: &str = "envoy.filters.http.ext_proc";
+
+/// Cluster of a service's requests without (none) or with a class.
+pub(crate) fn cluster(service: &Service, class: Option<ClassId>) -> String {
+    let (host, port) = (&service.host, service.port);
+    match class {
+        None => format!("outbound|{port}||{host}"),
+        Some(ClassId(class)) => format!("outbound|{port}|clovisor-c{class}|{host}"),
+    }
+}
+
+/// A duration as protobuf's JSON writes it, e.g. `0.050s`.
+pub(crate) fn seconds(duration: Duration) -> String {
+    let (whole, nanos) = (duration.as_secs(), duration.subsec_nanos());
+    match nanos {
+        0 => format!("{whole}s"),
+        n if n % 1_000_000 == 0 => format!("{whole}.{:03}s", n / 1_000_000),
+        n => format!("{whole}.{n:09}s"),
+    }
+}

@@ -1,0 +1,274 @@
+//! Virtual hosts and their routes, in the order of the user's list.
+
+use super::matching::{self, Applies};
+use super::names::{
+    CALLOUT_FILTER, CLASS_HEADER, DEFAULT_ANSWER, MAPPING_KEY, NAMESPACE_KEY, PASSTHROUGH, cluster,
+    seconds,
+};
+use crate::cluster::snapshot::Problem;
+use crate::cluster::wan_mapping::Fallback;
+use crate::policy::model::{
+    ClassId, NamespacePolicy, Policy, Retries, Route, RouteDecision, Service,
+};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+
+/// What the routes of one port have in common.
+#[derive(Debug)]
+pub(crate) struct Scope<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) port: u16,
+    /// Labels of the pods that will read these routes.
+    pub(crate) pods: Vec<&'a BTreeMap<String, String>>,
+    /// Headers that the callout needs; empty: no route of this port asks.
+    pub(crate) callout_headers: BTreeSet<String>,
+}
+
+impl<'a> Scope<'a> {
+    /// The scope of a port with these services.
+    pub(crate) fn new(
+        namespace: &'a str,
+        policy: &'a Policy,
+        own: &NamespacePolicy,
+        port: u16,
+        services: &[&Service],
+    ) -> Self {
+        let pods = policy
+            .pods
+            .iter()
+            .filter(|(key, _)| key.namespace == namespace);
+        Self {
+            namespace,
+            port,
+            pods: pods.map(|(_, pod)| &pod.labels).collect(),
+            callout_headers: callout_headers(own, services),
+        }
+    }
+
+    /// Whether some route of this port asks the agent.
+    pub(crate) fn asks_agent(&self) -> bool {
+        !self.callout_headers.is_empty()
+    }
+
+    /// Name of the route configuration. It changes with the callout's own settings, so that connections on a
+    /// filter chain that Envoy drains keep routes that fit that chain.
+    pub(crate) fn name(&self) -> String {
+        if !self.asks_agent() {
+            return self.port.to_string();
+        }
+        let mut hasher = DefaultHasher::new();
+        self.callout_headers.hash(&mut hasher);
+        format!("{}-{:08x}", self.port, hasher.finish() & 0xffff_ffff)
+    }
+
+    /// Name of the file with this route configuration.
+    pub(crate) fn file(&self) -> String {
+        format!("rds-{}.json", self.name())
+    }
+}
+
+fn callout_headers(own: &NamespacePolicy, services: &[&Service]) -> BTreeSet<String> {
+    let mut headers = BTreeSet::new();
+    for route in services.iter().flat_map(|s| &s.routes) {
+        if let RouteDecision::Callout { mapping, .. } = &route.decision {
+            headers.extend([":authority", ":method", ":path"].map(str::to_owned));
+            let rules = own.mappings.get(mapping).map(|m| m.rules.as_slice());
+            headers.extend(
+                rules
+                    .unwrap_or_default()
+                    .iter()
+                    .flat_map(matching::headers_of_rule),
+            );
+        }
+    }
+    headers
+}
+
+/// The route configuration of a port.
+pub(crate) fn configuration(scope: &Scope<'_>, services: &[&Service]) -> (Value, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let mut taken = BTreeSet::new();
+    let mut hosts = Vec::new();
+    for service in services {
+        let domains: Vec<String> = domains(service)
+            .into_iter()
+            .filter(|d| taken.insert(d.to_ascii_lowercase()))
+            .collect();
+        let routes = routes(scope, service, &mut problems);
+        if !domains.is_empty() {
+            let name = format!("{}:{}", service.host, service.port);
+            hosts.push(json!({ "name": name, "domains": domains, "routes": routes }));
+        }
+    }
+    if taken.insert("*".to_owned()) {
+        let route = json!({
+            "name": "allow_any", "match": { "prefix": "/" },
+            "route": { "cluster": PASSTHROUGH, "timeout": "0s" },
+        });
+        hosts.push(json!({ "name": "allow_any", "domains": ["*"], "routes": [route] }));
+    }
+    let routes = json!({
+        "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+        "name": scope.name(), "virtual_hosts": hosts,
+        // The class is between Envoy and this node; the far end must not see it.
+        "request_headers_to_remove": [CLASS_HEADER],
+    });
+    (routes, problems)
+}
+
+/// What clients may write in `Host`: every name and address, with and without the port.
+fn domains(service: &Service) -> Vec<String> {
+    let addresses = service.addresses.iter().map(|address| match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    });
+    let names = std::iter::once(service.host.clone()).chain(service.aliases.iter().cloned());
+    let mut domains = Vec::new();
+    for name in names.chain(addresses) {
+        if name != "*" {
+            domains.push(format!("{name}:{}", service.port));
+        }
+        domains.push(name);
+    }
+    domains
+}
+
+fn routes(scope: &Scope<'_>, service: &Service, problems: &mut Vec<Problem>) -> Vec<Value> {
+    let mut all = Vec::new();
+    for route in &service.routes {
+        if route.matches.is_empty() {
+            all.extend(decided(scope, service, route, &json!({ "prefix": "/" })));
+        }
+        for block in &route.matches {
+            let condition = matching::condition(block);
+            match matching::applies(block, &scope.pods) {
+                Applies::ToAll => all.extend(decided(scope, service, route, &condition)),
+                Applies::ToNone => {}
+                Applies::ToSome => {
+                    all.push(forward(service, route, &condition, None));
+                    problems.push(matching::separate_pods(scope.namespace, service, route));
+                }
+            }
+        }
+    }
+    all
+}
+
+/// The Envoy routes of one match of one route.
+fn decided(scope: &Scope<'_>, service: &Service, route: &Route, condition: &Value) -> Vec<Value> {
+    match &route.decision {
+        RouteDecision::Unmapped => vec![forward(service, route, condition, None)],
+        RouteDecision::Class { class, .. } => {
+            vec![forward(service, route, condition, Some(*class))]
+        }
+        RouteDecision::Callout {
+            mapping,
+            classes,
+            fallback,
+            on_agent_loss,
+        } => {
+            let answers: BTreeSet<ClassId> = classes.iter().chain(fallback).copied().collect();
+            let mut all: Vec<Value> = answers
+                .into_iter()
+                .map(|class| {
+                    let answered = answered(condition, &class.0.to_string());
+                    forward(service, route, &answered, Some(class))
+                })
+                .collect();
+            all.push(forward(
+                service,
+                route,
+                &answered(condition, DEFAULT_ANSWER),
+                None,
+            ));
+            let mut undecided = match on_agent_loss {
+                Fallback::Default => forward(service, route, condition, *fallback),
+                Fallback::Refuse => refuse(scope.namespace, mapping, route, condition),
+            };
+            undecided["typed_per_filter_config"] = ask(scope.namespace, mapping);
+            all.push(undecided);
+            all
+        }
+    }
+}
+
+/// The same condition, once the agent has answered.
+fn answered(condition: &Value, answer: &str) -> Value {
+    let mut condition = condition.clone();
+    let headers = condition.get("headers").and_then(Value::as_array);
+    let mut headers = headers.cloned().unwrap_or_default();
+    headers.push(json!({ "name": CLASS_HEADER, "string_match": { "exact": answer } }));
+    condition["headers"] = Value::Array(headers);
+    condition
+}
+
+fn forward(service: &Service, route: &Route, condition: &Value, class: Option<ClassId>) -> Value {
+    let mut action = json!({
+        "cluster": cluster(service, class),
+        "timeout": seconds(route.timeout.unwrap_or_default()),
+    });
+    if let Some(retries) = route.retries.as_ref().filter(|r| r.attempts > 0) {
+        action["retry_policy"] = retry_policy(retries);
+    }
+    json!({ "name": name(route), "match": condition, "route": action })
+}
+
+fn refuse(namespace: &str, mapping: &str, route: &Route, condition: &Value) -> Value {
+    let body = format!(
+        "clovisor: no decision of the node's agent, and WanMapping {namespace}/{mapping} refuses such requests; \
+         see that the agent of this node runs\n"
+    );
+    json!({
+        "name": name(route), "match": condition,
+        "direct_response": { "status": 503, "body": { "inline_string": body } },
+    })
+}
+
+/// Turns the callout on, and says for whom it asks.
+fn ask(namespace: &str, mapping: &str) -> Value {
+    json!({ CALLOUT_FILTER: {
+        "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
+        "config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute",
+            "overrides": { "grpc_initial_metadata": [
+                { "key": NAMESPACE_KEY, "value": namespace },
+                { "key": MAPPING_KEY, "value": mapping },
+            ] },
+        },
+    } })
+}
+
+fn name(route: &Route) -> &str {
+    route.name.as_deref().unwrap_or("default")
+}
+
+/// Status codes in the list become Envoy's own list of codes, as Istio does it.
+fn retry_policy(retries: &Retries) -> Value {
+    let words = retries
+        .retry_on
+        .split(',')
+        .map(str::trim)
+        .filter(|w| !w.is_empty());
+    let (codes, mut conditions): (Vec<&str>, Vec<&str>) =
+        words.partition(|word| word.parse::<u16>().is_ok());
+    let codes: Vec<u16> = codes.iter().filter_map(|code| code.parse().ok()).collect();
+    if !codes.is_empty() && !conditions.contains(&"retriable-status-codes") {
+        conditions.push("retriable-status-codes");
+    }
+    let mut policy = json!({
+        "retry_on": conditions.join(","), "num_retries": retries.attempts,
+        "host_selection_retry_max_attempts": "5",
+        "retry_host_predicate": [{ "name": "envoy.retry_host_predicates.previous_hosts", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+        } }],
+    });
+    if !codes.is_empty() {
+        policy["retriable_status_codes"] = json!(codes);
+    }
+    if let Some(limit) = retries.per_try_timeout {
+        policy["per_try_timeout"] = json!(seconds(limit));
+    }
+    policy
+}

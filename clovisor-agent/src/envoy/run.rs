@@ -1,0 +1,1 @@
+//! In which order files change, so that Envoy never reads the name of something that is not there.
