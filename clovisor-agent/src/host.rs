@@ -4,3 +4,7 @@
 //! **Never**: changes anything on the node.
 
 pub mod net;
+
+pub mod resolve;
+
+pub mod watch;

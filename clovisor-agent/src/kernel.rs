@@ -1,4 +1,21 @@
 //! The only door to BPF.
 //!
-//! **In**: the wanted [`image`](self), attachments. **Out**: attached programs, flows, counters. **Owns**: every
-//! kernel map (one task writes them), the pin folder. **Never**: gRPC, Kubernetes, YAML.
+//! **In**: the policy, the links, the node's network. **Out**: attached programs, filled maps; flows and
+//! counters on demand. **Owns**: every kernel map (one task writes them), the pin folder.
+//! **Never**: gRPC, Kubernetes, YAML.
+
+pub mod image;
+
+pub mod diff;
+
+pub mod expiry;
+
+pub mod tables;
+
+pub mod plan;
+
+pub mod load;
+
+pub mod cleanup;
+
+pub mod run;

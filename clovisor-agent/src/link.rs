@@ -4,3 +4,9 @@
 //! **Never**: touches a kernel map.
 
 pub mod table;
+
+pub mod health;
+
+pub mod choose;
+
+pub mod watch;

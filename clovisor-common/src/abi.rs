@@ -14,8 +14,8 @@ pub const MAX_CLASSES: u8 = 16;
 /// Entries of `LINKS`.
 pub const MAX_LINKS: u32 = 64;
 
-/// Entries of `SLOTS`.
-pub const MAX_SLOTS: u32 = 1024;
+/// Entries of `SLOTS`: 16 classes of each zone, see [`slot_index`].
+pub const MAX_SLOTS: u32 = 4096;
 
 /// `Slot::link` of a slot none of whose links is usable.
 pub const NO_LINK: u8 = 0xff;
@@ -48,6 +48,15 @@ pub const fn dscp_of_class(class: u8) -> u8 {
 #[must_use]
 pub const fn class_of_dscp(dscp: u8) -> u8 {
     if dscp & 3 == 3 { (dscp + 1) / 4 } else { 0 }
+}
+
+/// Zones a node can have: namespaces with a mapping.
+pub const MAX_ZONES: u16 = (MAX_SLOTS / MAX_CLASSES as u32) as u16;
+
+/// The slot of class 1..=16 of zone 1..=[`MAX_ZONES`].
+#[must_use]
+pub const fn slot_index(zone: u16, class: u8) -> SlotIndex {
+    (zone as u32 - 1) * MAX_CLASSES as u32 + (class as u32 - 1)
 }
 
 /// Key of `FLOW4` and `FLOW6`. Forward: the pod's own tuple and its zone. Reverse: the tuple of a packet that

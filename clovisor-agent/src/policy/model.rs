@@ -10,6 +10,8 @@ use std::time::Duration;
 /// Result of a compilation: always usable; what could not be exact is in `problems` and not in `policy`.
 #[derive(Clone, Debug, Default)]
 pub struct Compiled {
+    /// Grows by one with every compilation.
+    pub generation: u64,
     pub policy: Arc<Policy>,
     pub problems: Vec<Problem>,
 }

@@ -1,0 +1,143 @@
+//! From a pod's address to the host side of its veth, on any CNI, without entering the pod.
+
+use super::net::{Device, HostNet, Route};
+use std::fmt;
+use std::net::IpAddr;
+
+/// Why a pod's device is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unresolved {
+    /// The pod has no address yet.
+    NoAddress,
+    /// No route leads to the address, or only the default route: the pod is not on this node.
+    NotLocal,
+    /// The route names a device that does not exist (any more).
+    DeviceMissing,
+    /// Behind a bridge, and the address has no neighbour entry yet.
+    NeighbourUnknown,
+    /// Behind a bridge, and the bridge has not learned the pod's port yet.
+    PortUnknown,
+}
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoAddress => "the pod has no address yet",
+            Self::NotLocal => "no route of this node leads to the pod",
+            Self::DeviceMissing => "the route to the pod names a missing device",
+            Self::NeighbourUnknown => "the pod's link-layer address is not known yet",
+            Self::PortUnknown => "the bridge has not learned the pod's port yet",
+        })
+    }
+}
+
+/// The ifindex of the host side device: most specific route, and behind a bridge neighbour and port.
+///
+/// # Errors
+/// What is not known yet; it may be after the next netlink event.
+pub fn resolve_pod(net: &HostNet, address: IpAddr) -> Result<u32, Unresolved> {
+    let route = route_to(net, address).ok_or(Unresolved::NotLocal)?;
+    if route.prefix == 0 || route.gateway.is_some() {
+        return Err(Unresolved::NotLocal);
+    }
+    let device = net.devices.get(&route.ifindex).ok_or(Unresolved::DeviceMissing)?;
+    if device.kind == "bridge" { port(net, device, address) } else { Ok(device.ifindex) }
+}
+
+fn port(net: &HostNet, bridge: &Device, address: IpAddr) -> Result<u32, Unresolved> {
+    let neighbour = net.neighbours.iter().find(|n| n.ifindex == bridge.ifindex && n.address == address);
+    let mac = &neighbour.filter(|n| n.usable).ok_or(Unresolved::NeighbourUnknown)?.mac;
+    let entry = net.fdb.iter().find(|e| e.bridge == bridge.ifindex && &e.mac == mac && e.ifindex != bridge.ifindex);
+    Ok(entry.ok_or(Unresolved::PortUnknown)?.ifindex)
+}
+
+/// The route the kernel would take: longest prefix, then lowest metric.
+#[must_use]
+pub fn route_to(net: &HostNet, address: IpAddr) -> Option<&Route> {
+    let covers = |r: &&Route| covers(r.destination, r.prefix, address);
+    net.routes.iter().filter(covers).max_by_key(|r| (r.prefix, std::cmp::Reverse(r.metric)))
+}
+
+fn covers(network: IpAddr, prefix: u8, address: IpAddr) -> bool {
+    match (network, address) {
+        (IpAddr::V4(n), IpAddr::V4(a)) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+            n.to_bits() & mask == a.to_bits() & mask
+        }
+        (IpAddr::V6(n), IpAddr::V6(a)) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+            n.to_bits() & mask == a.to_bits() & mask
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::net::{FdbEntry, Neighbour};
+    use super::*;
+
+    const POD: &str = "10.244.0.10";
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
+    }
+
+    fn route(destination: &str, prefix: u8, ifindex: u32, gateway: Option<&str>) -> Route {
+        Route { destination: ip(destination), prefix, gateway: gateway.map(ip), ifindex, metric: 0 }
+    }
+
+    fn device(ifindex: u32, kind: &str) -> (u32, Device) {
+        (ifindex, Device { ifindex, kind: kind.into(), ..Device::default() })
+    }
+
+    fn node() -> HostNet {
+        HostNet {
+            devices: [device(3, "veth"), device(4, "bridge"), device(5, "veth"), device(9, "")].into(),
+            routes: vec![route("0.0.0.0", 0, 9, Some("192.0.2.1"))],
+            ..HostNet::default()
+        }
+    }
+
+    #[test]
+    fn a_point_to_point_veth_is_found_by_its_route() {
+        let mut net = node();
+        assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::NotLocal));
+        net.routes.push(route("10.244.0.0", 24, 4, None));
+        net.routes.push(route(POD, 32, 3, None));
+        assert_eq!(resolve_pod(&net, ip(POD)), Ok(3));
+        net.devices.remove(&3);
+        assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::DeviceMissing));
+    }
+
+    #[test]
+    fn behind_a_bridge_the_port_counts() {
+        let mut net = node();
+        net.routes.push(route("10.244.0.0", 24, 4, None));
+        assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::NeighbourUnknown));
+        let mac = vec![2, 0, 0, 0, 0, 1];
+        net.neighbours.push(Neighbour { address: ip(POD), ifindex: 4, mac: mac.clone(), usable: true });
+        assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::PortUnknown));
+        net.fdb.push(FdbEntry { mac: mac.clone(), ifindex: 4, bridge: 4 });
+        assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::PortUnknown));
+        net.fdb.push(FdbEntry { mac, ifindex: 5, bridge: 4 });
+        assert_eq!(resolve_pod(&net, ip(POD)), Ok(5));
+    }
+
+    #[test]
+    fn pods_of_other_nodes_are_not_local() {
+        let mut net = node();
+        net.routes.push(route("10.244.0.0", 24, 9, Some("192.0.2.7")));
+        assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::NotLocal));
+        assert_eq!(resolve_pod(&net, ip("fd00::1")), Err(Unresolved::NotLocal));
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_then_the_metric() {
+        let mut net = node();
+        net.routes.push(Route { metric: 100, ..route("10.0.0.0", 8, 3, None) });
+        net.routes.push(Route { metric: 10, ..route("10.0.0.0", 8, 5, None) });
+        assert_eq!(route_to(&net, ip(POD)).map(|r| r.ifindex), Some(5));
+        assert_eq!(route_to(&net, ip("8.8.8.8")).map(|r| r.ifindex), Some(9));
+    }
+}

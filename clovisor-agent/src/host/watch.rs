@@ -1,0 +1,200 @@
+//! The netlink shell: dumps the node's network, again after each burst of events.
+
+use super::net::{Device, FdbEntry, HostNet, Neighbour, Route};
+use futures_util::stream::{StreamExt, TryStreamExt};
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressScope};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+/// Events come in bursts; one dump serves a burst.
+const BURST: Duration = Duration::from_millis(5);
+/// A dump even without events, should one have been lost.
+const REFRESH: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The network of this node could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error("netlink socket: {0}; the agent must run in the node's network namespace")]
+    Socket(#[from] std::io::Error),
+    #[error("netlink dump: {0}; the agent tries again")]
+    Dump(#[from] rtnetlink::Error),
+}
+
+const GROUPS: [MulticastGroup; 6] = [
+    MulticastGroup::Link,
+    MulticastGroup::Neigh,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+];
+
+/// Reads the network once and keeps following it in a task of its own.
+///
+/// # Errors
+/// No netlink socket, or the first dump failed.
+pub async fn watch() -> Result<watch::Receiver<Arc<HostNet>>, HostError> {
+    let (connection, handle, mut events) = new_multicast_connection(&GROUPS)?;
+    tokio::spawn(connection);
+    let (publish, host) = watch::channel(Arc::new(dump(&handle).await?));
+    tokio::spawn(async move {
+        loop {
+            let event = timeout(REFRESH, events.next()).await;
+            if matches!(event, Ok(None)) || publish.is_closed() {
+                return;
+            }
+            sleep(BURST).await;
+            while let Ok(Some(_)) = timeout(Duration::ZERO, events.next()).await {}
+            match dump(&handle).await {
+                Ok(net) => {
+                    publish.send_if_modified(|old| {
+                        let changed = **old != net;
+                        *old = Arc::new(net);
+                        changed
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "network of the node not read");
+                    sleep(RETRY).await;
+                }
+            }
+        }
+    });
+    Ok(host)
+}
+
+/// Makes the kernel look for the link-layer address of a neighbour, by one datagram to the discard port.
+pub async fn solicit(address: IpAddr, device: &str) {
+    let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let sent = async {
+        let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
+        socket.bind_device(Some(device.as_bytes()))?;
+        socket.send_to(&[], SocketAddr::new(address, 9)).await
+    };
+    if let Err(error) = sent.await {
+        tracing::debug!(%address, device, %error, "neighbour not solicited");
+    }
+}
+
+async fn dump(handle: &Handle) -> Result<HostNet, HostError> {
+    let mut net = HostNet::default();
+    let mut links = handle.link().get().execute();
+    while let Some(message) = links.try_next().await? {
+        let device = device(&message);
+        net.devices.insert(device.ifindex, device);
+    }
+    let mut addresses = handle.address().get().execute();
+    while let Some(message) = addresses.try_next().await? {
+        let global = message.header.scope == AddressScope::Universe;
+        let local = message.attributes.iter().find_map(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
+        let plain = message.attributes.iter().find_map(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
+        if let (true, Some(ip), Some(device)) = (global, local.or(plain), net.devices.get_mut(&message.header.index)) {
+            device.addresses.push((ip, message.header.prefix_len));
+        }
+    }
+    let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
+    let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
+    for filter in [v4, v6] {
+        let mut routes = handle.route().get(filter).execute();
+        while let Some(message) = routes.try_next().await? {
+            net.routes.extend(route(&message));
+        }
+    }
+    for family in [AddressFamily::Inet, AddressFamily::Inet6, AddressFamily::Bridge] {
+        let mut entries = handle.neighbours().get().set_address_family(family).execute();
+        while let Some(message) = entries.try_next().await? {
+            add_neighbour(&mut net, &message);
+        }
+    }
+    Ok(net)
+}
+
+fn device(message: &LinkMessage) -> Device {
+    let flags = message.header.flags;
+    let mut device = Device {
+        ifindex: message.header.index,
+        carrier: flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::LowerUp),
+        ..Device::default()
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => device.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
+            LinkAttribute::Address(mac) => device.mac.clone_from(mac),
+            LinkAttribute::Controller(master) => device.master = Some(*master),
+            LinkAttribute::LinkInfo(infos) => {
+                let kind = infos.iter().find_map(|i| if let LinkInfo::Kind(k) = i { Some(k) } else { None });
+                device.kind = kind.map(kind_name).unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    device
+}
+
+fn kind_name(kind: &InfoKind) -> String {
+    kind.to_string()
+}
+
+fn route(message: &RouteMessage) -> Option<Route> {
+    if message.header.table != RouteHeader::RT_TABLE_MAIN || message.header.kind != RouteType::Unicast {
+        return None;
+    }
+    let (mut gateway, mut ifindex, mut metric, mut destination) = (None, None, 0, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => destination = ip(address),
+            RouteAttribute::Gateway(address) => gateway = ip(address),
+            RouteAttribute::Oif(index) => ifindex = Some(*index),
+            RouteAttribute::Priority(priority) => metric = *priority,
+            _ => {}
+        }
+    }
+    let any = match message.header.address_family {
+        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let prefix = message.header.destination_prefix_length;
+    Some(Route { destination: destination.unwrap_or(any), prefix, gateway, ifindex: ifindex?, metric })
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    }
+}
+
+fn add_neighbour(net: &mut HostNet, message: &NeighbourMessage) {
+    let (mut address, mut mac, mut bridge) = (None, Vec::new(), None);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some(IpAddr::V4(*v4)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => address = Some(IpAddr::V6(*v6)),
+            NeighbourAttribute::LinkLayerAddress(bytes) => mac.clone_from(bytes),
+            NeighbourAttribute::Controller(index) => bridge = Some(*index),
+            _ => {}
+        }
+    }
+    let ifindex = message.header.ifindex;
+    if message.header.family == AddressFamily::Bridge {
+        net.fdb.extend(bridge.map(|bridge| FdbEntry { mac, ifindex, bridge }));
+    } else if let Some(address) = address {
+        let dead = matches!(
+            message.header.state,
+            NeighbourState::Incomplete | NeighbourState::Failed | NeighbourState::None
+        );
+        net.neighbours.push(Neighbour { address, ifindex, usable: !dead && !mac.is_empty(), mac });
+    }
+}

@@ -1,0 +1,128 @@
+//! From one image to another in an order in which no packet can be misled.
+
+use super::image::Image;
+use clovisor_common::abi;
+use clovisor_common::abi::{Addr, AddrKey, ClassKey, DestKey, Peer, PeerKey, Pod, Slot};
+use std::collections::BTreeMap;
+
+/// One write of one entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    Put(Entry),
+    Delete(Key),
+}
+
+/// An entry of one of the maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    Link(u8, abi::Link),
+    LinkOf(u32, u32),
+    Slot(u32, Slot),
+    Peer(PeerKey, Peer),
+    Class(ClassKey, u32),
+    Dest(DestKey, u32),
+    Addr(AddrKey, Addr),
+    Pod(u32, Pod),
+}
+
+/// The key of an entry of one of the maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    Link(u8),
+    LinkOf(u32),
+    Slot(u32),
+    Peer(PeerKey),
+    Class(ClassKey),
+    Dest(DestKey),
+    Addr(AddrKey),
+    Pod(u32),
+}
+
+/// The writes that turn `old` into `new`: puts from what is pointed at to what points at it, then deletes the
+/// other way round. Equal entries cost nothing.
+#[must_use]
+pub fn diff(old: &Image, new: &Image) -> Vec<Op> {
+    let mut ops = Vec::new();
+    puts(&mut ops, &old.links, &new.links, Entry::Link);
+    puts(&mut ops, &old.slots, &new.slots, Entry::Slot);
+    puts(&mut ops, &old.link_of, &new.link_of, Entry::LinkOf);
+    puts(&mut ops, &old.peers, &new.peers, Entry::Peer);
+    puts(&mut ops, &old.classes, &new.classes, Entry::Class);
+    puts(&mut ops, &old.dests, &new.dests, Entry::Dest);
+    puts(&mut ops, &old.addrs, &new.addrs, Entry::Addr);
+    puts(&mut ops, &old.pods, &new.pods, Entry::Pod);
+    deletes(&mut ops, &old.pods, &new.pods, Key::Pod);
+    deletes(&mut ops, &old.addrs, &new.addrs, Key::Addr);
+    deletes(&mut ops, &old.dests, &new.dests, Key::Dest);
+    deletes(&mut ops, &old.classes, &new.classes, Key::Class);
+    deletes(&mut ops, &old.peers, &new.peers, Key::Peer);
+    deletes(&mut ops, &old.link_of, &new.link_of, Key::LinkOf);
+    deletes(&mut ops, &old.slots, &new.slots, Key::Slot);
+    deletes(&mut ops, &old.links, &new.links, Key::Link);
+    ops
+}
+
+fn puts<K: Ord + Clone, V: PartialEq + Clone>(
+    ops: &mut Vec<Op>,
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+    entry: fn(K, V) -> Entry,
+) {
+    let changed = new.iter().filter(|(key, value)| old.get(key) != Some(value));
+    ops.extend(changed.map(|(key, value)| Op::Put(entry(key.clone(), value.clone()))));
+}
+
+fn deletes<K: Ord + Clone, V>(ops: &mut Vec<Op>, old: &BTreeMap<K, V>, new: &BTreeMap<K, V>, key: fn(K) -> Key) {
+    let gone = old.keys().filter(|k| !new.contains_key(k));
+    ops.extend(gone.map(|k| Op::Delete(key(k.clone()))));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clovisor_common::abi::NO_LINK;
+
+    fn slot(link: u8) -> Slot {
+        Slot { link, flags: 0, wire_dscp: 0, pad: 0 }
+    }
+
+    fn class(number: u8) -> ClassKey {
+        ClassKey { zone: 1, class: number, pad: 0 }
+    }
+
+    #[test]
+    fn nothing_changed_is_nothing_written() {
+        let mut image = Image::default();
+        image.slots.insert(3, slot(1));
+        image.classes.insert(class(2), 3);
+        assert_eq!(diff(&image, &image.clone()), []);
+    }
+
+    #[test]
+    fn a_fail_over_is_one_write() {
+        let mut old = Image::default();
+        old.slots.insert(3, slot(1));
+        let mut new = old.clone();
+        new.slots.insert(3, slot(NO_LINK));
+        assert_eq!(diff(&old, &new), [Op::Put(Entry::Slot(3, slot(NO_LINK)))]);
+    }
+
+    #[test]
+    fn targets_come_before_pointers_and_go_after_them() {
+        let mut one = Image::default();
+        one.slots.insert(0, slot(1));
+        one.classes.insert(class(1), 0);
+        let mut two = Image::default();
+        two.slots.insert(1, slot(1));
+        two.classes.insert(class(2), 1);
+        assert_eq!(
+            diff(&one, &two),
+            [
+                Op::Put(Entry::Slot(1, slot(1))),
+                Op::Put(Entry::Class(class(2), 1)),
+                Op::Delete(Key::Class(class(1))),
+                Op::Delete(Key::Slot(0)),
+            ]
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! When a flow is over: pure rules over its two entries.
+
+use clovisor_common::abi::FlowState;
+use clovisor_common::packet::{FIN, RST};
+use std::time::Duration;
+
+/// After a RST in either direction.
+const AFTER_RESET: Duration = Duration::from_secs(2);
+/// After a FIN in both directions.
+const AFTER_CLOSE: Duration = Duration::from_secs(10);
+/// First packet without any answer.
+const UNANSWERED: Duration = Duration::from_secs(30);
+/// One half only, left by an interrupted write.
+const ORPHAN: Duration = Duration::from_secs(5);
+/// Nothing in either direction; a keep-alive counts.
+const IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// Is the flow over at `now_ns` (CLOCK_MONOTONIC)? One half may be missing.
+#[must_use]
+pub fn expired(forward: Option<&FlowState>, reverse: Option<&FlowState>, now_ns: u64) -> bool {
+    let quiet = |state: &FlowState| Duration::from_nanos(now_ns.saturating_sub(state.last_seen_ns));
+    let (Some(out), Some(back)) = (forward, reverse) else {
+        return forward.or(reverse).is_some_and(|half| quiet(half) >= ORPHAN);
+    };
+    let limit = if (out.tcp_flags | back.tcp_flags) & RST != 0 {
+        AFTER_RESET
+    } else if out.tcp_flags & back.tcp_flags & FIN != 0 {
+        AFTER_CLOSE
+    } else if back.packets == 0 {
+        UNANSWERED
+    } else {
+        IDLE
+    };
+    quiet(out).min(quiet(back)) >= limit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clovisor_common::packet::{ACK, SYN};
+
+    fn state(tcp_flags: u8, packets: u64, seen_s: u64) -> FlowState {
+        FlowState {
+            created_ns: 0,
+            last_seen_ns: seen_s * 1_000_000_000,
+            packets,
+            bytes: 0,
+            veth: 1,
+            slot: 0,
+            link: 0,
+            class: 1,
+            zone: 1,
+            flags: 0,
+            tcp_flags,
+            pad: [0; 11],
+        }
+    }
+
+    #[test]
+    fn flows_end_by_what_was_seen() {
+        let open = SYN | ACK;
+        let fin = open | FIN;
+        // forward, reverse, last second alive, first second over
+        let rows = [
+            (Some(state(open, 9, 100)), Some(state(open, 9, 100)), 100 + 86_399, 100 + 86_400),
+            (Some(state(fin, 9, 100)), Some(state(fin, 9, 101)), 110, 111),
+            (Some(state(fin, 9, 100)), Some(state(open, 9, 100)), 86_499, 86_500),
+            (Some(state(open, 9, 100)), Some(state(RST, 9, 100)), 101, 102),
+            (Some(state(SYN, 1, 100)), Some(state(0, 0, 100)), 129, 130),
+            (Some(state(open, 9, 100)), None, 104, 105),
+            (None, Some(state(open, 9, 100)), 104, 105),
+        ];
+        for (row, (out, back, alive, over)) in rows.iter().enumerate() {
+            let at = |s: u64| expired(out.as_ref(), back.as_ref(), s * 1_000_000_000);
+            assert!(!at(*alive), "row {row} is over too early");
+            assert!(at(*over), "row {row} is over too late");
+        }
+    }
+
+    #[test]
+    fn a_clock_behind_the_entry_ends_nothing() {
+        let young = state(RST, 1, 100);
+        assert!(!expired(Some(&young), Some(&young), 0));
+    }
+}

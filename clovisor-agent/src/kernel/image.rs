@@ -1,0 +1,157 @@
+//! The wanted contents of the kernel maps, computed from what the other modules know.
+
+use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::wan_link::Nat;
+use crate::cluster::wan_mapping::{Established, Fallback};
+use crate::link::choose::choose;
+use crate::link::table::{Health, Link, LinkTable};
+use crate::policy::model::{Class, ClassId, NamespacePolicy, Policy, RouteDecision, Service};
+use clovisor_common::abi;
+use clovisor_common::abi::{
+    Addr, AddrKey, ClassKey, DestKey, LINK_NAT, LINK_UP, NO_LINK, Peer, PeerKey, Pod, SLOT_FOLLOW, SLOT_REFUSE, Slot,
+    slot_index,
+};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+const TCP: u8 = 6;
+
+/// All maps that the agent fills, key to value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    pub links: BTreeMap<u8, abi::Link>,
+    pub link_of: BTreeMap<u32, u32>,
+    pub slots: BTreeMap<u32, Slot>,
+    pub peers: BTreeMap<PeerKey, Peer>,
+    pub classes: BTreeMap<ClassKey, u32>,
+    pub dests: BTreeMap<DestKey, u32>,
+    pub addrs: BTreeMap<AddrKey, Addr>,
+    pub pods: BTreeMap<u32, Pod>,
+}
+
+/// Source ports for NAT, host byte order, inclusive; outside the range that host sockets take by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    pub min: u16,
+    pub max: u16,
+}
+
+/// The maps for `policy` on this node. `veths`: the host side device of each pod that was found.
+#[must_use]
+pub fn image(policy: &Policy, links: &LinkTable, veths: &BTreeMap<ObjectKey, u32>, ports: PortRange) -> Image {
+    let mut image = Image::default();
+    for link in links.links.values() {
+        add_link(&mut image, link, ports);
+    }
+    for (name, namespace) in &policy.namespaces {
+        for class in namespace.classes.values() {
+            add_class(&mut image, name, namespace.zone, class, links);
+        }
+        for service in &namespace.services {
+            add_service(&mut image, namespace, service);
+        }
+    }
+    for (number, (key, pod)) in (1..).zip(&policy.pods) {
+        let (Some(veth), Some(namespace)) = (veths.get(key), policy.namespaces.get(&key.namespace)) else {
+            continue;
+        };
+        let zone = namespace.zone;
+        image.pods.insert(*veth, Pod { zone, flags: 0, proxy_uid: pod.proxy_uid, workload: number });
+        for address in &pod.addresses {
+            image.addrs.insert(wide(*address), Addr { veth: *veth, zone, pad: 0 });
+        }
+    }
+    image
+}
+
+fn add_link(image: &mut Image, link: &Link, ports: PortRange) {
+    let Some(ifindex) = link.ifindex else {
+        return;
+    };
+    let up = if link.health == Health::Up { LINK_UP } else { 0 };
+    let nat = if link.nat == Nat::Masquerade { LINK_NAT } else { 0 };
+    let value = abi::Link {
+        ifindex,
+        mtu: link.mtu,
+        flags: up | nat,
+        port_min: ports.min,
+        port_max: ports.max,
+        gateway4: link.gateway4.map_or([0; 4], |a| a.octets()),
+        source4: link.source4.map_or([0; 4], |a| a.octets()),
+        gateway6: link.gateway6.map_or([0; 16], |a| a.octets()),
+        source6: link.source6.map_or([0; 16], |a| a.octets()),
+    };
+    image.links.insert(link.id.0, value);
+    image.link_of.insert(ifindex, u32::from(link.id.0));
+    for peer in &link.peers {
+        let key =
+            PeerKey { addr: wide(peer.alias), port_be: peer.port.to_be(), link: link.id.0, proto: TCP };
+        let value = Peer { addr: wide(peer.address), port_be: peer.target_port.to_be(), pad: [0; 2] };
+        image.peers.insert(key, value);
+    }
+}
+
+fn add_class(image: &mut Image, namespace: &str, zone: u16, class: &Class, links: &LinkTable) {
+    let index = slot_index(zone, class.id.0);
+    let link = choose(&class.links, links, namespace).map_or(NO_LINK, |id| id.0);
+    let refuse = if class.on_links_down == Fallback::Refuse { SLOT_REFUSE } else { 0 };
+    let follow = if class.established == Established::Follow { SLOT_FOLLOW } else { 0 };
+    image.slots.insert(index, Slot { link, flags: refuse | follow, wire_dscp: class.wire_dscp, pad: 0 });
+    image.classes.insert(ClassKey { zone, class: class.id.0, pad: 0 }, index);
+}
+
+fn add_service(image: &mut Image, namespace: &NamespacePolicy, service: &Service) {
+    let bits = service.routes.iter().flat_map(|route| classes_of(&route.decision)).fold(0, |bits, class| {
+        bits | 1u32 << (class.0 - 1)
+    });
+    if bits == 0 {
+        return;
+    }
+    for endpoint in &service.endpoints {
+        let key = DestKey {
+            addr: wide(endpoint.ip()),
+            port_be: endpoint.port().to_be(),
+            zone: namespace.zone,
+            proto: TCP,
+            pad: [0; 3],
+        };
+        *image.dests.entry(key).or_default() |= bits;
+    }
+}
+
+/// Every class that requests of a route can have.
+fn classes_of(decision: &RouteDecision) -> Vec<ClassId> {
+    match decision {
+        RouteDecision::Unmapped => Vec::new(),
+        RouteDecision::Class { class, .. } => vec![*class],
+        RouteDecision::Callout { classes, fallback, .. } => classes.iter().chain(fallback).copied().collect(),
+    }
+}
+
+/// The 16-byte form of an address in the maps.
+#[must_use]
+pub fn wide(address: IpAddr) -> AddrKey {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// Everything of `new`, and what only `old` has: for the time in which proxies still use the old policy.
+#[must_use]
+pub fn union(old: &Image, new: &Image) -> Image {
+    let mut both = new.clone();
+    keep(&mut both.slots, &old.slots);
+    keep(&mut both.classes, &old.classes);
+    keep(&mut both.peers, &old.peers);
+    for (key, bits) in &old.dests {
+        *both.dests.entry(*key).or_default() |= bits;
+    }
+    both
+}
+
+fn keep<K: Ord + Clone, V: Clone>(both: &mut BTreeMap<K, V>, old: &BTreeMap<K, V>) {
+    for (key, value) in old {
+        both.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+}

@@ -1,0 +1,284 @@
+//! Loading the object, pinning, attaching: the thin shell that carries out a [`plan`](super::plan).
+
+use super::plan::{Hook, Place, Step, plan};
+use super::tables::{TableError, Tables};
+use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use clovisor_common::abi::ABI_VERSION;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/clovisor.o"));
+
+/// Priority and handle of our filters where clsact is used.
+const PRIORITY: u16 = 1;
+const HANDLE: TcHandle = TcHandle::new(0, 0xc10);
+
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum AttachMode {
+    /// TCX links where the kernel has them (6.6), else clsact filters.
+    #[default]
+    Auto,
+    Tcx,
+    Clsact,
+}
+
+/// The kernel half could not be loaded or attached.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("this agent was built without its eBPF object; run `cargo xtask ebpf` and build it again")]
+    NoObject,
+    #[error("{0} is not on a BPF file system; run `mount -t bpf bpf /sys/fs/bpf` or set --bpffs")]
+    NotBpffs(PathBuf),
+    #[error("another agent holds {0}; stop it first, one node has one agent")]
+    Locked(PathBuf),
+    #[error("{path}: {source}; the agent needs root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("the kernel refused the eBPF object: {0}; the agent needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    Load(#[from] EbpfError),
+    #[error("program {program}: {source}; the kernel must be 5.10 or newer and allow CAP_BPF and CAP_PERFMON")]
+    Program { program: &'static str, source: ProgramError },
+    #[error("attach {place}: {reason}; was the device removed, or is CAP_NET_ADMIN missing?")]
+    Attach { place: Place, reason: String },
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+/// How an attachment came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// There was none.
+    Fresh,
+    /// The program of an agent before was replaced in place.
+    Replaced,
+}
+
+/// An attachment as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    pub mode: AttachMode,
+    pub origin: Origin,
+}
+
+/// The loaded programs and their attachments. Pins outlive it.
+#[derive(Debug)]
+pub struct Programs {
+    ebpf: Ebpf,
+    dir: PathBuf,
+    mode: AttachMode,
+    attached: BTreeMap<Place, Attached>,
+    /// Pins of an agent before that were not looked at yet.
+    inherited: BTreeSet<Place>,
+    _lock: Flock<File>,
+}
+
+/// `<bpffs>/clovisor`: everything of ours.
+#[must_use]
+pub fn pin_root(bpffs: &Path) -> PathBuf {
+    bpffs.join("clovisor")
+}
+
+/// Loads (or adopts) maps and programs under `<bpffs>/clovisor/v<ABI>`. Nothing is attached yet.
+///
+/// # Errors
+/// See [`LoadError`]; nothing is changed then but created folders.
+pub fn load(bpffs: &Path, mode: AttachMode) -> Result<(Programs, Tables), LoadError> {
+    if OBJECT.is_empty() {
+        return Err(LoadError::NoObject);
+    }
+    let on_bpffs = statfs(bpffs).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
+    if !on_bpffs {
+        return Err(LoadError::NotBpffs(bpffs.to_owned()));
+    }
+    let dir = pin_root(bpffs).join(format!("v{ABI_VERSION}"));
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| LoadError::Io { path, source }
+    };
+    std::fs::create_dir_all(dir.join("links")).map_err(io(&dir))?;
+    let handle = File::open(&dir).map_err(io(&dir))?;
+    let lock = Flock::lock(handle, FlockArg::LockExclusiveNonblock).map_err(|_| LoadError::Locked(dir.clone()))?;
+    let mut ebpf = EbpfLoader::new().btf(None).default_map_pin_directory(&dir).load(OBJECT)?;
+    for hook in Hook::ALL {
+        let program = hook.program();
+        classifier(&mut ebpf, hook)
+            .and_then(SchedClassifier::load)
+            .map_err(|source| LoadError::Program { program, source })?;
+    }
+    let tables = Tables::take(&mut ebpf)?;
+    let inherited = pinned(&dir.join("links"));
+    let programs = Programs { ebpf, dir, mode, attached: BTreeMap::new(), inherited, _lock: lock };
+    Ok((programs, tables))
+}
+
+/// The places of the pins in a `links` folder.
+#[must_use]
+pub fn pinned(links: &Path) -> BTreeSet<Place> {
+    let names = std::fs::read_dir(links).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| Place::parse(&name.to_string_lossy())).collect()
+}
+
+fn classifier(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier, ProgramError> {
+    ebpf.program_mut(hook.program()).ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+const fn direction(hook: Hook) -> TcAttachType {
+    match hook {
+        Hook::PodIn | Hook::WanIn => TcAttachType::Ingress,
+        Hook::WanOut => TcAttachType::Egress,
+    }
+}
+
+impl Programs {
+    /// The attachments now.
+    #[must_use]
+    pub const fn attached(&self) -> &BTreeMap<Place, Attached> {
+        &self.attached
+    }
+
+    /// Makes the attachments be `wanted`; devices by ifindex. On an error the fresh ones of this call are undone.
+    ///
+    /// # Errors
+    /// The first step that failed.
+    pub fn converge(&mut self, wanted: &BTreeSet<Place>, names: &BTreeMap<u32, String>) -> Result<(), LoadError> {
+        let found: BTreeSet<_> = self.attached.keys().chain(&self.inherited).copied().collect();
+        let own: BTreeSet<_> = self.attached.keys().copied().collect();
+        let renewed = plan(&own, &wanted.difference(&own).copied().collect(), false);
+        let attach = renewed.into_iter().filter(|step| matches!(step, Step::Attach(_)));
+        let detach = plan(&found, wanted, false).into_iter().filter(|step| matches!(step, Step::Detach(_)));
+        let mut undo = Vec::new();
+        for step in attach.chain(detach).collect::<Vec<_>>() {
+            match self.step(step, names) {
+                Ok(fresh) => undo.extend(step.undo(fresh)),
+                Err(error) => {
+                    for step in undo.into_iter().rev() {
+                        if let Err(error) = self.step(step, names) {
+                            tracing::warn!(?step, %error, "could not take back");
+                        }
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: Step, names: &BTreeMap<u32, String>) -> Result<bool, LoadError> {
+        match step {
+            Step::Attach(place) => {
+                let name = names.get(&place.ifindex).map_or("", String::as_str);
+                let attached =
+                    self.attach(place, name).map_err(|reason| LoadError::Attach { place, reason })?;
+                self.inherited.remove(&place);
+                self.attached.insert(place, attached);
+                tracing::info!(program = place.hook.program(), device = name, origin = ?attached.origin, "attached");
+                Ok(attached.origin == Origin::Fresh)
+            }
+            Step::Detach(place) => {
+                self.detach(place, names.get(&place.ifindex).map(String::as_str));
+                Ok(false)
+            }
+        }
+    }
+
+    fn attach(&mut self, place: Place, name: &str) -> Result<Attached, String> {
+        if self.mode == AttachMode::Clsact {
+            return self.attach_clsact(place, name);
+        }
+        match self.attach_tcx(place, name) {
+            Err(reason) if self.mode == AttachMode::Auto && !tcx_supported() => {
+                tracing::debug!(%reason, "no TCX, using clsact");
+                self.attach_clsact(place, name)
+            }
+            result => result,
+        }
+    }
+
+    fn attach_tcx(&mut self, place: Place, name: &str) -> Result<Attached, String> {
+        let pin = self.pin(place);
+        let program = classifier(&mut self.ebpf, place.hook).map_err(|e| e.to_string())?;
+        if let Ok(old) = PinnedLink::from_pin(&pin) {
+            let link: Result<SchedClassifierLink, _> = FdLink::from(old).try_into();
+            match link.map_err(|e| e.to_string()).and_then(|l| program.attach_to_link(l).map_err(|e| e.to_string())) {
+                Ok(id) => {
+                    // The pin keeps the link; our own reference may go.
+                    drop(program.take_link(id).map_err(|e| e.to_string())?);
+                    return Ok(Attached { mode: AttachMode::Tcx, origin: Origin::Replaced });
+                }
+                Err(reason) => {
+                    tracing::info!(%place, %reason, "pinned link is defunct, attaching anew");
+                    std::fs::remove_file(&pin).map_err(|e| format!("{}: {e}", pin.display()))?;
+                }
+            }
+        }
+        let order = if place.hook == Hook::WanOut { LinkOrder::last() } else { LinkOrder::first() };
+        let id = program
+            .attach_with_options(name, direction(place.hook), TcAttachOptions::TcxOrder(order))
+            .map_err(|e| chain(&e))?;
+        let link: FdLink =
+            program.take_link(id).map_err(|e| e.to_string())?.try_into().map_err(|e| format!("{e:?}"))?;
+        link.pin(&pin).map_err(|e| chain(&e))?;
+        Ok(Attached { mode: AttachMode::Tcx, origin: Origin::Fresh })
+    }
+
+    fn attach_clsact(&mut self, place: Place, name: &str) -> Result<Attached, String> {
+        let marker = self.dir.join("links").join(format!("clsact-{}", place.ifindex));
+        if qdisc_add_clsact(name).is_ok() {
+            // Cleanup removes the qdisc only where we made it; a pin is the only thing bpffs can hold.
+            let program = classifier(&mut self.ebpf, place.hook).map_err(|e| e.to_string())?;
+            program.pin(&marker).map_err(|e| chain(&e))?;
+        }
+        let pin = self.pin(place);
+        let program = classifier(&mut self.ebpf, place.hook).map_err(|e| e.to_string())?;
+        let attach = direction(place.hook);
+        let replaced = pin.exists();
+        let id = if replaced {
+            let old = SchedClassifierLink::attached(name, attach, PRIORITY, HANDLE, None).map_err(|e| e.to_string())?;
+            program.attach_to_link(old)
+        } else {
+            let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+            program.attach_with_options(name, attach, TcAttachOptions::Netlink(options))
+        };
+        let link = program.take_link(id.map_err(|e| chain(&e))?).map_err(|e| e.to_string())?;
+        // Dropping it would remove the filter, which must outlive the agent.
+        std::mem::forget(link);
+        if !replaced {
+            program.pin(&pin).map_err(|e| chain(&e))?;
+        }
+        let origin = if replaced { Origin::Replaced } else { Origin::Fresh };
+        Ok(Attached { mode: AttachMode::Clsact, origin })
+    }
+
+    /// Forgets the attachment; a device that is gone took its filter with it.
+    fn detach(&mut self, place: Place, name: Option<&str>) {
+        super::cleanup::unpin(&self.dir.join("links"), place, name);
+        self.attached.remove(&place);
+        self.inherited.remove(&place);
+        tracing::info!(program = place.hook.program(), device = name.unwrap_or("(gone)"), "detached");
+    }
+
+    fn pin(&self, place: Place) -> PathBuf {
+        self.dir.join("links").join(place.to_string())
+    }
+}
+
+/// Does this kernel attach TCX links at all?
+fn tcx_supported() -> bool {
+    aya::util::KernelVersion::current().is_ok_and(|v| v >= aya::util::KernelVersion::new(6, 6, 0))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,126 @@
+//! Which programs to attach and detach: a pure comparison of what is and what should be.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// One of the three programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Hook {
+    PodIn,
+    WanIn,
+    WanOut,
+}
+
+impl Hook {
+    /// Every hook, in the order in which they are attached: the way back before the way out.
+    pub const ALL: [Self; 3] = [Self::WanIn, Self::WanOut, Self::PodIn];
+
+    /// Name of the program in the object and in pins.
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::PodIn => "pod_in",
+            Self::WanIn => "wan_in",
+            Self::WanOut => "wan_out",
+        }
+    }
+}
+
+/// A program on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    pub hook: Hook,
+    pub ifindex: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.hook.program(), self.ifindex)
+    }
+}
+
+impl Place {
+    /// From the name of a pin, `PROGRAM-IFINDEX`.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let (program, ifindex) = name.rsplit_once('-')?;
+        let hook = Hook::ALL.into_iter().find(|h| h.program() == program)?;
+        Some(Self { hook, ifindex: ifindex.parse().ok()? })
+    }
+}
+
+/// One change of an attachment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Attach, or replace the program of a pinned link in place.
+    Attach(Place),
+    Detach(Place),
+}
+
+impl Step {
+    /// What undoes a completed step, where that is safe: only a fresh attachment is taken back. A replaced
+    /// program stays, since the one before it is gone.
+    #[must_use]
+    pub const fn undo(self, was_fresh: bool) -> Option<Self> {
+        match self {
+            Self::Attach(place) if was_fresh => Some(Self::Detach(place)),
+            Self::Attach(_) | Self::Detach(_) => None,
+        }
+    }
+}
+
+/// The steps from `found` to `wanted`. `renew`: also the places that both have, because the program is new.
+#[must_use]
+pub fn plan(found: &BTreeSet<Place>, wanted: &BTreeSet<Place>, renew: bool) -> Vec<Step> {
+    let order = |place: &Place| Hook::ALL.iter().position(|h| *h == place.hook);
+    let mut attach: Vec<_> = wanted.iter().filter(|p| renew || !found.contains(p)).copied().collect();
+    attach.sort_by_key(order);
+    let mut detach: Vec<_> = found.difference(wanted).copied().collect();
+    detach.sort_by_key(|p| std::cmp::Reverse(order(p)));
+    attach.into_iter().map(Step::Attach).chain(detach.into_iter().map(Step::Detach)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(hook: Hook, ifindex: u32) -> Place {
+        Place { hook, ifindex }
+    }
+
+    #[test]
+    fn the_way_back_is_attached_before_the_way_out() {
+        let wanted = BTreeSet::from([at(Hook::PodIn, 7), at(Hook::WanOut, 3), at(Hook::WanIn, 3)]);
+        let steps = plan(&BTreeSet::new(), &wanted, false);
+        let order = [at(Hook::WanIn, 3), at(Hook::WanOut, 3), at(Hook::PodIn, 7)];
+        assert_eq!(steps, order.map(Step::Attach));
+        let gone = plan(&wanted, &BTreeSet::new(), false);
+        assert_eq!(gone, [order[2], order[1], order[0]].map(Step::Detach));
+    }
+
+    #[test]
+    fn a_restart_renews_and_a_change_does_not() {
+        let both = BTreeSet::from([at(Hook::WanIn, 3)]);
+        assert_eq!(plan(&both, &both, false), []);
+        assert_eq!(plan(&both, &both, true), [Step::Attach(at(Hook::WanIn, 3))]);
+    }
+
+    #[test]
+    fn names_of_pins_are_read_back() {
+        for hook in Hook::ALL {
+            let place = at(hook, 42);
+            assert_eq!(Place::parse(&place.to_string()), Some(place));
+        }
+        for name in ["pod_in", "pod_in-", "pod_in-x", "other-3", ""] {
+            assert_eq!(Place::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_fresh_attachments_are_taken_back() {
+        let place = at(Hook::WanIn, 3);
+        assert_eq!(Step::Attach(place).undo(true), Some(Step::Detach(place)));
+        assert_eq!(Step::Attach(place).undo(false), None);
+        assert_eq!(Step::Detach(place).undo(true), None);
+    }
+}

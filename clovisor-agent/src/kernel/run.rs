@@ -1,0 +1,233 @@
+//! The task that owns the kernel half.
+
+use super::diff::diff;
+use super::image::{Image, PortRange, image, union};
+use super::load::{Attached, Programs};
+use super::plan::{Hook, Place};
+use super::tables::{Fill, FlowEntry, TableError, Tables};
+use crate::cluster::snapshot::ObjectKey;
+use crate::host::net::HostNet;
+use crate::host::resolve::{Unresolved, resolve_pod};
+use crate::link::table::LinkTable;
+use crate::policy::model::Compiled;
+use clovisor_common::abi::{Counter, LinkCounters, Reason};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+/// How long entries of the policy before stay, so that no proxy is ahead of or behind the kernel.
+const LINGER: Duration = Duration::from_secs(3);
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// What the task reads.
+#[derive(Debug)]
+pub struct Inputs {
+    pub policy: watch::Receiver<Arc<Compiled>>,
+    pub links: watch::Receiver<Arc<LinkTable>>,
+    pub host: watch::Receiver<Arc<HostNet>>,
+    pub ports: PortRange,
+}
+
+/// What the task publishes after each change.
+#[derive(Clone, Debug, Default)]
+pub struct KernelState {
+    /// Generation of the policy that the maps implement.
+    pub generation: u64,
+    pub pods: BTreeMap<ObjectKey, Result<u32, Unresolved>>,
+    pub attached: BTreeMap<Place, Attached>,
+    /// The last failure, until a later attempt succeeds.
+    pub error: Option<String>,
+    pub image: Arc<Image>,
+}
+
+/// Counters and flows of one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Dump {
+    pub flows: Vec<FlowEntry>,
+    pub counters: BTreeMap<Reason, Counter>,
+    pub links: BTreeMap<u8, LinkCounters>,
+    pub fill: Vec<Fill>,
+    /// CLOCK_MONOTONIC of the dump, as in the flows.
+    pub now_ns: u64,
+}
+
+/// Asks the task for a dump.
+#[derive(Clone, Debug)]
+pub struct KernelHandle {
+    ask: mpsc::Sender<oneshot::Sender<Dump>>,
+    state: watch::Receiver<Arc<KernelState>>,
+}
+
+impl KernelHandle {
+    /// Flows and counters now; none when the task is gone.
+    pub async fn dump(&self) -> Option<Dump> {
+        let (answer, got) = oneshot::channel();
+        self.ask.send(answer).await.ok()?;
+        got.await.ok()
+    }
+
+    /// The published state.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<Arc<KernelState>> {
+        self.state.clone()
+    }
+}
+
+/// The task before it runs.
+#[derive(Debug)]
+pub struct Kernel {
+    programs: Programs,
+    tables: Tables,
+    inputs: Inputs,
+    asked: mpsc::Receiver<oneshot::Sender<Dump>>,
+    state: watch::Sender<Arc<KernelState>>,
+    current: Image,
+    /// The image without what only lingers, and when it becomes the current one.
+    trimmed: Option<(Image, Instant)>,
+}
+
+/// Puts the task together; the maps' contents of an agent before are read, not changed.
+///
+/// # Errors
+/// A map cannot be read.
+pub fn bind(programs: Programs, tables: Tables, inputs: Inputs) -> Result<(Kernel, KernelHandle), TableError> {
+    let current = tables.read()?;
+    let (ask, asked) = mpsc::channel(16);
+    let (state, published) = watch::channel(Arc::default());
+    let kernel = Kernel { programs, tables, inputs, asked, state, current, trimmed: None };
+    Ok((kernel, KernelHandle { ask, state: published }))
+}
+
+impl Kernel {
+    /// Follows the inputs until they end. Programs stay attached.
+    pub async fn run(mut self) {
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.converge();
+        loop {
+            let trim_at = self.trimmed.as_ref().map_or_else(far_future, |(_, at)| *at);
+            tokio::select! {
+                changed = self.inputs.policy.changed() => if changed.is_err() { return },
+                changed = self.inputs.links.changed() => if changed.is_err() { return },
+                changed = self.inputs.host.changed() => if changed.is_err() { return },
+                () = sleep_until(trim_at) => { self.trim(); continue }
+                _ = sweep.tick() => { self.sweep(); self.retry(); continue }
+                Some(answer) = self.asked.recv() => { self.answer(answer); continue }
+            }
+            self.converge();
+        }
+    }
+
+    /// Writes the difference to what is wanted now, then attaches; at start with maps filled before any packet.
+    fn converge(&mut self) {
+        let policy = self.inputs.policy.borrow_and_update().clone();
+        let links = self.inputs.links.borrow_and_update().clone();
+        let host = self.inputs.host.borrow_and_update().clone();
+        let pods = resolve(&policy, &host);
+        let veths = pods.iter().filter_map(|(k, v)| Some((k.clone(), *v.as_ref().ok()?))).collect();
+        let wanted = image(&policy.policy, &links, &veths, self.inputs.ports);
+        let both = union(&self.current, &wanted);
+        let mut error = self.write(both.clone()).err();
+        if both != wanted {
+            self.trimmed = Some((wanted.clone(), Instant::now() + LINGER));
+        } else {
+            self.trimmed = None;
+        }
+        let names = host.devices.iter().map(|(i, d)| (*i, d.name.clone())).collect();
+        if let Err(attach) = self.programs.converge(&places(&wanted), &names) {
+            error = Some(attach.to_string());
+        }
+        if let Some(error) = &error {
+            tracing::warn!(%error, "kernel half incomplete, trying again");
+        }
+        let state = KernelState {
+            generation: policy.generation,
+            pods,
+            attached: self.programs.attached().clone(),
+            error,
+            image: Arc::new(wanted),
+        };
+        self.state.send_replace(Arc::new(state));
+    }
+
+    fn write(&mut self, wanted: Image) -> Result<(), String> {
+        for op in diff(&self.current, &wanted) {
+            tracing::debug!(?op, "map write");
+            self.tables.apply(&op).map_err(|e| e.to_string())?;
+        }
+        let gone = self.current.pods.keys().any(|veth| !wanted.pods.contains_key(veth));
+        self.current = wanted;
+        if gone {
+            self.sweep();
+        }
+        Ok(())
+    }
+
+    fn trim(&mut self) {
+        if let Some((image, _)) = self.trimmed.take()
+            && let Err(error) = self.write(image)
+        {
+            tracing::warn!(%error, "old entries remain");
+        }
+    }
+
+    /// Ends flows that are over, and those whose pod or link is gone.
+    fn sweep(&mut self) {
+        let pods = &self.current.pods;
+        let swept = self.tables.sweep(now_ns(), &|veth| pods.contains_key(&veth));
+        if swept > 0 {
+            tracing::debug!(entries = swept, "flows ended");
+        }
+    }
+
+    fn retry(&mut self) {
+        if self.state.borrow().error.is_some() {
+            self.converge();
+        }
+    }
+
+    fn answer(&self, answer: oneshot::Sender<Dump>) {
+        let dump = Dump {
+            flows: self.tables.flows(),
+            counters: self.tables.counters().unwrap_or_default(),
+            links: self.tables.link_counters().unwrap_or_default(),
+            fill: self.tables.fill(),
+            now_ns: now_ns(),
+        };
+        if answer.send(dump).is_err() {
+            tracing::debug!("nobody waits for the dump");
+        }
+    }
+}
+
+fn far_future() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
+
+fn resolve(policy: &Compiled, host: &HostNet) -> BTreeMap<ObjectKey, Result<u32, Unresolved>> {
+    let pods = policy.policy.pods.iter();
+    pods.map(|(key, pod)| {
+        let found: Vec<_> = pod.addresses.iter().map(|a| resolve_pod(host, *a)).collect();
+        let first = found.iter().find_map(|r| r.as_ref().ok().copied());
+        let reason = found.into_iter().find_map(Result::err).unwrap_or(Unresolved::NoAddress);
+        (key.clone(), first.ok_or(reason))
+    })
+    .collect()
+}
+
+fn places(image: &Image) -> BTreeSet<Place> {
+    let pods = image.pods.keys().map(|ifindex| Place { hook: Hook::PodIn, ifindex: *ifindex });
+    let links = image.link_of.keys().flat_map(|ifindex| {
+        [Hook::WanIn, Hook::WanOut].map(|hook| Place { hook, ifindex: *ifindex })
+    });
+    pods.chain(links).collect()
+}
+
+/// CLOCK_MONOTONIC, the clock of `bpf_ktime_get_ns`.
+fn now_ns() -> u64 {
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |t| t.tv_sec().unsigned_abs() * 1_000_000_000 + t.tv_nsec().unsigned_abs())
+}

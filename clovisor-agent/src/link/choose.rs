@@ -1,0 +1,84 @@
+//! Which link a class uses now.
+
+use super::table::{Health, Link, LinkId, LinkTable};
+use crate::cluster::wan_link::LinkState;
+
+/// The first usable one of `wanted`, for pods of `namespace`; none: all are down, unknown or not allowed.
+#[must_use]
+pub fn choose(wanted: &[String], table: &LinkTable, namespace: &str) -> Option<LinkId> {
+    wanted.iter().filter_map(|name| table.links.get(name)).find(|link| rejection(link, namespace).is_none()).map(|l| l.id)
+}
+
+/// Why `choose` passes a link over; none: it may be used.
+#[must_use]
+pub fn rejection(link: &Link, namespace: &str) -> Option<String> {
+    if !link.allowed_namespaces.is_empty() && !link.allowed_namespaces.iter().any(|n| n == namespace) {
+        return Some(format!("namespace {namespace} is not in spec.allowedNamespaces"));
+    }
+    match (link.wanted, link.health) {
+        (LinkState::Active, Health::Up) => None,
+        (LinkState::Active, Health::Down(reason)) => Some(reason.to_string()),
+        (LinkState::Drain, _) => Some("spec.state is Drain: no new connections".into()),
+        (LinkState::Disabled, _) => Some("spec.state is Disabled".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::DownReason;
+    use super::*;
+    use crate::cluster::wan_link::Nat;
+
+    fn link(id: u8, name: &str, health: Health) -> (String, Link) {
+        let link = Link {
+            id: LinkId(id),
+            name: name.into(),
+            device: name.into(),
+            ifindex: Some(u32::from(id) + 1),
+            gateway4: None,
+            gateway6: None,
+            source4: None,
+            source6: None,
+            mtu: 1500,
+            nat: Nat::Masquerade,
+            wanted: LinkState::Active,
+            peers: Vec::new(),
+            allowed_namespaces: Vec::new(),
+            health,
+            since: jiff::Timestamp::UNIX_EPOCH,
+        };
+        (name.into(), link)
+    }
+
+    fn table() -> LinkTable {
+        let down = Health::Down(DownReason::NoCarrier);
+        LinkTable { links: [link(0, "s8", Health::Up), link(1, "s9", Health::Up), link(2, "lte", down)].into() }
+    }
+
+    fn pick(wanted: &[&str], table: &LinkTable) -> Option<u8> {
+        let wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
+        choose(&wanted, table, "shop").map(|id| id.0)
+    }
+
+    #[test]
+    fn the_first_usable_link_is_chosen() {
+        let mut table = table();
+        assert_eq!(pick(&["s9", "s8"], &table), Some(1));
+        assert_eq!(pick(&["lte", "s8"], &table), Some(0));
+        assert_eq!(pick(&["lte", "nowhere"], &table), None);
+        assert_eq!(pick(&[], &table), None);
+        for (state, want) in [(LinkState::Drain, Some(0)), (LinkState::Disabled, Some(0)), (LinkState::Active, Some(1))] {
+            table.links.entry("s9".into()).and_modify(|l| l.wanted = state);
+            assert_eq!(pick(&["s9", "s8"], &table), want, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_of_others_is_passed_over() {
+        let mut table = table();
+        table.links.entry("s9".into()).and_modify(|l| l.allowed_namespaces = vec!["bank".into()]);
+        assert_eq!(pick(&["s9", "s8"], &table), Some(0));
+        table.links.entry("s9".into()).and_modify(|l| l.allowed_namespaces.push("shop".into()));
+        assert_eq!(pick(&["s9", "s8"], &table), Some(1));
+    }
+}

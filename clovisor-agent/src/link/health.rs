@@ -1,0 +1,258 @@
+//! The state of each link, from what netlink says: pure.
+
+use super::table::{DownReason, Health, Link, LinkId, LinkTable, PeerAddress};
+use crate::cluster::wan_link::{LinkState, Peer, WanLinkSpec};
+use crate::host::net::{Device, HostNet};
+use clovisor_common::abi::MAX_LINKS;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+impl fmt::Display for DownReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DeviceMissing => "the device does not exist on this node",
+            Self::NoCarrier => "the device is down or has no carrier",
+            Self::NoAddress => "the device has no global address",
+            Self::GatewayUnknown => "no route through the device names a gateway; set spec.gateway",
+            Self::GatewayUnresolved => "the gateway does not answer (ARP or neighbour discovery)",
+            Self::Disabled => "spec.state is Disabled",
+        })
+    }
+}
+
+/// The table of `specs` now. Numbers and times of change are taken from `before` where the link was known.
+#[must_use]
+pub fn observe(
+    specs: &BTreeMap<String, Arc<WanLinkSpec>>,
+    net: &HostNet,
+    before: &LinkTable,
+    now: jiff::Timestamp,
+) -> LinkTable {
+    let mut taken: BTreeSet<u8> =
+        before.links.values().filter(|l| specs.contains_key(&l.name)).map(|l| l.id.0).collect();
+    let mut table = LinkTable::default();
+    for (name, spec) in specs {
+        let old = before.links.get(name);
+        let Some(id) = old.map(|l| l.id.0).or_else(|| (0..MAX_LINKS as u8).find(|id| !taken.contains(id))) else {
+            continue;
+        };
+        taken.insert(id);
+        let mut link = link(name, spec, net, LinkId(id));
+        let same = old.filter(|o| (o.health == Health::Up) == (link.health == Health::Up));
+        link.since = same.map_or(now, |o| o.since);
+        table.links.insert(name.clone(), link);
+    }
+    table
+}
+
+fn link(name: &str, spec: &WanLinkSpec, net: &HostNet, id: LinkId) -> Link {
+    let device = net.devices.values().find(|d| d.name == spec.device);
+    let mut link = Link {
+        id,
+        name: name.to_owned(),
+        device: spec.device.clone(),
+        ifindex: device.map(|d| d.ifindex),
+        gateway4: None,
+        gateway6: None,
+        source4: None,
+        source6: None,
+        mtu: spec.mtu.and_then(|m| u32::try_from(m).ok()).unwrap_or(u32::MAX).min(device.map_or(0, |d| d.mtu)),
+        nat: spec.nat,
+        wanted: spec.state,
+        peers: spec.peers.iter().filter_map(peer).collect(),
+        allowed_namespaces: spec.allowed_namespaces.clone(),
+        health: Health::Down(DownReason::DeviceMissing),
+        since: jiff::Timestamp::UNIX_EPOCH,
+    };
+    if let Some(device) = device {
+        link.health = judge(&mut link, spec, net, device);
+    }
+    link
+}
+
+fn peer(peer: &Peer) -> Option<PeerAddress> {
+    let port = u16::try_from(peer.port).ok()?;
+    let target_port = peer.target_port.map_or(Some(port), |p| u16::try_from(p).ok())?;
+    Some(PeerAddress { alias: peer.alias, port, address: peer.address, target_port })
+}
+
+/// One family's next hop on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hop {
+    /// Destinations are on the link itself.
+    OnLink,
+    Via(IpAddr),
+    Unresolved,
+    Unknown,
+}
+
+fn judge(link: &mut Link, spec: &WanLinkSpec, net: &HostNet, device: &Device) -> Health {
+    if spec.state == LinkState::Disabled {
+        return Health::Down(DownReason::Disabled);
+    }
+    if !device.carrier {
+        return Health::Down(DownReason::NoCarrier);
+    }
+    let source = |v4: bool| device.addresses.iter().map(|(ip, _)| *ip).find(|ip| ip.is_ipv4() == v4);
+    let (source4, source6) = (source(true), source(false));
+    if source4.is_none() && source6.is_none() {
+        return Health::Down(DownReason::NoAddress);
+    }
+    let hop4 = source4.map(|_| hop(net, device, spec.gateway.ipv4.map(IpAddr::V4), true));
+    let hop6 = source6.map(|_| hop(net, device, spec.gateway.ipv6.map(IpAddr::V6), false));
+    // A family without a next hop takes no traffic; the other one still may.
+    if let (Some(Hop::Via(_) | Hop::OnLink), Some(IpAddr::V4(source))) = (hop4, source4) {
+        link.source4 = Some(source);
+        link.gateway4 = if let Some(Hop::Via(IpAddr::V4(hop))) = hop4 { Some(hop) } else { None };
+    }
+    if let (Some(Hop::Via(_) | Hop::OnLink), Some(IpAddr::V6(source))) = (hop6, source6) {
+        link.source6 = Some(source);
+        link.gateway6 = if let Some(Hop::Via(IpAddr::V6(hop))) = hop6 { Some(hop) } else { None };
+    }
+    if link.source4.is_some() || link.source6.is_some() {
+        Health::Up
+    } else if [hop4, hop6].contains(&Some(Hop::Unresolved)) {
+        Health::Down(DownReason::GatewayUnresolved)
+    } else {
+        Health::Down(DownReason::GatewayUnknown)
+    }
+}
+
+fn hop(net: &HostNet, device: &Device, wanted: Option<IpAddr>, v4: bool) -> Hop {
+    let Some(gateway) = wanted.or_else(|| gateway(net, device, v4)) else {
+        // Without a link layer there is no next hop to know.
+        return if device.mac.is_empty() { Hop::OnLink } else { Hop::Unknown };
+    };
+    let resolved = net.neighbours.iter().any(|n| n.ifindex == device.ifindex && n.address == gateway && n.usable);
+    if resolved || device.mac.is_empty() { Hop::Via(gateway) } else { Hop::Unresolved }
+}
+
+/// The gateway that the node's own routes use on the device: of the default route, else of any route.
+fn gateway(net: &HostNet, device: &Device, v4: bool) -> Option<IpAddr> {
+    let through = net.routes.iter().filter(|r| r.ifindex == device.ifindex && r.destination.is_ipv4() == v4);
+    through.filter(|r| r.gateway.is_some()).min_by_key(|r| (r.prefix, r.metric))?.gateway
+}
+
+/// Next hops whose link-layer address is wanted and not known: what to solicit, with the device's name.
+#[must_use]
+pub fn unresolved(specs: &BTreeMap<String, Arc<WanLinkSpec>>, net: &HostNet) -> Vec<(IpAddr, String)> {
+    let mut wanted = Vec::new();
+    for spec in specs.values().filter(|s| s.state != LinkState::Disabled) {
+        let Some(device) = net.devices.values().find(|d| d.name == spec.device && d.carrier && !d.mac.is_empty())
+        else {
+            continue;
+        };
+        for (given, v4) in [(spec.gateway.ipv4.map(IpAddr::V4), true), (spec.gateway.ipv6.map(IpAddr::V6), false)] {
+            let has_source = device.addresses.iter().any(|(ip, _)| ip.is_ipv4() == v4);
+            if has_source && hop(net, device, given, v4) == Hop::Unresolved {
+                wanted.extend(given.or_else(|| gateway(net, device, v4)).map(|ip| (ip, device.name.clone())));
+            }
+        }
+    }
+    wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::wan_link::{Gateway, Nat};
+    use crate::host::net::{Neighbour, Route};
+    use std::net::Ipv4Addr;
+
+    const HOP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1));
+
+    fn spec(device: &str) -> WanLinkSpec {
+        WanLinkSpec {
+            device: device.into(),
+            gateway: Gateway::default(),
+            nat: Nat::Masquerade,
+            mtu: None,
+            state: LinkState::Active,
+            peers: Vec::new(),
+            allowed_namespaces: Vec::new(),
+        }
+    }
+
+    fn net() -> HostNet {
+        let s9 = Device {
+            ifindex: 9,
+            name: "s9".into(),
+            mtu: 1500,
+            carrier: true,
+            mac: vec![2, 0, 0, 0, 0, 9],
+            addresses: vec![(IpAddr::V4(Ipv4Addr::new(10, 9, 0, 2)), 24)],
+            ..Device::default()
+        };
+        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        HostNet {
+            devices: [(9, s9)].into(),
+            routes: vec![Route { destination: any, prefix: 0, gateway: Some(HOP), ifindex: 9, metric: 0 }],
+            neighbours: vec![Neighbour { address: HOP, ifindex: 9, mac: vec![1], usable: true }],
+            ..HostNet::default()
+        }
+    }
+
+    fn health(spec: &WanLinkSpec, net: &HostNet) -> Health {
+        link("s9", spec, net, LinkId(0)).health
+    }
+
+    #[test]
+    fn a_link_is_up_when_everything_on_the_way_is() {
+        let up = link("s9", &spec("s9"), &net(), LinkId(0));
+        assert_eq!(up.health, Health::Up);
+        assert_eq!((up.gateway4, up.source4), (Some(Ipv4Addr::new(10, 9, 0, 1)), Some(Ipv4Addr::new(10, 9, 0, 2))));
+        assert_eq!(up.mtu, 1500);
+        type Break = fn(&mut HostNet);
+        let rows: [(Break, DownReason); 5] = [
+            (|n| n.devices.clear(), DownReason::DeviceMissing),
+            (|n| n.devices.values_mut().for_each(|d| d.carrier = false), DownReason::NoCarrier),
+            (|n| n.devices.values_mut().for_each(|d| d.addresses.clear()), DownReason::NoAddress),
+            (|n| n.routes.clear(), DownReason::GatewayUnknown),
+            (|n| n.neighbours.clear(), DownReason::GatewayUnresolved),
+        ];
+        for (break_it, reason) in rows {
+            let mut net = net();
+            break_it(&mut net);
+            assert_eq!(health(&spec("s9"), &net), Health::Down(reason));
+        }
+    }
+
+    #[test]
+    fn the_gateway_may_be_given_and_is_solicited() {
+        let mut net = net();
+        net.routes.clear();
+        net.neighbours.clear();
+        let mut spec = spec("s9");
+        spec.gateway.ipv4 = Some(Ipv4Addr::new(10, 9, 0, 1));
+        assert_eq!(health(&spec, &net), Health::Down(DownReason::GatewayUnresolved));
+        let specs = BTreeMap::from([("s9".to_owned(), Arc::new(spec.clone()))]);
+        assert_eq!(unresolved(&specs, &net), [(HOP, "s9".to_owned())]);
+        net.neighbours.push(Neighbour { address: HOP, ifindex: 9, mac: vec![1], usable: true });
+        assert_eq!(health(&spec, &net), Health::Up);
+        assert_eq!(unresolved(&specs, &net), []);
+    }
+
+    #[test]
+    fn a_device_without_link_layer_needs_no_gateway() {
+        let mut net = net();
+        net.routes.clear();
+        net.devices.values_mut().for_each(|d| d.mac.clear());
+        assert_eq!(health(&spec("s9"), &net), Health::Up);
+    }
+
+    #[test]
+    fn numbers_stay_and_times_move_with_the_state() {
+        let specs = |names: &[&str]| -> BTreeMap<String, Arc<WanLinkSpec>> {
+            names.iter().map(|n| ((*n).to_owned(), Arc::new(spec(n)))).collect()
+        };
+        let at = |s| jiff::Timestamp::from_second(s).unwrap_or_default();
+        let one = observe(&specs(&["s9"]), &net(), &LinkTable::default(), at(1));
+        let two = observe(&specs(&["a", "s9"]), &net(), &one, at(2));
+        assert_eq!((two.links["s9"].id, two.links["a"].id), (LinkId(0), LinkId(1)));
+        assert_eq!(two.links["s9"].since, at(1));
+        let three = observe(&specs(&["s9"]), &HostNet::default(), &two, at(3));
+        assert_eq!(three.links["s9"].since, at(3));
+    }
+}

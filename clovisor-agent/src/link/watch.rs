@@ -1,0 +1,70 @@
+//! The task that keeps the link table.
+
+use super::health::{observe, unresolved};
+use super::table::{Health, LinkTable};
+use crate::cluster::snapshot::Snapshot;
+use crate::host::net::HostNet;
+use crate::host::watch::solicit;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+/// Between attempts to find a gateway's link-layer address.
+const SOLICIT: Duration = Duration::from_millis(200);
+
+/// The table now, and a task that follows snapshot and network.
+#[must_use]
+pub fn watch(
+    mut snapshot: watch::Receiver<Arc<Snapshot>>,
+    mut host: watch::Receiver<Arc<HostNet>>,
+) -> watch::Receiver<Arc<LinkTable>> {
+    let table = observe(
+        &snapshot.borrow_and_update().links,
+        &host.borrow_and_update(),
+        &LinkTable::default(),
+        jiff::Timestamp::now(),
+    );
+    let (publish, links) = watch::channel(Arc::new(table));
+    tokio::spawn(async move {
+        let mut next = Instant::now();
+        loop {
+            let (specs, net) = (snapshot.borrow_and_update().clone(), host.borrow_and_update().clone());
+            let wanted = unresolved(&specs.links, &net);
+            let waiting = !wanted.is_empty();
+            if waiting && Instant::now() >= next {
+                next = Instant::now() + SOLICIT;
+                for (address, device) in wanted {
+                    solicit(address, &device).await;
+                }
+            }
+            tokio::select! {
+                changed = snapshot.changed() => if changed.is_err() { return },
+                changed = host.changed() => if changed.is_err() { return },
+                () = publish.closed() => return,
+                () = sleep_until(next), if waiting => continue,
+            }
+            update(&publish, &snapshot.borrow_and_update(), &host.borrow_and_update());
+        }
+    });
+    links
+}
+
+fn update(publish: &watch::Sender<Arc<LinkTable>>, snapshot: &Snapshot, net: &HostNet) {
+    publish.send_if_modified(|old| {
+        let table = observe(&snapshot.links, net, old, jiff::Timestamp::now());
+        if table == **old {
+            return false;
+        }
+        for (name, link) in &table.links {
+            let before = old.links.get(name).map(|l| l.health);
+            match link.health {
+                health if before == Some(health) => {}
+                Health::Up => tracing::info!(link = name, device = link.device, "link up"),
+                Health::Down(reason) => tracing::warn!(link = name, device = link.device, %reason, "link down"),
+            }
+        }
+        *old = Arc::new(table);
+        true
+    });
+}
