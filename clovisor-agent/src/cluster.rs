@@ -5,6 +5,14 @@
 
 pub mod wan_link;
 
+pub mod istio;
+
+pub mod pod;
+
 pub mod wan_mapping;
 
 pub mod snapshot;
+
+pub mod document;
+
+pub mod folder;

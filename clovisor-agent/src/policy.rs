@@ -8,3 +8,7 @@ pub mod matcher;
 pub mod rule;
 
 pub mod model;
+
+pub mod allocation;
+
+pub mod decide;

@@ -1,5 +1,7 @@
 //! All objects of one moment.
 
+use super::istio::{DestinationRule, ServiceEntry, VirtualService};
+use super::pod::PodObject;
 use super::wan_link::WanLinkSpec;
 use super::wan_mapping::WanMappingSpec;
 use std::collections::BTreeMap;
@@ -12,9 +14,12 @@ pub struct Snapshot {
     /// By name.
     pub links: BTreeMap<String, Arc<WanLinkSpec>>,
     pub mappings: BTreeMap<ObjectKey, Arc<WanMappingSpec>>,
+    pub virtual_services: BTreeMap<ObjectKey, Arc<VirtualService>>,
+    pub destination_rules: BTreeMap<ObjectKey, Arc<DestinationRule>>,
+    pub service_entries: BTreeMap<ObjectKey, Arc<ServiceEntry>>,
+    pub pods: BTreeMap<ObjectKey, Arc<PodObject>>,
     /// What was refused while reading; the last good state of the same object, if any, is kept above.
     pub problems: Vec<Problem>,
-    // virtual_services, destination_rules, service_entries, pods: see cluster/istio.rs and cluster/pod.rs
 }
 
 /// Namespace and name of an object of a known kind.

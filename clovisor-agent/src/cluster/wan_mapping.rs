@@ -80,14 +80,36 @@ pub struct Rule {
 pub struct HeaderRule {
     /// Header name, any case.
     pub name: String,
-    /// Condition on its value.
-    #[serde(flatten)]
-    pub value: ValueMatch,
+    /// The whole value, case-sensitive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact: Option<String>,
+    /// Its beginning, case-sensitive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// RE2 syntax, matched against the whole value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regex: Option<String>,
+    /// One of these values, case-sensitive; thousands are fine.
+    #[serde(default, rename = "in", skip_serializing_if = "Vec::is_empty")]
+    pub one_of: Vec<String>,
+}
+
+impl HeaderRule {
+    /// The condition on the value.
+    #[must_use]
+    pub fn value(&self) -> ValueMatch {
+        ValueMatch {
+            exact: self.exact.clone(),
+            prefix: self.prefix.clone(),
+            regex: self.regex.clone(),
+            one_of: self.one_of.clone(),
+        }
+    }
 }
 
 /// A condition on a value: exactly one of the fields.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ValueMatch {
     /// The whole value, case-sensitive.
     #[serde(default, skip_serializing_if = "Option::is_none")]

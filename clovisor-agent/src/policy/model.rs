@@ -3,6 +3,7 @@
 use crate::cluster::snapshot::{ObjectKey, Problem};
 use crate::cluster::wan_mapping::{Established, Fallback};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +69,15 @@ pub struct Class {
 pub struct ClassName {
     pub mapping: String,
     pub rule: Option<String>,
+}
+
+impl fmt::Display for ClassName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.rule {
+            None => f.write_str(&self.mapping),
+            Some(rule) => write!(f, "{}/{rule}", self.mapping),
+        }
+    }
 }
 
 /// A mapping as the callout needs it.

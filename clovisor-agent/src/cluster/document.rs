@@ -1,0 +1,239 @@
+//! One YAML document to one typed object, or a problem that says where and why.
+
+use super::istio::{DestinationRule, ServiceEntry, VirtualService};
+use super::pod::{ISTIO_PROXY_UID, PROXY_UID, PodObject, PodStatus};
+use super::snapshot::{ObjectKey, Problem};
+use super::wan_link::WanLinkSpec;
+use super::wan_mapping::WanMappingSpec;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// An object of a kind that Clovisor reads.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    WanLink(Arc<WanLinkSpec>),
+    WanMapping(Arc<WanMappingSpec>),
+    VirtualService(Arc<VirtualService>),
+    DestinationRule(Arc<DestinationRule>),
+    ServiceEntry(Arc<ServiceEntry>),
+    Pod(Arc<PodObject>),
+}
+
+/// Kind, namespace and name: what makes two documents the same object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    pub kind: String,
+    /// Empty namespace for cluster-scoped kinds.
+    pub key: ObjectKey,
+}
+
+/// A document as far as it could be read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Document {
+    Object(Identity, Object),
+    /// Refused; the identity where at least that much could be read.
+    Refused(Option<Identity>, Problem),
+    /// Empty, or of a kind that Clovisor does not read.
+    Ignored,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    api_version: Option<String>,
+    kind: Option<String>,
+    metadata: Option<Metadata>,
+}
+
+#[derive(Deserialize, Default)]
+struct Metadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct WithSpec<S> {
+    spec: S,
+}
+
+#[derive(Deserialize)]
+struct WithStatus<S> {
+    status: Option<S>,
+}
+
+/// The documents of a file with the number of the line before each, so that positions are the file's.
+#[must_use]
+pub fn split(text: &str) -> Vec<(usize, String)> {
+    let mut documents = vec![(0, String::new())];
+    for (number, line) in text.lines().enumerate() {
+        if line == "---" || line.starts_with("--- ") {
+            documents.push((number + 1, String::new()));
+        } else if let Some((_, document)) = documents.last_mut() {
+            document.push_str(line);
+            document.push('\n');
+        }
+    }
+    documents
+}
+
+/// Reads one document of `file`, which begins after line `offset`.
+#[must_use]
+pub fn read(file: &str, offset: usize, text: &str) -> Document {
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        return Document::Ignored;
+    }
+    let head: Head = match parse(text, offset) {
+        Ok(head) => head,
+        Err((field, message)) => {
+            let problem = refused("File", file.to_owned(), field, format!("{message}; the file's last good objects stay in force"));
+            return Document::Refused(None, problem);
+        }
+    };
+    let Some((kind, namespaced)) = known(&head) else {
+        return Document::Ignored;
+    };
+    let metadata = head.metadata.unwrap_or_default();
+    let Some(name) = metadata.name.clone().filter(|n| !n.is_empty()) else {
+        let message = format!("a {kind} without metadata.name; give it a name");
+        return Document::Refused(None, refused(kind, file.to_owned(), format!("line {}", offset + 1), message));
+    };
+    let namespace = if namespaced { metadata.namespace.clone().unwrap_or_else(|| "default".into()) } else { String::new() };
+    let identity = Identity { kind: kind.to_owned(), key: ObjectKey { namespace, name } };
+    match object(kind, text, offset, &metadata) {
+        Ok(object) => Document::Object(identity, object),
+        Err((field, message)) => {
+            let object = label(&identity);
+            let message = format!("{message}; in {file}, the object's last good state stays in force");
+            Document::Refused(Some(identity), refused(kind, object, field, message))
+        }
+    }
+}
+
+/// `NAMESPACE/NAME`, or the name alone where there is no namespace.
+#[must_use]
+pub fn label(identity: &Identity) -> String {
+    if identity.key.namespace.is_empty() { identity.key.name.clone() } else { identity.key.to_string() }
+}
+
+fn refused(kind: &str, object: String, field: String, message: String) -> Problem {
+    Problem { reason: "InvalidObject", kind: kind.to_owned(), object, field, message }
+}
+
+/// The kind's own name and whether it has a namespace.
+fn known(head: &Head) -> Option<(&'static str, bool)> {
+    let group = head.api_version.as_deref()?.split_once('/').map_or("", |(group, _)| group);
+    match (group, head.kind.as_deref()?) {
+        ("clovisor.io", "WanLink") => Some(("WanLink", false)),
+        ("clovisor.io", "WanMapping") => Some(("WanMapping", true)),
+        ("networking.istio.io", "VirtualService") => Some(("VirtualService", true)),
+        ("networking.istio.io", "DestinationRule") => Some(("DestinationRule", true)),
+        ("networking.istio.io", "ServiceEntry") => Some(("ServiceEntry", true)),
+        ("", "Pod") => Some(("Pod", true)),
+        _ => None,
+    }
+}
+
+type Failure = (String, String);
+
+fn object(kind: &str, text: &str, offset: usize, metadata: &Metadata) -> Result<Object, Failure> {
+    fn spec<S: DeserializeOwned>(text: &str, offset: usize) -> Result<Arc<S>, Failure> {
+        parse::<WithSpec<S>>(text, offset).map(|d| Arc::new(d.spec))
+    }
+    match kind {
+        "WanLink" => spec(text, offset).map(Object::WanLink),
+        "WanMapping" => spec(text, offset).map(Object::WanMapping),
+        "VirtualService" => spec(text, offset).map(Object::VirtualService),
+        "DestinationRule" => spec(text, offset).map(Object::DestinationRule),
+        "ServiceEntry" => spec(text, offset).map(Object::ServiceEntry),
+        _ => pod(text, offset, metadata).map(|pod| Object::Pod(Arc::new(pod))),
+    }
+}
+
+fn pod(text: &str, offset: usize, metadata: &Metadata) -> Result<PodObject, Failure> {
+    let status = parse::<WithStatus<PodStatus>>(text, offset)?.status.unwrap_or_default();
+    let mut addresses: Vec<_> = status.pod_ips.iter().map(|p| p.ip).collect();
+    if let Some(ip) = status.pod_ip.filter(|ip| !addresses.contains(ip)) {
+        addresses.push(ip);
+    }
+    let proxy_uid = match metadata.annotations.get(PROXY_UID) {
+        None => ISTIO_PROXY_UID,
+        Some(text) => text.parse().map_err(|_| {
+            let message = format!("annotation {PROXY_UID} is not a number; write the proxy's uid, e.g. \"1337\"");
+            ("metadata.annotations".to_owned(), message)
+        })?,
+    };
+    Ok(PodObject { labels: metadata.labels.clone(), addresses, proxy_uid })
+}
+
+fn parse<T: DeserializeOwned>(text: &str, offset: usize) -> Result<T, Failure> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        let field = error.location().map_or_else(
+            || format!("line {}", offset + 1),
+            |at| format!("line {}, column {}", at.line() as usize + offset, at.column()),
+        );
+        let text = error.without_snippet().to_string();
+        let first = text.lines().next().unwrap_or_default().trim().to_owned();
+        (field, first)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn problem(text: &str) -> Option<Problem> {
+        match read("f.yaml", 10, text) {
+            Document::Refused(_, problem) => Some(problem),
+            Document::Object(..) | Document::Ignored => None,
+        }
+    }
+
+    #[test]
+    fn a_wrong_field_is_refused_with_its_place() {
+        let text = "apiVersion: clovisor.io/v1alpha1\nkind: WanLink\nmetadata: {name: s9}\nspec:\n  device: s9\n  costs: 3\n";
+        let problem = problem(text).unwrap_or_else(|| panic!("accepted"));
+        assert_eq!((problem.kind.as_str(), problem.object.as_str()), ("WanLink", "s9"));
+        assert!(problem.field.starts_with("line 16"), "{}", problem.field);
+        assert!(problem.message.contains("costs"), "{}", problem.message);
+    }
+
+    #[test]
+    fn unknown_conditions_are_refused_and_other_unknown_fields_are_not() {
+        let vs = |inner: &str| {
+            format!("apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: r, namespace: shop}}\nspec:\n  hosts: [a]\n  exportTo: ['*']\n  http:\n  - {inner}\n")
+        };
+        assert_eq!(problem(&vs("{name: x, corsPolicy: {}, match: [{uri: {prefix: /}}]}")), None);
+        let refused = problem(&vs("{name: x, match: [{cookie: {exact: a}}]}"));
+        assert!(refused.is_some_and(|p| p.object == "shop/r" && p.message.contains("cookie")));
+        assert!(problem(&vs("{match: [{uri: {suffix: a}}]}")).is_some());
+    }
+
+    #[test]
+    fn other_kinds_and_empty_documents_are_ignored() {
+        for text in ["", "# only a comment\n", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n", "a: b\n"] {
+            assert_eq!(read("f", 0, text), Document::Ignored, "{text}");
+        }
+    }
+
+    #[test]
+    fn documents_know_where_they_begin() {
+        let parts = split("a: 1\n---\nb: 2\n--- # three\nc: 3\n");
+        assert_eq!(parts, [(0, "a: 1\n".into()), (2, "b: 2\n".into()), (4, "c: 3\n".into())]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_a_panic(text in "\\PC{0,200}|(apiVersion: clovisor.io/v1alpha1\nkind: WanMapping\n)?[a-z:{}\\[\\]\\-\n ]{0,200}") {
+            for (offset, document) in split(&text) {
+                let _any = read("f", offset, &document);
+            }
+        }
+    }
+}

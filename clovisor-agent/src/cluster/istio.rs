@@ -1,0 +1,179 @@
+//! The part of Istio's objects that Clovisor reads.
+//!
+//! Fields that are not here are ignored, but not inside a match: a condition that is not understood would make
+//! the match wider than its author meant.
+
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// `spec` of a `VirtualService` (networking.istio.io).
+#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct VirtualService {
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    #[serde(default)]
+    pub gateways: Vec<String>,
+    #[serde(default)]
+    pub http: Vec<HttpRoute>,
+}
+
+/// `http[]`.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpRoute {
+    pub name: Option<String>,
+    #[serde(default, rename = "match")]
+    pub matches: Vec<HttpMatch>,
+    #[serde(default)]
+    pub route: Vec<Destination>,
+    pub timeout: Option<String>,
+    pub retries: Option<Retry>,
+    /// Everything else; some of it changes where requests go.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, Value>,
+}
+
+/// `http[].match[]`: all conditions must hold.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpMatch {
+    pub name: Option<String>,
+    pub uri: Option<StringMatch>,
+    pub scheme: Option<StringMatch>,
+    pub method: Option<StringMatch>,
+    pub authority: Option<StringMatch>,
+    #[serde(default)]
+    pub headers: BTreeMap<String, StringMatch>,
+    #[serde(default)]
+    pub without_headers: BTreeMap<String, StringMatch>,
+    #[serde(default)]
+    pub query_params: BTreeMap<String, StringMatch>,
+    pub port: Option<u16>,
+    #[serde(default)]
+    pub source_labels: BTreeMap<String, String>,
+    pub source_namespace: Option<String>,
+    #[serde(default)]
+    pub gateways: Vec<String>,
+    #[serde(default)]
+    pub ignore_uri_case: bool,
+    pub stat_prefix: Option<String>,
+}
+
+/// A condition on a string; none of the fields: it is present.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct StringMatch {
+    pub exact: Option<String>,
+    pub prefix: Option<String>,
+    pub regex: Option<String>,
+}
+
+/// `http[].route[]`.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct Destination {
+    pub destination: DestinationHost,
+    pub weight: Option<i32>,
+    pub headers: Option<Value>,
+}
+
+/// `destination`.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct DestinationHost {
+    pub host: String,
+    pub subset: Option<String>,
+    pub port: Option<PortNumber>,
+}
+
+/// `port: {number: N}`.
+#[derive(Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortNumber {
+    pub number: u16,
+}
+
+/// `http[].retries`.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Retry {
+    #[serde(default)]
+    pub attempts: u32,
+    pub per_try_timeout: Option<String>,
+    pub retry_on: Option<String>,
+}
+
+/// `spec` of a `DestinationRule`.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct DestinationRule {
+    #[serde(default)]
+    pub host: String,
+    pub traffic_policy: Option<TrafficPolicy>,
+}
+
+/// `trafficPolicy`.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TrafficPolicy {
+    pub tls: Option<ClientTls>,
+    pub connection_pool: Option<ConnectionPool>,
+}
+
+/// `trafficPolicy.tls`.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// `DISABLE`, `SIMPLE`, `MUTUAL` or `ISTIO_MUTUAL`.
+    #[serde(default)]
+    pub mode: String,
+    pub sni: Option<String>,
+}
+
+/// `trafficPolicy.connectionPool`.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionPool {
+    pub http: Option<HttpPool>,
+}
+
+/// `trafficPolicy.connectionPool.http`.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpPool {
+    pub h2_upgrade_policy: Option<String>,
+}
+
+/// `spec` of a `ServiceEntry`.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceEntry {
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    #[serde(default)]
+    pub ports: Vec<ServicePort>,
+    pub resolution: Option<String>,
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// `ports[]`.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServicePort {
+    pub number: u16,
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub protocol: String,
+    pub target_port: Option<u16>,
+}
+
+/// `endpoints[]`.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    pub address: Option<IpAddr>,
+    /// Port name to number.
+    #[serde(default)]
+    pub ports: BTreeMap<String, u16>,
+}

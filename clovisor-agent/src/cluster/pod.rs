@@ -1,0 +1,35 @@
+//! The part of a `Pod` that Clovisor reads.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Annotation with the uid of the pod's proxy.
+pub const PROXY_UID: &str = "clovisor.io/proxy-uid";
+
+/// Uid of Istio's proxy.
+pub const ISTIO_PROXY_UID: u32 = 1337;
+
+/// A pod: who it is and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodObject {
+    pub labels: BTreeMap<String, String>,
+    pub addresses: Vec<IpAddr>,
+    pub proxy_uid: u32,
+}
+
+/// `status` of a `Pod`.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PodStatus {
+    #[serde(rename = "podIP")]
+    pub pod_ip: Option<IpAddr>,
+    #[serde(default, rename = "podIPs")]
+    pub pod_ips: Vec<PodIp>,
+}
+
+/// `status.podIPs[]`.
+#[derive(Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodIp {
+    pub ip: IpAddr,
+}
