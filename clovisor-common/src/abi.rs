@@ -257,7 +257,7 @@ pub struct PeerKey {
 }
 
 /// Value of `PEERS`: the real address of the peer on that link.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub addr: [u8; 16],

@@ -9,6 +9,7 @@ use clovisor_common::abi::{
     LINK_BARE, Link, LinkCounters, LinkIndex, MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, Reason,
     STATS_ENTRIES, Slot, SlotIndex,
 };
+use clovisor_common::answer::Frame;
 use clovisor_common::packet::ETHERNET;
 
 #[map]
@@ -40,6 +41,8 @@ static LINK_STATS: PerCpuArray<LinkCounters> = PerCpuArray::pinned(MAX_LINKS, 0)
 static DRAFT4: PerCpuArray<Draft<[u8; 4]>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static DRAFT6: PerCpuArray<Draft<[u8; 16]>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static ANSWER: PerCpuArray<Frame> = PerCpuArray::with_max_entries(1, 0);
 
 /// Both entries of a flow before they are inserted: too much for the 512 bytes of stack.
 #[repr(C)]
@@ -169,6 +172,13 @@ pub(crate) fn link_of<'a>(ifindex: u32) -> Option<(u8, &'a Link)> {
 #[inline(always)]
 pub(crate) fn ip_offset(link: &Link) -> usize {
     if link.flags & LINK_BARE != 0 { 0 } else { ETHERNET }
+}
+
+/// This CPU's room for an answer to a pod.
+#[inline(always)]
+pub(crate) fn answer<'a>() -> Option<&'a mut Frame> {
+    // SAFETY: as in `count`.
+    ANSWER.get_ptr_mut(0).map(|frame| unsafe { &mut *frame })
 }
 
 /// Adds to `STATS`.

@@ -115,7 +115,8 @@ pub(crate) fn far_end<A: Family>(dialled: &FlowKey<A>, link: u8) -> (A, u16) {
 #[inline(never)]
 fn pin<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) -> u32 {
     let grant = unpacked(granted);
-    match write_pair(key, &grant, veth) {
+    draft(key, granted, veth);
+    match write_pair(key, &grant) {
         Ok(()) => Reason::FlowOpened as u32,
         Err(reason) => packed(Denial::of_slot(reason, grant.slot)),
     }
@@ -123,10 +124,9 @@ fn pin<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) -> u32 {
 
 /// The reverse entry first: it reserves the source port.
 #[inline(always)]
-fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant, veth: u32) -> Result<(), Reason> {
+fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant) -> Result<(), Reason> {
     let link = maps::link(grant.slot.link).ok_or(Reason::NoLinkDefault)?;
     let draft = A::draft().ok_or(Reason::HelperFailed)?;
-    fill(draft, key, grant, link, veth);
     reserve_port(draft, key, link)?;
     match maps::reserve(key, &draft.forward) {
         Ok(()) => Ok(()),
@@ -138,10 +138,13 @@ fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant, veth: u32) -> Result<(
     }
 }
 
-/// All of both entries but the source port.
-#[inline(always)]
-fn fill<A: Family>(draft: &mut Draft<A>, key: &FlowKey<A>, grant: &Grant, link: &Link, veth: u32) {
-    let Draft { forward, reverse, reverse_key } = draft;
+/// Drafts all of both entries but the source port.
+#[inline(never)]
+fn draft<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) {
+    let grant = unpacked(granted);
+    let (Some(link), Some(Draft { forward, reverse, reverse_key })) = (maps::link(grant.slot.link), A::draft()) else {
+        return;
+    };
     let nat = link.flags & LINK_NAT != 0;
     forward.state = FlowState {
         created_ns: now(),

@@ -3,10 +3,11 @@
 use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_redir_neigh};
 use aya_ebpf::helpers::{
     bpf_get_prandom_u32, bpf_get_socket_uid, bpf_ktime_get_ns, bpf_redirect_neigh, bpf_redirect_peer,
-    bpf_skb_change_tail,
+    bpf_skb_change_tail, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use clovisor_common::abi::{Flow, Reason};
+use clovisor_common::answer::Frame;
 use clovisor_common::packet::{Bytes, ETHERNET, Segment, TCP_CHECKSUM, TCP_HEADER, checksum_after};
 
 use crate::maps;
@@ -119,15 +120,17 @@ impl Packet {
         Some(())
     }
 
-    /// Replaces the whole packet by `frame`.
+    /// Replaces the whole packet by the first `len` bytes of `frame`.
     #[inline(always)]
-    pub(crate) fn replace<F: AsRef<[u8]>>(&mut self, frame: &F) -> Option<()> {
-        let len = frame.as_ref().len() as u32;
+    pub(crate) fn replace(&mut self, frame: &Frame, len: usize) -> Option<()> {
+        let len = len as u32;
         // SAFETY: the helper checks the length; pointers into the packet are dead (`&mut self`).
         if unsafe { bpf_skb_change_tail(self.ctx.skb.skb, len, 0) } != 0 {
             return None;
         }
-        self.ctx.store(0, frame, 0).ok()
+        // SAFETY: `len` is the length of one of the family's answers, never more than the frame's.
+        let stored = unsafe { bpf_skb_store_bytes(self.ctx.skb.skb, 0, frame.as_ptr().cast(), len, 0) };
+        (stored == 0).then_some(())
     }
 
     /// The verdict that hands the packet to the other end of the veth, past the host's stack.
@@ -152,6 +155,13 @@ impl Bytes for Packet {
     #[inline(always)]
     fn words<const N: usize>(&self, at: usize) -> Option<[u32; N]> {
         self.load(at)
+    }
+
+    #[inline(always)]
+    fn wide(&self, at: usize) -> Option<u128> {
+        let words = self.load::<[u64; 2]>(at)?;
+        let [low, high] = if cfg!(target_endian = "big") { [words[1], words[0]] } else { words };
+        Some(u128::from(low) | u128::from(high) << 64)
     }
 }
 

@@ -16,7 +16,7 @@ impl<A: Address + Answer + Table + Wire> Family for A {}
 const NO_SLOT: Slot = Slot { link: NO_LINK, flags: 0, wire_dscp: 0, pad: 0 };
 
 /// A packet that came out of a pod.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn steer<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
     let segment = match A::parse(packet, ETHERNET) {
         Ok(segment) => segment,
@@ -72,15 +72,26 @@ fn movable<A: Family>(dialled: &FlowKey<A>, flow: &Flow<A>, slot: Slot) -> bool 
         && open::far_end(dialled, slot.link) == (flow.daddr, flow.dport_be)
 }
 
-/// Sends a packet of a pinned flow on its link.
-#[inline(never)]
+/// Sends a packet of a pinned flow on its link, or answers that it is too big for it.
+#[inline(always)]
 fn send<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A>, slot: Slot, reason: Reason) -> i32 {
+    match try_send(packet, segment, flow, slot, reason) {
+        TOO_BIG => too_big(packet, segment, flow),
+        verdict => verdict,
+    }
+}
+
+/// Not a verdict: the caller answers, with the stack that this function used.
+const TOO_BIG: i32 = i32::MIN;
+
+#[inline(never)]
+fn try_send<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A>, slot: Slot, reason: Reason) -> i32 {
     let Some(link) = maps::link(flow.state.link) else {
         return verdict(packet, Reason::LinkDown, DROP);
     };
     let headers = A::HEADER as u32 + u32::from(segment.tcp_len);
     if largest(packet, headers) > link.mtu {
-        return too_big(packet, segment, link.mtu, flow.state.veth);
+        return TOO_BIG;
     }
     if segment.hops <= 1 {
         return verdict(packet, Reason::HopsExceeded, DROP);
@@ -139,23 +150,25 @@ fn reset<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A
     if segment.flags & RST != 0 {
         return verdict(packet, Reason::LinkDown, DROP);
     }
-    let Some(frame) = A::reset(packet, segment, payload) else {
+    let Some(frame) = maps::answer() else {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    };
+    let Some(len) = A::reset(packet, segment, payload, frame) else {
         return verdict(packet, Reason::LinkDown, DROP);
     };
     flow.state.tcp_flags |= RST;
     let answered = verdict(packet, Reason::FlowReset, DROP);
-    if packet.replace(&frame).is_none() {
-        return verdict(packet, Reason::HelperFailed, answered);
+    match packet.replace(frame, len) {
+        Some(()) => packet.to_peer(flow.state.veth),
+        None => answered,
     }
-    packet.to_peer(flow.state.veth)
 }
 
 #[inline(never)]
-fn too_big<A: Family>(packet: &mut Packet, segment: &Segment<A>, mtu: u32, veth: u32) -> i32 {
-    let frame = A::too_big(packet, segment, mtu);
-    let answered = verdict(packet, Reason::MtuExceeded, DROP);
-    match frame {
-        Some(frame) if packet.replace(&frame).is_some() => packet.to_peer(veth),
-        _ => answered,
-    }
+fn too_big<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &Flow<A>) -> i32 {
+    let mtu = maps::link(flow.state.link).map_or(0, |link| link.mtu);
+    let dropped = verdict(packet, Reason::MtuExceeded, DROP);
+    let answered = maps::answer()
+        .and_then(|frame| A::too_big(packet, segment, mtu, frame).and_then(|len| packet.replace(frame, len)));
+    if answered.is_some() { packet.to_peer(flow.state.veth) } else { dropped }
 }
