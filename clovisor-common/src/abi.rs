@@ -28,7 +28,17 @@ pub const ANY_LINK: u16 = 0x7fff;
 
 /// Every map of the object, in the order of this page; each is pinned under its name.
 pub const MAPS: [&str; 12] = [
-    "FLOW4", "FLOW6", "CLASSES", "SLOTS", "LINKS", "LINK_OF", "PODS", "ADDRS", "DESTS", "PEERS", "STATS",
+    "FLOW4",
+    "FLOW6",
+    "CLASSES",
+    "SLOTS",
+    "LINKS",
+    "LINK_OF",
+    "PODS",
+    "ADDRS",
+    "DESTS",
+    "PEERS",
+    "STATS",
     "LINK_STATS",
 ];
 
@@ -440,17 +450,26 @@ mod tests {
         };
         let reverse_key = key.paired(&forward);
         assert_eq!(reverse_key.zone, REVERSE | 2);
-        assert_eq!((reverse_key.saddr, reverse_key.dport_be), ([198, 51, 100, 1], 5));
+        assert_eq!(
+            (reverse_key.saddr, reverse_key.dport_be),
+            ([198, 51, 100, 1], 5)
+        );
         let reverse = Flow4 {
             saddr: key.daddr,
             daddr: key.saddr,
             sport_be: key.dport_be,
             dport_be: key.sport_be,
-            state: FlowState { flags: FLOW_NAT | FLOW_REVERSE, ..state },
+            state: FlowState {
+                flags: FLOW_NAT | FLOW_REVERSE,
+                ..state
+            },
             ..forward
         };
         assert_eq!(reverse_key.paired(&reverse), key);
-        let plain = Flow4 { state: FlowState { flags: 0, ..state }, ..forward };
+        let plain = Flow4 {
+            state: FlowState { flags: 0, ..state },
+            ..forward
+        };
         assert_eq!(key.paired(&plain).zone, REVERSE | ANY_LINK);
     }
 }

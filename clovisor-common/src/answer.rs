@@ -2,7 +2,9 @@
 //!
 //! **In**: the offending packet. **Out**: whole frames, checksums complete. **Never**: sends.
 
-use crate::packet::{ACK, Address, Bytes, ETHERNET, FIN, IPV4_BE, IPV6_BE, RST, SYN, Segment, TCP, fold};
+use crate::packet::{
+    ACK, Address, Bytes, ETHERNET, FIN, IPV4_BE, IPV6_BE, RST, SYN, Segment, TCP, fold,
+};
 use crate::rule::sum_bytes;
 
 const HOPS: u8 = 64;
@@ -16,15 +18,30 @@ pub type Frame = [u8; 112];
 pub trait Answer: Address {
     /// Writes the RST that ends the sender's connection at once (RFC 9293, 3.10.7.1) and returns the frame's length;
     /// `payload` in bytes.
-    fn reset<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, payload: u32, frame: &mut Frame) -> Option<usize>;
+    fn reset<B: Bytes + ?Sized>(
+        bytes: &B,
+        of: &Segment<Self>,
+        payload: u32,
+        frame: &mut Frame,
+    ) -> Option<usize>;
     /// Writes the ICMP error that makes the sender use packets of at most `mtu` bytes and returns the frame's length.
     /// It quotes the packet's IP header and 8 bytes more.
-    fn too_big<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, mtu: u32, frame: &mut Frame) -> Option<usize>;
+    fn too_big<B: Bytes + ?Sized>(
+        bytes: &B,
+        of: &Segment<Self>,
+        mtu: u32,
+        frame: &mut Frame,
+    ) -> Option<usize>;
 }
 
 impl Answer for [u8; 4] {
     #[inline(always)]
-    fn reset<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, payload: u32, frame: &mut Frame) -> Option<usize> {
+    fn reset<B: Bytes + ?Sized>(
+        bytes: &B,
+        of: &Segment<Self>,
+        payload: u32,
+        frame: &mut Frame,
+    ) -> Option<usize> {
         ethernet(bytes, frame, IPV4_BE)?;
         header4(frame, of, 40, TCP);
         let sums = of.saddr.sum() + of.daddr.sum();
@@ -33,7 +50,12 @@ impl Answer for [u8; 4] {
     }
 
     #[inline(always)]
-    fn too_big<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, mtu: u32, frame: &mut Frame) -> Option<usize> {
+    fn too_big<B: Bytes + ?Sized>(
+        bytes: &B,
+        of: &Segment<Self>,
+        mtu: u32,
+        frame: &mut Frame,
+    ) -> Option<usize> {
         ethernet(bytes, frame, IPV4_BE)?;
         header4(frame, of, 56, ICMP4);
         put(frame, 34, [3, 4, 0, 0, 0, 0]);
@@ -47,7 +69,12 @@ impl Answer for [u8; 4] {
 
 impl Answer for [u8; 16] {
     #[inline(always)]
-    fn reset<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, payload: u32, frame: &mut Frame) -> Option<usize> {
+    fn reset<B: Bytes + ?Sized>(
+        bytes: &B,
+        of: &Segment<Self>,
+        payload: u32,
+        frame: &mut Frame,
+    ) -> Option<usize> {
         ethernet(bytes, frame, IPV6_BE)?;
         header6(frame, of, 20, TCP);
         let sums = of.saddr.sum() + of.daddr.sum();
@@ -56,7 +83,12 @@ impl Answer for [u8; 16] {
     }
 
     #[inline(always)]
-    fn too_big<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, mtu: u32, frame: &mut Frame) -> Option<usize> {
+    fn too_big<B: Bytes + ?Sized>(
+        bytes: &B,
+        of: &Segment<Self>,
+        mtu: u32,
+        frame: &mut Frame,
+    ) -> Option<usize> {
         ethernet(bytes, frame, IPV6_BE)?;
         header6(frame, of, 56, ICMP6);
         put(frame, 54, [2, 0, 0, 0]);
@@ -77,7 +109,10 @@ fn be(number: u16) -> u32 {
 
 #[inline(always)]
 fn put<const N: usize>(frame: &mut [u8], at: usize, bytes: [u8; N]) {
-    if let Some(place) = frame.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<N>()) {
+    if let Some(place) = frame
+        .get_mut(at..)
+        .and_then(|rest| rest.first_chunk_mut::<N>())
+    {
         *place = bytes;
     }
 }
@@ -161,6 +196,3 @@ fn tcp_reset<A: Address, B: Bytes + ?Sized>(
     put(&mut header, 16, checksum.to_ne_bytes());
     Some(header)
 }
-
-#[cfg(test)]
-mod tests;
