@@ -86,7 +86,7 @@ pub fn admit<A: Address, T: Tables>(
         return Err(Denial::pass(Reason::Passed));
     }
     let owner = tables.addr(&segment.saddr.mapped());
-    if !owner.is_some_and(|addr| addr.veth == veth) {
+    if owner.is_none_or(|addr| addr.veth != veth) {
         return Err(Denial::pass(Reason::ForgedSource));
     }
     if tables.socket_uid() != pod.proxy_uid {
