@@ -5,6 +5,10 @@
 //! IPv4 addresses in 16-byte fields are IPv4-mapped (`::ffff:a.b.c.d`).
 //! Any change of a layout or of a map's meaning raises [`ABI_VERSION`].
 
+mod reason;
+
+pub use reason::Reason;
+
 /// Names the pin folder (`<bpffs>/clovisor/v1`): two versions never share a map.
 pub const ABI_VERSION: u32 = 1;
 
@@ -28,7 +32,17 @@ pub const ANY_LINK: u16 = 0x7fff;
 
 /// Every map of the object, in the order of this page; each is pinned under its name.
 pub const MAPS: [&str; 12] = [
-    "FLOW4", "FLOW6", "CLASSES", "SLOTS", "LINKS", "LINK_OF", "PODS", "ADDRS", "DESTS", "PEERS", "STATS",
+    "FLOW4",
+    "FLOW6",
+    "CLASSES",
+    "SLOTS",
+    "LINKS",
+    "LINK_OF",
+    "PODS",
+    "ADDRS",
+    "DESTS",
+    "PEERS",
+    "STATS",
     "LINK_STATS",
 ];
 
@@ -266,7 +280,7 @@ pub struct PeerKey {
 }
 
 /// Value of `PEERS`: the real address of the peer on that link.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub addr: [u8; 16],
@@ -288,69 +302,6 @@ pub struct Counter {
 pub struct LinkCounters {
     pub tx: Counter,
     pub rx: Counter,
-}
-
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// Why a packet went where it went: index of `STATS`, label of the metric, word in the CLI.
-        #[repr(u32)]
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Reason { $($(#[$doc])* $variant,)* }
-
-        impl Reason {
-            /// Every reason, in the order of `STATS`.
-            pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
-
-            /// The name in metrics and in the CLI.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Reason::$variant => $name,)* }
-            }
-        }
-    };
-}
-
-reasons! {
-    /// Not a candidate: no class, not IP, not from a mapped pod. Left to the stack.
-    Passed = "passed",
-    /// First packet of a flow, pinned and sent on its link.
-    FlowOpened = "flow_opened",
-    /// Packet of a pinned flow, sent on its link.
-    Steered = "steered",
-    /// Packet that came back on the link, delivered to the pod.
-    Returned = "returned",
-    /// A class, but the sending socket is not the proxy's. Left to the stack.
-    UntrustedSocket = "untrusted_socket",
-    /// A source address that is not the pod's. Left to the stack.
-    ForgedSource = "forged_source",
-    /// A class that the pod's namespace does not have. Left to the stack.
-    UnknownClass = "unknown_class",
-    /// A destination that the class does not cover. Left to the stack.
-    ForeignDestination = "foreign_destination",
-    /// No usable link and `onLinksDown: Default`. Left to the stack.
-    NoLinkDefault = "no_link_default",
-    /// No usable link and `onLinksDown: Refuse`. Dropped.
-    NoLinkRefused = "no_link_refused",
-    /// The flow moved to its slot's new link (no NAT).
-    FlowMoved = "flow_moved",
-    /// The flow's link is down and NAT ties it to it: answered with a RST.
-    FlowReset = "flow_reset",
-    /// The flow's link is down and the packet cannot be answered. Dropped.
-    LinkDown = "link_down",
-    /// Every source port of the link is in use towards this peer. Dropped or default, as the slot says.
-    PortsExhausted = "ports_exhausted",
-    /// The flow table is full. Dropped or default, as the slot says.
-    FlowTableFull = "flow_table_full",
-    /// Larger than the link's MTU: answered with ICMP "fragmentation needed" / "packet too big".
-    MtuExceeded = "mtu_exceeded",
-    /// A fragment, or a header this version does not parse, with a class. Left to the stack.
-    Unsupported = "unsupported",
-    /// At `wan_out`: a packet of a flow that is bound to another link. Dropped.
-    LeakStopped = "leak_stopped",
-    /// The kernel refused a packet helper. Dropped.
-    HelperFailed = "helper_failed",
-    /// Hop limit used up. Dropped: the stack's answer would let the packet escape the link.
-    HopsExceeded = "hops_exceeded",
 }
 
 const _: () = {
@@ -401,65 +352,4 @@ mod pod {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dscp_and_class_are_inverse() {
-        for class in 1..=MAX_CLASSES {
-            assert_eq!(class_of_dscp(dscp_of_class(class)), class);
-        }
-        let carried = (0..64).filter(|d| class_of_dscp(*d) != 0).count();
-        assert_eq!(carried, usize::from(MAX_CLASSES));
-    }
-
-    #[test]
-    fn each_entry_of_a_pair_names_the_other() {
-        let state = FlowState {
-            created_ns: 0,
-            last_seen_ns: 0,
-            packets: 0,
-            bytes: 0,
-            veth: 9,
-            slot: 1,
-            link: 2,
-            class: 3,
-            zone: 4,
-            flags: FLOW_NAT,
-            tcp_flags: 0,
-            pad: [0; 11],
-        };
-        let key = Flow4Key {
-            saddr: [10, 0, 0, 1],
-            daddr: [10, 9, 9, 9],
-            sport_be: 1,
-            dport_be: 2,
-            zone: 4,
-            proto: 6,
-            pad: 0,
-        };
-        let forward = Flow4 {
-            saddr: [192, 0, 2, 1],
-            daddr: [198, 51, 100, 1],
-            sport_be: 5,
-            dport_be: 6,
-            addr_delta: 0,
-            port_delta: 0,
-            state,
-        };
-        let reverse_key = key.paired(&forward);
-        assert_eq!(reverse_key.zone, REVERSE | 2);
-        assert_eq!((reverse_key.saddr, reverse_key.dport_be), ([198, 51, 100, 1], 5));
-        let reverse = Flow4 {
-            saddr: key.daddr,
-            daddr: key.saddr,
-            sport_be: key.dport_be,
-            dport_be: key.sport_be,
-            state: FlowState { flags: FLOW_NAT | FLOW_REVERSE, ..state },
-            ..forward
-        };
-        assert_eq!(reverse_key.paired(&reverse), key);
-        let plain = Flow4 { state: FlowState { flags: 0, ..state }, ..forward };
-        assert_eq!(key.paired(&plain).zone, REVERSE | ANY_LINK);
-    }
-}
+mod tests;

@@ -2,87 +2,102 @@
 //!
 //! **In**: the offending packet. **Out**: whole frames, checksums complete. **Never**: sends.
 
-use crate::packet::{ACK, Address, Bytes, ETHERNET, FIN, IPV4_BE, IPV6_BE, RST, SYN, Segment, TCP, fold};
+use crate::packet::{
+    ACK, Address, Bytes, ETHERNET, FIN, IPV4_BE, IPV6_BE, RST, SYN, Segment, TCP, fold,
+};
 use crate::rule::sum_bytes;
 
 const HOPS: u8 = 64;
 const ICMP4: u8 = 1;
 const ICMP6: u8 = 58;
 
-/// A family that knows its answers; the frames differ in length only by family.
-pub trait Answer: Address {
-    /// An Ethernet frame with a TCP header and no payload.
-    type Reset: AsRef<[u8]>;
-    /// An Ethernet frame with an ICMP error that quotes the packet's IP header and 8 bytes more.
-    type TooBig: AsRef<[u8]>;
+/// Room for the longest answer.
+pub type Frame = [u8; 112];
 
-    /// The RST that ends the sender's connection at once (RFC 9293, 3.10.7.1); `payload` in bytes.
-    fn reset<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, payload: u32) -> Option<Self::Reset>;
-    /// The ICMP error that makes the sender use packets of at most `mtu` bytes.
-    fn too_big<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, mtu: u32) -> Option<Self::TooBig>;
+/// A family that knows its answers.
+pub trait Answer: Address {
+    /// Writes the RST that ends the sender's connection at once (RFC 9293, 3.10.7.1) and returns the frame's length;
+    /// `payload` in bytes.
+    fn reset<B: Bytes + ?Sized>(
+        bytes: &B,
+        of: &Segment<Self>,
+        payload: u32,
+        frame: &mut Frame,
+    ) -> Option<usize>;
+    /// Writes the ICMP error that makes the sender use packets of at most `mtu` bytes and returns the frame's length.
+    /// It quotes the packet's IP header and 8 bytes more.
+    fn too_big<B: Bytes + ?Sized>(
+        bytes: &B,
+        of: &Segment<Self>,
+        mtu: u32,
+        frame: &mut Frame,
+    ) -> Option<usize>;
 }
 
 impl Answer for [u8; 4] {
-    type Reset = [u8; 54];
-    type TooBig = [u8; 70];
-
     #[inline(always)]
-    fn reset<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, payload: u32) -> Option<Self::Reset> {
-        let mut frame = [0; 54];
-        ethernet(bytes, &mut frame, IPV4_BE)?;
-        header4(&mut frame, of, 40, TCP);
+    fn reset<B: Bytes + ?Sized>(
+        bytes: &B,
+        of: &Segment<Self>,
+        payload: u32,
+        frame: &mut Frame,
+    ) -> Option<usize> {
+        ethernet(bytes, frame, IPV4_BE)?;
+        header4(frame, of, 40, TCP);
         let sums = of.saddr.sum() + of.daddr.sum();
-        put(&mut frame, 34, tcp_reset(bytes, of, payload, sums)?);
-        Some(frame)
+        put(frame, 34, tcp_reset(bytes, of, payload, sums)?);
+        Some(54)
     }
 
     #[inline(always)]
-    fn too_big<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, mtu: u32) -> Option<Self::TooBig> {
-        let quoted: [u8; 28] = quote::<7, 28, B>(bytes, of.l3)?;
-        let mut message = [0; 36];
-        put(&mut message, 0, [3, 4]);
-        put(&mut message, 6, (mtu.min(0xffff) as u16).to_be_bytes());
-        put(&mut message, 8, quoted);
-        let checksum = !sum_bytes(&message);
-        put(&mut message, 2, checksum.to_ne_bytes());
-        let mut frame = [0; 70];
-        ethernet(bytes, &mut frame, IPV4_BE)?;
-        header4(&mut frame, of, 56, ICMP4);
-        put(&mut frame, 34, message);
-        Some(frame)
+    fn too_big<B: Bytes + ?Sized>(
+        bytes: &B,
+        of: &Segment<Self>,
+        mtu: u32,
+        frame: &mut Frame,
+    ) -> Option<usize> {
+        ethernet(bytes, frame, IPV4_BE)?;
+        header4(frame, of, 56, ICMP4);
+        put(frame, 34, [3, 4, 0, 0, 0, 0]);
+        put(frame, 40, (mtu.min(0xffff) as u16).to_be_bytes());
+        put(frame, 42, quote::<7, 28, B>(bytes, of.l3)?);
+        let sum = sum_bytes(frame.get(34..70)?);
+        put(frame, 36, (!sum).to_ne_bytes());
+        Some(70)
     }
 }
 
 impl Answer for [u8; 16] {
-    type Reset = [u8; 74];
-    type TooBig = [u8; 110];
-
     #[inline(always)]
-    fn reset<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, payload: u32) -> Option<Self::Reset> {
-        let mut frame = [0; 74];
-        ethernet(bytes, &mut frame, IPV6_BE)?;
-        header6(&mut frame, of, 20, TCP);
+    fn reset<B: Bytes + ?Sized>(
+        bytes: &B,
+        of: &Segment<Self>,
+        payload: u32,
+        frame: &mut Frame,
+    ) -> Option<usize> {
+        ethernet(bytes, frame, IPV6_BE)?;
+        header6(frame, of, 20, TCP);
         let sums = of.saddr.sum() + of.daddr.sum();
-        put(&mut frame, 54, tcp_reset(bytes, of, payload, sums)?);
-        Some(frame)
+        put(frame, 54, tcp_reset(bytes, of, payload, sums)?);
+        Some(74)
     }
 
     #[inline(always)]
-    fn too_big<B: Bytes + ?Sized>(bytes: &B, of: &Segment<Self>, mtu: u32) -> Option<Self::TooBig> {
-        let quoted: [u8; 48] = quote::<12, 48, B>(bytes, of.l3)?;
-        let mut message = [0; 56];
-        put(&mut message, 0, [2, 0]);
-        put(&mut message, 4, mtu.to_be_bytes());
-        put(&mut message, 8, quoted);
-        let sums = of.saddr.sum() + of.daddr.sum();
-        let pseudo = sums + be(56) + be(u16::from(ICMP6));
-        let checksum = !fold(u32::from(sum_bytes(&message)) + u32::from(fold(pseudo)));
-        put(&mut message, 2, checksum.to_ne_bytes());
-        let mut frame = [0; 110];
-        ethernet(bytes, &mut frame, IPV6_BE)?;
-        header6(&mut frame, of, 56, ICMP6);
-        put(&mut frame, 54, message);
-        Some(frame)
+    fn too_big<B: Bytes + ?Sized>(
+        bytes: &B,
+        of: &Segment<Self>,
+        mtu: u32,
+        frame: &mut Frame,
+    ) -> Option<usize> {
+        ethernet(bytes, frame, IPV6_BE)?;
+        header6(frame, of, 56, ICMP6);
+        put(frame, 54, [2, 0, 0, 0]);
+        put(frame, 58, mtu.to_be_bytes());
+        put(frame, 62, quote::<12, 48, B>(bytes, of.l3)?);
+        let pseudo = fold(of.saddr.sum() + of.daddr.sum() + be(56) + be(u16::from(ICMP6)));
+        let sum = fold(u32::from(sum_bytes(frame.get(54..110)?)) + u32::from(pseudo));
+        put(frame, 56, (!sum).to_ne_bytes());
+        Some(110)
     }
 }
 
@@ -94,7 +109,10 @@ fn be(number: u16) -> u32 {
 
 #[inline(always)]
 fn put<const N: usize>(frame: &mut [u8], at: usize, bytes: [u8; N]) {
-    if let Some(place) = frame.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<N>()) {
+    if let Some(place) = frame
+        .get_mut(at..)
+        .and_then(|rest| rest.first_chunk_mut::<N>())
+    {
         *place = bytes;
     }
 }
@@ -178,6 +196,3 @@ fn tcp_reset<A: Address, B: Bytes + ?Sized>(
     put(&mut header, 16, checksum.to_ne_bytes());
     Some(header)
 }
-
-#[cfg(test)]
-mod tests;

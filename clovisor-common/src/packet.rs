@@ -40,6 +40,8 @@ pub trait Bytes {
     fn half(&self, at: usize) -> Option<u16>;
     /// `4 * N` bytes as they stand in memory.
     fn words<const N: usize>(&self, at: usize) -> Option<[u32; N]>;
+    /// 16 bytes as they stand in memory.
+    fn wide(&self, at: usize) -> Option<u128>;
 }
 
 impl Bytes for [u8] {
@@ -58,6 +60,10 @@ impl Bytes for [u8] {
             *word = u32::from_ne_bytes(*bytes);
         }
         Some(out)
+    }
+
+    fn wide(&self, at: usize) -> Option<u128> {
+        Some(u128::from_ne_bytes(*self.get(at..)?.first_chunk()?))
     }
 }
 
@@ -153,13 +159,23 @@ impl Address for [u8; 4] {
         let [w0, w1, w2, saddr, daddr] = bytes.words::<5>(l3).ok_or(Unparsed { class: 0 })?;
         let ([version, tos, ..], [.., frag_hi, frag_lo]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
         let [hops, proto, ..] = w2.to_ne_bytes();
-        let unparsed = Unparsed { class: class_of_dscp(tos >> 2) };
+        let unparsed = Unparsed {
+            class: class_of_dscp(tos >> 2),
+        };
         // More fragments, or not the first one.
         let fragment = frag_hi & 0x3f | frag_lo;
         if version != 0x45 || fragment != 0 || proto != TCP {
             return Err(unparsed);
         }
-        tcp(bytes, l3, tos, hops, saddr.to_ne_bytes(), daddr.to_ne_bytes()).ok_or(unparsed)
+        tcp(
+            bytes,
+            l3,
+            tos,
+            hops,
+            saddr.to_ne_bytes(),
+            daddr.to_ne_bytes(),
+        )
+        .ok_or(unparsed)
     }
 
     #[inline(always)]
@@ -201,15 +217,30 @@ impl Address for [u8; 16] {
 
     #[inline(always)]
     fn parse<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Result<Segment<Self>, Unparsed> {
-        let [w0, w1, s0, s1, s2, s3, d0, d1, d2, d3] =
-            bytes.words::<10>(l3).ok_or(Unparsed { class: 0 })?;
+        // Addresses move as 128 bit numbers: as sixteen bytes they would fill the kernel's stack.
+        let Header6 {
+            w0,
+            w1,
+            saddr,
+            daddr,
+        } = header6(bytes, l3).ok_or(Unparsed { class: 0 })?;
         let ([hi, lo, ..], [.., next, hops]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
         let tos = hi << 4 | lo >> 4;
-        let unparsed = Unparsed { class: class_of_dscp(tos >> 2) };
+        let unparsed = Unparsed {
+            class: class_of_dscp(tos >> 2),
+        };
         if hi >> 4 != 6 || next != TCP {
             return Err(unparsed);
         }
-        tcp(bytes, l3, tos, hops, joined([s0, s1, s2, s3]), joined([d0, d1, d2, d3])).ok_or(unparsed)
+        tcp(
+            bytes,
+            l3,
+            tos,
+            hops,
+            saddr.to_ne_bytes(),
+            daddr.to_ne_bytes(),
+        )
+        .ok_or(unparsed)
     }
 
     #[inline(always)]
@@ -229,8 +260,11 @@ impl Address for [u8; 16] {
 
     #[inline(always)]
     fn sum(self) -> u32 {
-        let [a, b, c, d] = split(self);
-        sum_of(a) + sum_of(b) + sum_of(c) + sum_of(d)
+        let addr = u128::from_ne_bytes(self);
+        sum_of(addr as u32)
+            + sum_of((addr >> 32) as u32)
+            + sum_of((addr >> 64) as u32)
+            + sum_of((addr >> 96) as u32)
     }
 
     #[inline(always)]
@@ -273,16 +307,22 @@ fn tcp<A: Address, B: Bytes + ?Sized>(
     })
 }
 
-#[inline(always)]
-fn joined(words: [u32; 4]) -> [u8; 16] {
-    let [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]] = words.map(u32::to_ne_bytes);
-    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+struct Header6 {
+    w0: u32,
+    w1: u32,
+    saddr: u128,
+    daddr: u128,
 }
 
 #[inline(always)]
-fn split(addr: [u8; 16]) -> [u32; 4] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = addr;
-    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(u32::from_ne_bytes)
+fn header6<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Header6> {
+    let [w0, w1] = bytes.words::<2>(l3)?;
+    Some(Header6 {
+        w0,
+        w1,
+        saddr: bytes.wide(l3 + 8)?,
+        daddr: bytes.wide(l3 + 24)?,
+    })
 }
 
 #[inline(always)]
@@ -304,7 +344,11 @@ pub fn fold(sum: u32) -> u16 {
 #[must_use]
 pub fn delta(old: u32, new: u32) -> u16 {
     let (old, new) = (fold(old), fold(new));
-    if old == new { 0 } else { fold(u32::from(!old) + u32::from(new)) }
+    if old == new {
+        0
+    } else {
+        fold(u32::from(!old) + u32::from(new))
+    }
 }
 
 /// The checksum field after its packet's sum grew by the folded deltas in `change`.

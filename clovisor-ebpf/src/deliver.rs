@@ -7,7 +7,7 @@ use crate::packet::{DROP, PASS, Packet, verdict};
 use crate::steer::{Family, clamp_mss, record};
 
 /// A packet that came in by an uplink.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn deliver<A: Family>(packet: &mut Packet, l3: usize, index: u8, link: &Link) -> i32 {
     let Ok(segment) = A::parse(packet, l3) else {
         return PASS;

@@ -8,7 +8,7 @@ use crate::steer::Family;
 
 /// A packet that leaves by an uplink: stopped when it belongs to a flow that is bound elsewhere, or that should
 /// have been translated.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn guard<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i32 {
     let Ok(segment) = A::parse(packet, l3) else {
         return PASS;

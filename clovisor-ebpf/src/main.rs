@@ -9,6 +9,8 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
+mod deliver;
+#[cfg(target_arch = "bpf")]
 mod guard;
 #[cfg(target_arch = "bpf")]
 mod maps;
@@ -18,8 +20,6 @@ mod open;
 mod packet;
 #[cfg(target_arch = "bpf")]
 mod programs;
-#[cfg(target_arch = "bpf")]
-mod deliver;
 #[cfg(target_arch = "bpf")]
 mod steer;
 

@@ -1,8 +1,8 @@
 //! The first packet of a flow: admission, translation, reservation.
 
 use clovisor_common::abi::{
-    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey, FlowState, LINK_NAT,
-    Link, Peer, PeerKey, Pod, Reason, Slot, SlotIndex,
+    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey,
+    FlowState, LINK_NAT, Link, Peer, PeerKey, Pod, Reason, Slot, SlotIndex,
 };
 use clovisor_common::packet::{ETHERNET, Segment};
 use clovisor_common::rule::{self, Denial, Grant, PORT_TRIES, Tables};
@@ -82,7 +82,11 @@ const GRANTED: u64 = 1 << 63;
 #[inline(never)]
 fn admit<A: Family>(packet: &Packet, pod: &Pod, segment: &Segment<A>) -> u64 {
     match rule::admit(packet, pod, packet.ifindex(), segment) {
-        Ok(Grant { class, index, slot: Slot { link, flags, .. } }) => {
+        Ok(Grant {
+            class,
+            index,
+            slot: Slot { link, flags, .. },
+        }) => {
             let [a, b] = index.to_ne_bytes();
             GRANTED | u64::from(u32::from_ne_bytes([a, b, link, class])) | u64::from(flags) << 32
         }
@@ -98,8 +102,17 @@ fn packed(denial: Denial) -> u32 {
 #[inline(always)]
 fn unpacked(granted: u64) -> Grant {
     let [a, b, link, class] = (granted as u32).to_ne_bytes();
-    let slot = Slot { link, flags: (granted >> 32) as u8, wire_dscp: 0, pad: 0 };
-    Grant { class, index: u16::from_ne_bytes([a, b]), slot }
+    let slot = Slot {
+        link,
+        flags: (granted >> 32) as u8,
+        wire_dscp: 0,
+        pad: 0,
+    };
+    Grant {
+        class,
+        index: u16::from_ne_bytes([a, b]),
+        slot,
+    }
 }
 
 /// Where a packet to what the pod dialled goes on a link.
@@ -115,7 +128,8 @@ pub(crate) fn far_end<A: Family>(dialled: &FlowKey<A>, link: u8) -> (A, u16) {
 #[inline(never)]
 fn pin<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) -> u32 {
     let grant = unpacked(granted);
-    match write_pair(key, &grant, veth) {
+    draft(key, granted, veth);
+    match write_pair(key, &grant) {
         Ok(()) => Reason::FlowOpened as u32,
         Err(reason) => packed(Denial::of_slot(reason, grant.slot)),
     }
@@ -123,25 +137,39 @@ fn pin<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) -> u32 {
 
 /// The reverse entry first: it reserves the source port.
 #[inline(always)]
-fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant, veth: u32) -> Result<(), Reason> {
+fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant) -> Result<(), Reason> {
     let link = maps::link(grant.slot.link).ok_or(Reason::NoLinkDefault)?;
     let draft = A::draft().ok_or(Reason::HelperFailed)?;
-    fill(draft, key, grant, link, veth);
     reserve_port(draft, key, link)?;
     match maps::reserve(key, &draft.forward) {
         Ok(()) => Ok(()),
         Err(refused) => {
             maps::forget(&draft.reverse_key);
             // Taken: another CPU pinned the same flow at the same time, and its entry holds.
-            if matches!(refused, Refused::Taken) { Ok(()) } else { Err(Reason::FlowTableFull) }
+            if matches!(refused, Refused::Taken) {
+                Ok(())
+            } else {
+                Err(Reason::FlowTableFull)
+            }
         }
     }
 }
 
-/// All of both entries but the source port.
-#[inline(always)]
-fn fill<A: Family>(draft: &mut Draft<A>, key: &FlowKey<A>, grant: &Grant, link: &Link, veth: u32) {
-    let Draft { forward, reverse, reverse_key } = draft;
+/// Drafts all of both entries but the source port.
+#[inline(never)]
+fn draft<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) {
+    let grant = unpacked(granted);
+    let (
+        Some(link),
+        Some(Draft {
+            forward,
+            reverse,
+            reverse_key,
+        }),
+    ) = (maps::link(grant.slot.link), A::draft())
+    else {
+        return;
+    };
     let nat = link.flags & LINK_NAT != 0;
     forward.state = FlowState {
         created_ns: now(),
@@ -160,7 +188,12 @@ fn fill<A: Family>(draft: &mut Draft<A>, key: &FlowKey<A>, grant: &Grant, link: 
     reverse.state = forward.state;
     reverse.state.flags |= FLOW_REVERSE;
     let (daddr, dport_be) = far_end(key, grant.slot.link);
-    rule::translate(forward, key, if nat { A::source(link) } else { key.saddr }, daddr);
+    rule::translate(
+        forward,
+        key,
+        if nat { A::source(link) } else { key.saddr },
+        daddr,
+    );
     rule::translate_ports(forward, key, key.sport_be, dport_be);
     *reverse_key = key.paired(forward);
     reverse.saddr = key.daddr;
@@ -172,9 +205,17 @@ fn fill<A: Family>(draft: &mut Draft<A>, key: &FlowKey<A>, grant: &Grant, link: 
 
 /// Inserts the reverse entry under the first free source port and leaves that port in the forward entry.
 #[inline(always)]
-fn reserve_port<A: Family>(draft: &mut Draft<A>, key: &FlowKey<A>, link: &Link) -> Result<(), Reason> {
+fn reserve_port<A: Family>(
+    draft: &mut Draft<A>,
+    key: &FlowKey<A>,
+    link: &Link,
+) -> Result<(), Reason> {
     let random = random();
-    let Draft { forward, reverse, reverse_key } = draft;
+    let Draft {
+        forward,
+        reverse,
+        reverse_key,
+    } = draft;
     for n in 0..PORT_TRIES {
         let sport_be = rule::port_try(key.sport_be, link, n, random);
         rule::translate_ports(forward, key, sport_be, forward.dport_be);

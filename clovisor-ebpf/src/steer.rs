@@ -13,10 +13,15 @@ use crate::packet::{DROP, PASS, Packet, Wire, now, verdict};
 pub(crate) trait Family: Address + Answer + Table + Wire {}
 impl<A: Address + Answer + Table + Wire> Family for A {}
 
-const NO_SLOT: Slot = Slot { link: NO_LINK, flags: 0, wire_dscp: 0, pad: 0 };
+const NO_SLOT: Slot = Slot {
+    link: NO_LINK,
+    flags: 0,
+    wire_dscp: 0,
+    pad: 0,
+};
 
 /// A packet that came out of a pod.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn steer<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
     let segment = match A::parse(packet, ETHERNET) {
         Ok(segment) => segment,
@@ -51,7 +56,12 @@ pub(crate) fn steer<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
 }
 
 #[inline(always)]
-fn open_and_send<A: Family>(packet: &mut Packet, pod: &Pod, segment: &Segment<A>, key: &FlowKey<A>) -> i32 {
+fn open_and_send<A: Family>(
+    packet: &mut Packet,
+    pod: &Pod,
+    segment: &Segment<A>,
+    key: &FlowKey<A>,
+) -> i32 {
     match open::first(packet, pod, segment, key) {
         Ok(flow) => {
             let slot = maps::slot(u32::from(flow.state.slot)).unwrap_or(NO_SLOT);
@@ -72,23 +82,50 @@ fn movable<A: Family>(dialled: &FlowKey<A>, flow: &Flow<A>, slot: Slot) -> bool 
         && open::far_end(dialled, slot.link) == (flow.daddr, flow.dport_be)
 }
 
-/// Sends a packet of a pinned flow on its link.
+/// Sends a packet of a pinned flow on its link, or answers that it is too big for it.
+#[inline(always)]
+fn send<A: Family>(
+    packet: &mut Packet,
+    segment: &Segment<A>,
+    flow: &mut Flow<A>,
+    slot: Slot,
+    reason: Reason,
+) -> i32 {
+    match try_send(packet, segment, flow, slot, reason) {
+        TOO_BIG => too_big(packet, segment, flow),
+        verdict => verdict,
+    }
+}
+
+/// Not a verdict: the caller answers, with the stack that this function used.
+const TOO_BIG: i32 = i32::MIN;
+
 #[inline(never)]
-fn send<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A>, slot: Slot, reason: Reason) -> i32 {
+fn try_send<A: Family>(
+    packet: &mut Packet,
+    segment: &Segment<A>,
+    flow: &mut Flow<A>,
+    slot: Slot,
+    reason: Reason,
+) -> i32 {
     let Some(link) = maps::link(flow.state.link) else {
         return verdict(packet, Reason::LinkDown, DROP);
     };
     let headers = A::HEADER as u32 + u32::from(segment.tcp_len);
     if largest(packet, headers) > link.mtu {
-        return too_big(packet, segment, link.mtu, flow.state.veth);
+        return TOO_BIG;
     }
     if segment.hops <= 1 {
         return verdict(packet, Reason::HopsExceeded, DROP);
     }
     let (packets, bytes) = packet.on_wire(ETHERNET, headers);
     record(flow, segment.flags, packets, bytes);
-    let (tos, hops) = (rule::wire_tos(segment.tos, slot.wire_dscp), segment.hops - 1);
-    let done = clamp_mss(packet, segment, link.mtu).and_then(|()| A::rewrite(packet, segment, flow, tos, hops));
+    let (tos, hops) = (
+        rule::wire_tos(segment.tos, slot.wire_dscp),
+        segment.hops - 1,
+    );
+    let done = clamp_mss(packet, segment, link.mtu)
+        .and_then(|()| A::rewrite(packet, segment, flow, tos, hops));
     if done.is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
@@ -117,7 +154,11 @@ fn largest(packet: &Packet, headers: u32) -> u32 {
 
 /// Lowers the MSS of a SYN to what fits the link.
 #[inline(always)]
-pub(crate) fn clamp_mss<A: Family>(packet: &mut Packet, segment: &Segment<A>, mtu: u32) -> Option<()> {
+pub(crate) fn clamp_mss<A: Family>(
+    packet: &mut Packet,
+    segment: &Segment<A>,
+    mtu: u32,
+) -> Option<()> {
     if segment.flags & SYN == 0 {
         return Some(());
     }
@@ -139,23 +180,30 @@ fn reset<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A
     if segment.flags & RST != 0 {
         return verdict(packet, Reason::LinkDown, DROP);
     }
-    let Some(frame) = A::reset(packet, segment, payload) else {
+    let Some(frame) = maps::answer() else {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    };
+    let Some(len) = A::reset(packet, segment, payload, frame) else {
         return verdict(packet, Reason::LinkDown, DROP);
     };
     flow.state.tcp_flags |= RST;
     let answered = verdict(packet, Reason::FlowReset, DROP);
-    if packet.replace(&frame).is_none() {
-        return verdict(packet, Reason::HelperFailed, answered);
+    match packet.replace(frame, len) {
+        Some(()) => packet.to_peer(flow.state.veth),
+        None => answered,
     }
-    packet.to_peer(flow.state.veth)
 }
 
 #[inline(never)]
-fn too_big<A: Family>(packet: &mut Packet, segment: &Segment<A>, mtu: u32, veth: u32) -> i32 {
-    let frame = A::too_big(packet, segment, mtu);
-    let answered = verdict(packet, Reason::MtuExceeded, DROP);
-    match frame {
-        Some(frame) if packet.replace(&frame).is_some() => packet.to_peer(veth),
-        _ => answered,
+fn too_big<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &Flow<A>) -> i32 {
+    let mtu = maps::link(flow.state.link).map_or(0, |link| link.mtu);
+    let dropped = verdict(packet, Reason::MtuExceeded, DROP);
+    let answered = maps::answer().and_then(|frame| {
+        A::too_big(packet, segment, mtu, frame).and_then(|len| packet.replace(frame, len))
+    });
+    if answered.is_some() {
+        packet.to_peer(flow.state.veth)
+    } else {
+        dropped
     }
 }

@@ -1,1 +1,148 @@
+use super::*;
+use crate::abi::NO_LINK;
+use crate::packet::SYN;
 
+fn flow(link: u8, tcp_flags: u8) -> FlowState {
+    FlowState {
+        created_ns: 0,
+        last_seen_ns: 0,
+        packets: 0,
+        bytes: 0,
+        veth: 1,
+        slot: 0,
+        link,
+        class: 5,
+        zone: 1,
+        flags: 0,
+        tcp_flags,
+        pad: [0; 11],
+    }
+}
+
+fn slot(link: u8, flags: u8) -> Slot {
+    Slot {
+        link,
+        flags,
+        wire_dscp: 0,
+        pad: 0,
+    }
+}
+
+const LINK: Link = Link {
+    ifindex: 1,
+    mtu: 1500,
+    flags: LINK_UP | LINK_NAT,
+    port_min: 20_000,
+    port_max: 20_003,
+    gateway4: [0; 4],
+    source4: [192, 0, 2, 1],
+    gateway6: [0; 16],
+    source6: [0; 16],
+};
+
+#[test]
+fn a_flow_moves_only_when_it_must_or_may() {
+    let flow = flow(2, ACK);
+    for (up, slot, movable, wanted) in [
+        (true, slot(2, SLOT_FOLLOW), true, Course::Stay),
+        (true, slot(3, 0), true, Course::Stay),
+        (true, slot(3, SLOT_FOLLOW), true, Course::Move(3)),
+        (true, slot(3, SLOT_FOLLOW), false, Course::Stay),
+        (false, slot(3, 0), true, Course::Move(3)),
+        (false, slot(3, SLOT_FOLLOW), false, Course::Reset),
+        (false, slot(NO_LINK, 0), false, Course::Reset),
+        (false, slot(2, 0), true, Course::Reset),
+    ] {
+        assert_eq!(
+            course(&flow, up, slot, movable),
+            wanted,
+            "{up} {slot:?} {movable}"
+        );
+    }
+}
+
+#[test]
+fn only_a_bare_syn_reopens() {
+    let segment = |flags, class: u8| Segment {
+        saddr: [10, 0, 0, 1],
+        daddr: [10, 0, 0, 2],
+        sport_be: 0,
+        dport_be: 0,
+        tos: crate::abi::dscp_of_class(class) << 2,
+        hops: 64,
+        flags,
+        tcp_len: 20,
+        l3: 14,
+    };
+    for (flags, class, seen, up, wanted) in [
+        (SYN, 5, SYN, true, false),
+        (SYN, 6, SYN, true, true),
+        (SYN, 5, SYN, false, true),
+        (SYN, 5, SYN | ACK, true, true),
+        (SYN, 5, SYN | RST, true, true),
+        (SYN | ACK, 6, SYN | ACK, false, false),
+        (ACK, 6, SYN | ACK | FIN, false, false),
+    ] {
+        assert_eq!(
+            reopens(&segment(flags, class), &flow(2, seen), up),
+            wanted,
+            "{flags} {class} {seen} {up}"
+        );
+    }
+}
+
+#[test]
+fn ports_start_with_the_own_and_stay_in_the_range() {
+    let own = 40_001_u16.to_be();
+    assert_eq!(port_try(own, &LINK, 0, 77), own);
+    for random in [0, 1, 0xffff_ffff] {
+        for n in 1..PORT_TRIES {
+            let port = u16::from_be(port_try(own, &LINK, n, random));
+            assert!((20_000..=20_003).contains(&port), "{port}");
+        }
+    }
+    let all = Link {
+        port_min: 1,
+        port_max: u16::MAX,
+        ..LINK
+    };
+    assert_ne!(port_try(own, &all, 1, 5), 0);
+    for (port_min, port_max) in [(0, 0), (0, 5), (9, 8)] {
+        assert_eq!(
+            port_try(
+                own,
+                &Link {
+                    port_min,
+                    port_max,
+                    ..LINK
+                },
+                3,
+                77
+            ),
+            own
+        );
+    }
+}
+
+#[test]
+fn a_link_carries_a_family_it_has_an_address_for() {
+    assert!(carries::<[u8; 4]>(&LINK));
+    assert!(!carries::<[u8; 16]>(&LINK));
+    assert!(carries::<[u8; 16]>(&Link {
+        flags: LINK_UP,
+        ..LINK
+    }));
+    assert!(!carries::<[u8; 4]>(&Link {
+        flags: LINK_NAT,
+        ..LINK
+    }));
+    assert!(!carries::<[u8; 4]>(&Link { ifindex: 0, ..LINK }));
+}
+
+#[test]
+fn wire_marks_and_mss() {
+    assert_eq!(wire_tos(19 << 2 | 3, 46), 46 << 2 | 3);
+    assert_eq!(clamped_mss::<[u8; 4]>(1460, 1500), None);
+    assert_eq!(clamped_mss::<[u8; 16]>(1460, 1500), Some(1440));
+    assert_eq!(clamped_mss::<[u8; 4]>(1460, 0), None);
+}

@@ -1,0 +1,64 @@
+//! What `STATS` counts.
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// Why a packet went where it went: index of `STATS`, label of the metric, word in the CLI.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $($(#[$doc])* $variant,)* }
+
+        impl Reason {
+            /// Every reason, in the order of `STATS`.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
+
+            /// The name in metrics and in the CLI.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Reason::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Not a candidate: no class, not IP, not from a mapped pod. Left to the stack.
+    Passed = "passed",
+    /// First packet of a flow, pinned and sent on its link.
+    FlowOpened = "flow_opened",
+    /// Packet of a pinned flow, sent on its link.
+    Steered = "steered",
+    /// Packet that came back on the link, delivered to the pod.
+    Returned = "returned",
+    /// A class, but the sending socket is not the proxy's. Left to the stack.
+    UntrustedSocket = "untrusted_socket",
+    /// A source address that is not the pod's. Left to the stack.
+    ForgedSource = "forged_source",
+    /// A class that the pod's namespace does not have. Left to the stack.
+    UnknownClass = "unknown_class",
+    /// A destination that the class does not cover. Left to the stack.
+    ForeignDestination = "foreign_destination",
+    /// No usable link and `onLinksDown: Default`. Left to the stack.
+    NoLinkDefault = "no_link_default",
+    /// No usable link and `onLinksDown: Refuse`. Dropped.
+    NoLinkRefused = "no_link_refused",
+    /// The flow moved to its slot's new link (no NAT).
+    FlowMoved = "flow_moved",
+    /// The flow's link is down and NAT ties it to it: answered with a RST.
+    FlowReset = "flow_reset",
+    /// The flow's link is down and the packet cannot be answered. Dropped.
+    LinkDown = "link_down",
+    /// Every source port of the link is in use towards this peer. Dropped or default, as the slot says.
+    PortsExhausted = "ports_exhausted",
+    /// The flow table is full. Dropped or default, as the slot says.
+    FlowTableFull = "flow_table_full",
+    /// Larger than the link's MTU: answered with ICMP "fragmentation needed" / "packet too big".
+    MtuExceeded = "mtu_exceeded",
+    /// A fragment, or a header this version does not parse, with a class. Left to the stack.
+    Unsupported = "unsupported",
+    /// At `wan_out`: a packet of a flow that is bound to another link. Dropped.
+    LeakStopped = "leak_stopped",
+    /// The kernel refused a packet helper. Dropped.
+    HelperFailed = "helper_failed",
+    /// Hop limit used up. Dropped: the stack's answer would let the packet escape the link.
+    HopsExceeded = "hops_exceeded",
+}

@@ -1,0 +1,306 @@
+//! The loaded programs with their maps, for one test.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use aya::{Ebpf, EbpfLoader, Pod as Plain};
+use clovisor_common::abi::{
+    Addr, ClassKey, Counter, DestKey, Flow, FlowKey, LINK_NAT, LINK_UP, Link, LinkCounters,
+    NO_LINK, PROGRAMS, Peer, PeerKey, Pod, Reason, Slot,
+};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+
+/// A test run's packets come in by the loopback device.
+pub(crate) const VETH: u32 = 1;
+pub(crate) const ZONE: u16 = 7;
+pub(crate) const CLASS: u8 = 5;
+pub(crate) const SLOT: u32 = 40;
+/// A test run's socket belongs to root.
+pub(crate) const UID: u32 = 0;
+pub(crate) const MTU: u32 = 1500;
+pub(crate) const PORT_BE: u16 = 443_u16.to_be();
+pub(crate) const LINK: u8 = 3;
+
+pub(crate) const PASS: i32 = -1;
+pub(crate) const DROP: i32 = 2;
+pub(crate) const REDIRECT: i32 = 7;
+
+pub(crate) const POD4: [u8; 4] = [10, 1, 0, 5];
+pub(crate) const PEER4: [u8; 4] = [198, 51, 100, 9];
+pub(crate) const REAL4: [u8; 4] = [203, 0, 113, 77];
+pub(crate) const SOURCE4: [u8; 4] = [192, 0, 2, 31];
+pub(crate) const POD6: [u8; 16] = [0xfd, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5];
+pub(crate) const PEER6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+pub(crate) const REAL6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+pub(crate) const SOURCE6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 31];
+
+/// The address as `ADDRS`, `DESTS` and `PEERS` hold it.
+pub(crate) fn mapped(addr: [u8; 4]) -> [u8; 16] {
+    std::net::Ipv4Addr::from(addr).to_ipv6_mapped().octets()
+}
+
+/// What a program made of a packet.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) verdict: i32,
+    pub(crate) frame: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Machine {
+    ebpf: Ebpf,
+}
+
+impl Machine {
+    /// Loads the programs with a small pod, class, slot and NAT link that is up.
+    pub(crate) fn ready() -> Result<Self> {
+        Self::with_flows(64)
+    }
+
+    /// The same with room for `flows` entries of each family.
+    pub(crate) fn with_flows(flows: u32) -> Result<Self> {
+        let mut machine = Self { ebpf: load(flows)? };
+        machine.put(
+            "PODS",
+            VETH,
+            Pod {
+                zone: ZONE,
+                flags: 0,
+                proxy_uid: UID,
+                workload: 1,
+            },
+        )?;
+        for addr in [mapped(POD4), POD6] {
+            machine.put(
+                "ADDRS",
+                addr,
+                Addr {
+                    veth: VETH,
+                    zone: ZONE,
+                    pad: 0,
+                },
+            )?;
+        }
+        machine.put(
+            "CLASSES",
+            ClassKey {
+                zone: ZONE,
+                class: CLASS,
+                pad: 0,
+            },
+            SLOT,
+        )?;
+        for addr in [mapped(PEER4), PEER6] {
+            machine.put("DESTS", dest(addr), 1_u32 << (CLASS - 1))?;
+        }
+        machine.put("LINK_OF", VETH, u32::from(LINK))?;
+        machine.link(LINK, link())?;
+        machine.slot(Slot {
+            link: LINK,
+            flags: 0,
+            wire_dscp: 0,
+            pad: 0,
+        })?;
+        Ok(machine)
+    }
+
+    pub(crate) fn put<K: Plain, V: Plain>(&mut self, map: &str, key: K, value: V) -> Result<()> {
+        let map = self.map_mut(map)?;
+        Ok(HashMap::try_from(map)?.insert(key, value, 0)?)
+    }
+
+    pub(crate) fn remove<K: Plain, V: Plain>(&mut self, map: &str, key: K) -> Result<()> {
+        let mut map: HashMap<&mut MapData, K, V> = self.map_mut(map)?.try_into()?;
+        Ok(map.remove(&key)?)
+    }
+
+    pub(crate) fn link(&mut self, index: u8, link: Link) -> Result<()> {
+        Ok(Array::try_from(self.map_mut("LINKS")?)?.set(index.into(), link, 0)?)
+    }
+
+    pub(crate) fn slot(&mut self, slot: Slot) -> Result<()> {
+        Ok(Array::try_from(self.map_mut("SLOTS")?)?.set(SLOT, slot, 0)?)
+    }
+
+    /// The slot loses its link.
+    pub(crate) fn no_link(&mut self, flags: u8) -> Result<()> {
+        self.slot(Slot {
+            link: NO_LINK,
+            flags,
+            wire_dscp: 0,
+            pad: 0,
+        })
+    }
+
+    pub(crate) fn flows<A>(&self, map: &str) -> Result<Vec<(FlowKey<A>, Flow<A>)>>
+    where
+        FlowKey<A>: Plain,
+        Flow<A>: Plain,
+    {
+        let map: HashMap<&MapData, FlowKey<A>, Flow<A>> = self.map(map)?.try_into()?;
+        Ok(map.iter().collect::<Result<_, _>>()?)
+    }
+
+    /// Packets counted under `reason`.
+    pub(crate) fn counted(&self, reason: Reason) -> Result<u64> {
+        let stats: PerCpuArray<&MapData, Counter> = self.map("STATS")?.try_into()?;
+        Ok(stats
+            .get(&(reason as u32), 0)?
+            .iter()
+            .map(|counter| counter.packets)
+            .sum())
+    }
+
+    /// Packets and bytes counted on the link, sent and received.
+    pub(crate) fn carried(&self) -> Result<(Counter, Counter)> {
+        let stats: PerCpuArray<&MapData, LinkCounters> = self.map("LINK_STATS")?.try_into()?;
+        let sum = |a: Counter, b: Counter| Counter {
+            packets: a.packets + b.packets,
+            bytes: a.bytes + b.bytes,
+        };
+        let all = stats.get(&u32::from(LINK), 0)?;
+        let zero = (Counter::default(), Counter::default());
+        Ok(all
+            .iter()
+            .fold(zero, |(tx, rx), cpu| (sum(tx, cpu.tx), sum(rx, cpu.rx))))
+    }
+
+    /// Fails unless exactly these reasons were counted, once each, in any order.
+    pub(crate) fn expect_counted(&self, expected: &[Reason]) -> Result<()> {
+        for reason in Reason::ALL {
+            let times = expected.iter().filter(|wanted| *wanted == reason).count() as u64;
+            let counted = self.counted(*reason)?;
+            ensure!(
+                counted == times,
+                "{} counted {counted} times, not {times}",
+                reason.name()
+            );
+        }
+        Ok(())
+    }
+
+    pub(crate) fn run(&self, program: &str, frame: &[u8]) -> Result<Ran> {
+        let program: &SchedClassifier = self
+            .ebpf
+            .program(program)
+            .context("no such program")?
+            .try_into()?;
+        let mut out = vec![0; frame.len() + 256];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ..TestRunOptions::new()
+        };
+        let ran = program.test_run(options)?;
+        out.truncate(ran.data_size_out as usize);
+        Ok(Ran {
+            verdict: ran.return_value.cast_signed(),
+            frame: out,
+        })
+    }
+
+    fn map(&self, name: &str) -> Result<&Map> {
+        self.ebpf
+            .map(name)
+            .with_context(|| format!("the object has no map {name}"))
+    }
+
+    fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
+        self.ebpf
+            .map_mut(name)
+            .with_context(|| format!("the object has no map {name}"))
+    }
+}
+
+/// A NAT link that is up.
+pub(crate) fn link() -> Link {
+    Link {
+        ifindex: 11,
+        mtu: MTU,
+        flags: LINK_UP | LINK_NAT,
+        port_min: 20_000,
+        port_max: 20_063,
+        gateway4: [192, 0, 2, 1],
+        source4: SOURCE4,
+        gateway6: [0; 16],
+        source6: SOURCE6,
+    }
+}
+
+pub(crate) fn dest(addr: [u8; 16]) -> DestKey {
+    DestKey {
+        addr,
+        port_be: PORT_BE,
+        zone: ZONE,
+        proto: 6,
+        pad: [0; 3],
+    }
+}
+
+/// On `index`, the dialled address is `real` with port 8443.
+pub(crate) fn peer(dialled: [u8; 16], real: [u8; 16], index: u8) -> (PeerKey, Peer) {
+    let key = PeerKey {
+        addr: dialled,
+        port_be: PORT_BE,
+        link: index,
+        proto: 6,
+    };
+    (
+        key,
+        Peer {
+            addr: real,
+            port_be: 8443_u16.to_be(),
+            pad: [0; 2],
+        },
+    )
+}
+
+fn object() -> Result<PathBuf> {
+    let built = PathBuf::from(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../target/ebpf/clovisor"
+    ));
+    let path = std::env::var_os("CLOVISOR_EBPF_OBJECT").map_or(built, PathBuf::from);
+    ensure!(
+        path.exists(),
+        "no kernel object at {}; run `cargo xtask ebpf`",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// The object asks for pins; they go to a file system that only this thread sees and that goes at once.
+fn load(flows: u32) -> Result<Ebpf> {
+    const NONE: Option<&str> = None;
+    let object = std::fs::read(object()?)?;
+    let pins = tempfile::tempdir()?;
+    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).context("kernel tests need root")?;
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+    mount(
+        Some("bpf"),
+        pins.path(),
+        Some("bpf"),
+        MsFlags::empty(),
+        NONE,
+    )?;
+    let loaded = EbpfLoader::new()
+        .default_map_pin_directory(pins.path())
+        .map_max_entries("FLOW4", flows)
+        .map_max_entries("FLOW6", flows)
+        .load(&object);
+    umount2(pins.path(), MntFlags::MNT_DETACH)?;
+    let mut ebpf = loaded?;
+    for name in PROGRAMS {
+        let program: &mut SchedClassifier = ebpf
+            .program_mut(name)
+            .context("no such program")?
+            .try_into()?;
+        program
+            .load()
+            .with_context(|| format!("the verifier refused {name}"))?;
+    }
+    Ok(ebpf)
+}
