@@ -140,11 +140,16 @@ impl Load {
     /// Starts sending in the background.
     pub fn start(self, netns: &Netns, stop: Stop) -> Result<Running> {
         let flag = stop.clone();
-        let thread = netns.spawn("load", move || self.send(&flag))?;
-        Ok(Running { stop, thread })
+        let started = Instant::now();
+        let thread = netns.spawn("load", move || self.send(&flag, started))?;
+        Ok(Running {
+            started,
+            stop,
+            thread,
+        })
     }
 
-    fn send(self, stop: &Stop) -> Result<Vec<Observation>> {
+    fn send(self, stop: &Stop, start: Instant) -> Result<Vec<Observation>> {
         // Of this thread only; sockets belong to it.
         let _ = nix::unistd::setfsuid(nix::unistd::Uid::from_raw(1000));
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -152,10 +157,10 @@ impl Load {
             .build()
             .context("cannot build a runtime")?;
         let tasks = tokio::task::LocalSet::new();
-        runtime.block_on(tasks.run_until(self.send_all(stop.clone())))
+        runtime.block_on(tasks.run_until(self.send_all(stop.clone(), start)))
     }
 
-    async fn send_all(self, stop: Stop) -> Result<Vec<Observation>> {
+    async fn send_all(self, stop: Stop, start: Instant) -> Result<Vec<Observation>> {
         let order = Rc::new(RefCell::new(shuffled(self.requests, self.callers.len())));
         let results = Rc::new(RefCell::new(Vec::with_capacity(self.requests)));
         let connections = match self.http {
@@ -166,7 +171,6 @@ impl Load {
             .map(|_| Rc::new(Client::new(self.target, self.http)))
             .collect();
         let load = Rc::new(self);
-        let start = Instant::now();
         let workers: Vec<_> = (0..load.concurrency)
             .map(|worker| {
                 let client = Rc::clone(&clients[worker % connections]);
@@ -250,6 +254,8 @@ impl Load {
 /// A load in the background.
 #[derive(Debug)]
 pub struct Running {
+    /// What [`Observation::sent`] counts from.
+    pub started: Instant,
     stop: Stop,
     thread: JoinHandle<Result<Result<Vec<Observation>>>>,
 }

@@ -35,6 +35,8 @@ pub struct CallerTally {
     /// Answers per link.
     pub links: BTreeMap<String, usize>,
     pub wrong: usize,
+    /// Answers over connections that may stay where they are.
+    pub kept: usize,
     pub errors: usize,
 }
 
@@ -49,6 +51,12 @@ impl Tally {
 /// Judges what was seen against what the callers asked for.
 #[must_use]
 pub fn judge(callers: &[Caller], seen: &[Observation]) -> Tally {
+    judge_except(callers, seen, &BTreeSet::new())
+}
+
+/// The same where some connections may stay on the link they have (`established: Stay`).
+#[must_use]
+pub fn judge_except(callers: &[Caller], seen: &[Observation], kept: &BTreeSet<String>) -> Tally {
     let mut tally = Tally {
         requests: seen.len(),
         ..Tally::default()
@@ -81,7 +89,9 @@ pub fn judge(callers: &[Caller], seen: &[Observation]) -> Tally {
             continue;
         };
         *row.links.entry(truth.link.clone()).or_default() += 1;
-        row.wrong += usize::from(truth.link != caller.link);
+        let stays = kept.contains(&truth.connection);
+        row.wrong += usize::from(truth.link != caller.link && !stays);
+        row.kept += usize::from(truth.link != caller.link && stays);
         tally.leaked += usize::from(truth.leaked.is_some());
         groups
             .entry(&truth.connection)

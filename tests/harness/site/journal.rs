@@ -152,3 +152,13 @@ fn open_to_all(path: &Path) -> bool {
         std::fs::metadata(part).is_ok_and(|found| found.permissions().mode() & 0o001 == 0o001)
     })
 }
+
+/// Removes the site of this name that this process has made, if any.
+pub fn remove_own(name: &str) {
+    if let Ok(home) = home() {
+        let root = home.join(format!("{name}-{}", std::process::id()));
+        if root.exists() {
+            remove(&root);
+        }
+    }
+}
