@@ -1,1 +1,3 @@
-fn main() {}
+//! Site tests: real namespaces, real Envoys, the real agent. They need root.
+
+mod plain;

@@ -1,0 +1,201 @@
+//! The agent as a child process, and its local API.
+
+use crate::eventually::eventually;
+use crate::netns::{Netns, run};
+use crate::process::{Identity, Process, setpriv};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// How to start it.
+#[derive(Clone, Copy, Debug)]
+pub struct AgentOptions<'a> {
+    /// Folder of the site.
+    pub site: &'a Path,
+    /// Dies with the thread that starts it.
+    pub tied: bool,
+    /// `auto`, `tcx` or `clsact`.
+    pub attach: &'a str,
+}
+
+/// A running agent; killed by drop, with its programs left in place.
+#[derive(Debug)]
+pub struct Agent {
+    process: Process,
+    socket: PathBuf,
+}
+
+impl Agent {
+    /// Starts it inside the namespace.
+    pub fn start(netns: &Netns, options: &AgentOptions<'_>) -> Result<Self> {
+        let site = options.site;
+        let words = setpriv(Identity::Root, options.tied);
+        let mut command = netns.command(&words[0]);
+        command
+            .args(&words[1..])
+            .arg(binary("clovisor-agent")?)
+            .arg("run");
+        for (flag, folder) in [
+            ("--config", "config"),
+            ("--envoy-dir", "envoy"),
+            ("--envoy-certs", "certs"),
+            ("--run-dir", "run"),
+            ("--state-dir", "state"),
+            ("--bpffs", "bpffs"),
+        ] {
+            command.arg(flag).arg(site.join(folder));
+        }
+        command.args(["--log-format", "text", "--attach", options.attach]);
+        let process = Process::start("agent", &mut command, site)?;
+        Ok(Self {
+            process,
+            socket: site.join("run/agent.sock"),
+        })
+    }
+
+    /// Waits until `/readyz` says so.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        eventually("readiness of the agent", Duration::from_secs(30), || {
+            let (status, body) = self.get("/readyz")?;
+            ensure!(status == 200, "{status} {body}");
+            Ok(())
+        })
+        .or_else(|error| self.process.check().and(Err(error)))
+    }
+
+    /// Fails with the end of the log if it has ended.
+    pub fn check(&mut self) -> Result<()> {
+        self.process.check()
+    }
+
+    /// `GET path` on the local API: status and body.
+    pub fn get(&self, path: &str) -> Result<(u16, String)> {
+        let mut stream = UnixStream::connect(&self.socket)
+            .with_context(|| format!("cannot connect to {}", self.socket.display()))?;
+        stream
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .context("cannot set a timeout")?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: agent\r\n\r\n")
+            .context("cannot ask the agent")?;
+        let mut answer = String::new();
+        stream
+            .read_to_string(&mut answer)
+            .context("cannot read the agent's answer")?;
+        let (head, body) = answer
+            .split_once("\r\n\r\n")
+            .context("not an HTTP answer")?;
+        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
+        Ok((status.context("not an HTTP status")?, body.to_owned()))
+    }
+
+    /// The same as JSON; an error unless the status is 200.
+    pub fn json(&self, path: &str) -> Result<Value> {
+        let (status, body) = self.get(path)?;
+        ensure!(status == 200, "{path}: {status} {body}");
+        serde_json::from_str(&body).with_context(|| format!("{path}: not JSON: {body}"))
+    }
+
+    /// Packets counted so far under a verdict's name.
+    pub fn counted(&self, reason: &str) -> Result<u64> {
+        let status = self.json("/v1/status")?;
+        let counters = status["counters"]
+            .as_array()
+            .context("no counters in the status")?;
+        let found = counters.iter().find(|counter| counter["reason"] == reason);
+        Ok(found
+            .and_then(|counter| counter["packets"].as_u64())
+            .unwrap_or(0))
+    }
+
+    /// The steered flows.
+    pub fn sessions(&self) -> Result<Vec<Value>> {
+        items(self.json("/v1/sessions")?)
+    }
+
+    /// The state of a link: `Up` or `Down`.
+    pub fn link_state(&self, name: &str) -> Result<String> {
+        let links = items(self.json("/v1/links")?)?;
+        let link = links
+            .iter()
+            .find(|link| link["name"] == name)
+            .context("no such link")?;
+        Ok(link["state"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Waits until a link is `Up` or `Down`.
+    pub fn wait_link(&self, name: &str, state: &str) -> Result<()> {
+        eventually(
+            &format!("link {name} {state}"),
+            Duration::from_secs(10),
+            || {
+                let now = self.link_state(name)?;
+                ensure!(now == state, "it is {now}");
+                Ok(())
+            },
+        )
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.kill().map(drop)
+    }
+
+    /// SIGTERM; true if it ended within five seconds.
+    pub fn stop(mut self) -> Result<bool> {
+        self.process.stop(Duration::from_secs(5))
+    }
+}
+
+/// A list, bare or as `items` of a Kubernetes-like list.
+fn items(document: Value) -> Result<Vec<Value>> {
+    match document {
+        Value::Array(items) => Ok(items),
+        Value::Object(mut object) => match object.remove("items") {
+            Some(Value::Array(items)) => Ok(items),
+            _ => bail!("the answer holds no items"),
+        },
+        _ => bail!("the answer is no list"),
+    }
+}
+
+/// Runs `clovisor-agent cleanup` inside the namespace; its output.
+pub fn cleanup(netns: &Netns, site: &Path) -> Result<String> {
+    let mut command = netns.command(binary("clovisor-agent")?);
+    command
+        .arg("cleanup")
+        .arg("--bpffs")
+        .arg(site.join("bpffs"))
+        .arg("--yes");
+    run(&mut command, None)
+}
+
+/// Runs `clovisorctl` against the site's agent; its output.
+pub fn ctl(site: &Path, words: &[&str]) -> Result<String> {
+    let mut command = Command::new(binary("clovisorctl")?);
+    command
+        .arg("--socket")
+        .arg(site.join("run/agent.sock"))
+        .args(words);
+    run(&mut command, None)
+}
+
+/// A binary of this workspace: beside the running one, or one folder up for tests.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("no path of the running program")?;
+    let found = own
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file());
+    found.with_context(|| {
+        format!(
+            "no {name} beside {}; run `cargo build --workspace`",
+            own.display()
+        )
+    })
+}

@@ -1,0 +1,402 @@
+//! The site builder: an edge node with two WAN links, its pods, and the cloud beyond.
+//!
+//! ```text
+//! pod0 ── veth0 ┐         ┌ s8 (default route) ┐
+//! pod1 ── veth1 ┤  edge   │                    │  cloud: 203.0.113.10, 2001:db8:cafe::10
+//!  …            ┘ (agent) └ s9 ────────────────┘         far end, gateway Envoy
+//! ```
+
+use crate::agent::{Agent, AgentOptions};
+use crate::envoy::{self, Exposed, OUTBOUND_PORT, PROXY_UID};
+use crate::eventually::eventually;
+use crate::netns::Netns;
+use crate::process::{Identity, Process, setpriv};
+use crate::truth::{FarEnd, LinkSign};
+use anyhow::{Context, Result, bail, ensure};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What a site leaves on disk, and how it is removed with nothing but that.
+pub mod journal;
+
+/// What to print when a test failed.
+pub mod report;
+
+/// Devices, addresses and routes.
+mod topology;
+
+/// The service's addresses in the cloud, reachable over both links.
+pub const SERVICE4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
+/// The same for IPv6.
+pub const SERVICE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xcafe, 0, 0, 0, 0, 0x10);
+/// Port of the far end.
+pub const APP_PORT: u16 = 8000;
+/// Namespace of the pods in the objects.
+pub const NAMESPACE: &str = "shop";
+
+/// The shape of a site.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    name: String,
+    pods: usize,
+    bridge: bool,
+    tied: bool,
+    attach: &'static str,
+}
+
+/// A running site; everything it made goes away with it.
+#[derive(Debug)]
+pub struct Site {
+    pub pods: Vec<Pod>,
+    pub edge: Netns,
+    pub cloud: Netns,
+    root: PathBuf,
+    tied: bool,
+    attach: &'static str,
+    agent: Option<Agent>,
+    gateway: Option<Process>,
+    far_end: Option<FarEnd>,
+}
+
+/// A pod: a namespace behind a veth, with a proxy if one was started.
+#[derive(Debug)]
+pub struct Pod {
+    /// Name in the objects.
+    pub name: String,
+    pub netns: Netns,
+    pub ipv4: Ipv4Addr,
+    pub ipv6: Ipv6Addr,
+    /// Device on the edge.
+    pub veth: String,
+    proxy: Option<Process>,
+}
+
+impl Site {
+    /// A site with one pod on a point-to-point veth.
+    #[must_use]
+    pub fn builder(name: &str) -> Builder {
+        Builder {
+            name: name.to_owned(),
+            pods: 1,
+            bridge: false,
+            tied: true,
+            attach: "auto",
+        }
+    }
+
+    /// Folder of the site: `config`, `envoy`, `certs`, `run`, `state`, `logs`, `bpffs`.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Address of the service in the cloud.
+    #[must_use]
+    pub fn service(ipv6: bool, port: u16) -> SocketAddr {
+        let address = if ipv6 {
+            IpAddr::from(SERVICE6)
+        } else {
+            IpAddr::from(SERVICE4)
+        };
+        SocketAddr::new(address, port)
+    }
+
+    /// Writes a file of objects as `kubectl apply` would change them: whole or not at all.
+    pub fn apply(&self, file: &str, objects: &str) -> Result<()> {
+        let path = self.path("config").join(file);
+        let temporary = self.path("config").join(format!(".{file}.new"));
+        std::fs::write(&temporary, objects).with_context(|| format!("cannot write {file}"))?;
+        std::fs::rename(&temporary, &path).with_context(|| format!("cannot write {file}"))
+    }
+
+    /// Removes a file of objects.
+    pub fn withdraw(&self, file: &str) -> Result<()> {
+        std::fs::remove_file(self.path("config").join(file))
+            .with_context(|| format!("cannot remove {file}"))
+    }
+
+    /// Starts the agent on the edge and waits until it is ready.
+    pub fn start_agent(&mut self) -> Result<()> {
+        ensure!(self.agent.is_none(), "the agent runs already");
+        let options = AgentOptions {
+            site: &self.root,
+            tied: self.tied,
+            attach: self.attach,
+        };
+        self.agent
+            .insert(Agent::start(&self.edge, &options)?)
+            .wait_ready()
+    }
+
+    /// The agent.
+    pub fn agent(&mut self) -> Result<&mut Agent> {
+        self.agent
+            .as_mut()
+            .context("no agent was started; call start_agent first")
+    }
+
+    /// Kills the agent as a crash would.
+    pub fn kill_agent(&mut self) -> Result<()> {
+        match self.agent.take() {
+            Some(agent) => agent.kill(),
+            None => bail!("no agent to kill"),
+        }
+    }
+
+    /// Ends the agent as systemd or the kubelet would; true if it went within five seconds.
+    pub fn stop_agent(&mut self) -> Result<bool> {
+        match self.agent.take() {
+            Some(agent) => agent.stop(),
+            None => bail!("no agent to stop"),
+        }
+    }
+
+    /// Starts the pod's Envoy with the files that the agent wrote for the pod's namespace, redirects the
+    /// pod's connections to it, and waits until it listens.
+    pub fn start_proxy(&mut self, pod: usize) -> Result<()> {
+        let folder = self.path("envoy").join(NAMESPACE);
+        eventually("Envoy's files", Duration::from_secs(10), || {
+            std::fs::metadata(folder.join("bootstrap.json"))
+                .map(drop)
+                .context("no bootstrap.json")
+        })?;
+        self.start_proxy_with(pod, &folder)
+    }
+
+    /// The same with a folder of the caller's own.
+    pub fn start_proxy_with(&mut self, pod: usize, folder: &Path) -> Result<()> {
+        let (root, tied) = (self.root.clone(), self.tied);
+        let pod = self.pods.get_mut(pod).context("no such pod")?;
+        let name = format!("envoy-{}", pod.name);
+        pod.netns.nft(REDIRECT)?;
+        let mut process = start_envoy(
+            &name,
+            &pod.netns,
+            &folder.join("bootstrap.json"),
+            &root,
+            tied,
+        )?;
+        listening(&mut process, &pod.netns, OUTBOUND_PORT)?;
+        pod.proxy = Some(process);
+        Ok(())
+    }
+
+    /// Ends the pod's Envoy.
+    pub fn stop_proxy(&mut self, pod: usize) -> Result<()> {
+        self.pods.get_mut(pod).context("no such pod")?.proxy = None;
+        Ok(())
+    }
+
+    /// Starts the cloud's gateway in front of the far end.
+    pub fn start_gateway(&mut self, services: &[Exposed]) -> Result<()> {
+        let config = self.path("gateway.json");
+        let text = envoy::gateway(services, &self.path("gateway-certs"));
+        std::fs::write(&config, text.to_string())
+            .context("cannot write the gateway's configuration")?;
+        let mut process = start_envoy("gateway", &self.cloud, &config, &self.root, self.tied)?;
+        listening(&mut process, &self.cloud, envoy::GATEWAY_PORT)?;
+        self.gateway = Some(process);
+        Ok(())
+    }
+
+    /// Takes a link's carrier away on the edge, as a pulled cable does, or gives it back.
+    pub fn carrier(&self, link: &str, up: bool) -> Result<()> {
+        self.cloud.ip(&format!(
+            "link set {link} {}",
+            if up { "up" } else { "down" }
+        ))
+    }
+
+    fn remove(&mut self) {
+        self.agent = None;
+        self.gateway = None;
+        self.far_end = None;
+        for pod in &mut self.pods {
+            pod.proxy = None;
+        }
+        journal::remove(&self.root);
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+impl Builder {
+    /// So many pods.
+    #[must_use]
+    pub fn pods(mut self, count: usize) -> Self {
+        self.pods = count;
+        self
+    }
+
+    /// Pods as ports of a bridge, as flannel and the reference CNI plugins do.
+    #[must_use]
+    pub fn bridge(mut self) -> Self {
+        self.bridge = true;
+        self
+    }
+
+    /// How the agent attaches its programs: `auto`, `tcx` or `clsact`.
+    #[must_use]
+    pub fn attach(mut self, hook: &'static str) -> Self {
+        self.attach = hook;
+        self
+    }
+
+    /// Processes do not die with the thread that starts them; for programs that clean up themselves.
+    #[must_use]
+    pub fn untied(mut self) -> Self {
+        self.tied = false;
+        self
+    }
+
+    /// Builds the site, runs the closure, and tears the site down; if the closure fails, its error comes
+    /// with the state of everything.
+    pub fn run(self, test: impl FnOnce(&mut Site) -> Result<()>) -> Result<()> {
+        let mut site = self.build()?;
+        test(&mut site).map_err(|error| {
+            let report = report::write(&mut site);
+            error.context(report)
+        })
+    }
+
+    /// Builds the site.
+    pub fn build(self) -> Result<Site> {
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "namespaces and BPF need root; run it with sudo"
+        );
+        let root = journal::open(&self.name)?;
+        match self.build_in(root.clone()) {
+            Ok(site) => Ok(site),
+            Err(error) => {
+                journal::remove(&root);
+                Err(error)
+            }
+        }
+    }
+
+    fn build_in(self, root: PathBuf) -> Result<Site> {
+        for folder in ["config", "envoy", "certs", "run", "state", "logs", "bpffs"] {
+            std::fs::create_dir(root.join(folder))
+                .with_context(|| format!("cannot make {folder}"))?;
+        }
+        std::fs::set_permissions(&root, PermissionsExt::from_mode(0o755))
+            .context("cannot chmod")?;
+        journal::mount_bpffs(&root)?;
+        let (pod_certs, gateway_certs) = (root.join("certs"), root.join("gateway-certs"));
+        let identities = [
+            (
+                pod_certs.as_path(),
+                "spiffe://cluster.local/ns/shop/sa/client",
+            ),
+            (
+                gateway_certs.as_path(),
+                "spiffe://cluster.local/ns/shop/sa/reviews",
+            ),
+        ];
+        crate::certs::write(&identities, PROXY_UID)?;
+        let prefix = journal::prefix(&root)?;
+        let edge = Netns::create(&format!("{prefix}edge"))?;
+        let cloud = Netns::create(&format!("{prefix}cloud"))?;
+        topology::links(&edge, &cloud, self.bridge)?;
+        let mut pods = Vec::new();
+        for index in 0..self.pods {
+            let netns = Netns::create(&format!("{prefix}pod{index}"))?;
+            pods.push(topology::pod(index, netns, &edge, self.bridge)?);
+        }
+        let far_end = Some(FarEnd::start(&cloud, APP_PORT, topology::signs())?);
+        Ok(Site {
+            pods,
+            edge,
+            cloud,
+            root,
+            tied: self.tied,
+            attach: self.attach,
+            agent: None,
+            gateway: None,
+            far_end,
+        })
+    }
+}
+
+impl Pod {
+    fn new(index: usize, netns: Netns) -> Result<Self> {
+        let last = u8::try_from(10 + index).context("too many pods")?;
+        let hex =
+            u16::from_str_radix(&last.to_string(), 16).context("digits are hexadecimal too")?;
+        Ok(Self {
+            name: format!("client-{index}"),
+            netns,
+            ipv4: Ipv4Addr::new(10, 244, 0, last),
+            ipv6: Ipv6Addr::new(0xfd00, 0x244, 0, 0, 0, 0, 0, hex),
+            veth: format!("veth{index}"),
+            proxy: None,
+        })
+    }
+
+    /// The addresses.
+    #[must_use]
+    pub fn addresses(&self) -> [IpAddr; 2] {
+        [self.ipv4.into(), self.ipv6.into()]
+    }
+}
+
+/// The links as the far end tells them apart.
+#[must_use]
+pub fn link_signs() -> Vec<LinkSign> {
+    topology::signs()
+}
+
+fn start_envoy(
+    name: &str,
+    netns: &Netns,
+    config: &Path,
+    root: &Path,
+    tied: bool,
+) -> Result<Process> {
+    let words = setpriv(Identity::Plain(PROXY_UID), tied);
+    let mut command = netns.command(&words[0]);
+    command
+        .args(&words[1..])
+        .arg(journal::reachable(&envoy::binary()?, root)?)
+        .arg("-c")
+        .arg(config);
+    command.args([
+        "--disable-hot-restart",
+        "--concurrency",
+        "2",
+        "-l",
+        "warning",
+    ]);
+    Process::start(name, &mut command, root)
+}
+
+fn listening(process: &mut Process, netns: &Netns, port: u16) -> Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    eventually(&format!("port {port}"), Duration::from_secs(20), || {
+        let dial = || std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1));
+        netns.within(dial)?.map(drop).context("nobody listens")
+    })
+    .or_else(|error| process.check().and(Err(error)))
+}
+
+/// What a sidecar's init container sets up: every TCP connection of the pod goes to the proxy, except the
+/// proxy's own.
+const REDIRECT: &str = "
+table inet clovisor_redirect
+delete table inet clovisor_redirect
+table inet clovisor_redirect {
+  chain output {
+    type nat hook output priority -100;
+    meta skuid 1337 return
+    oifname \"lo\" return
+    meta l4proto tcp redirect to :15001
+  }
+}
+";
