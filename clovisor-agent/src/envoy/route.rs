@@ -185,7 +185,12 @@ fn decided(scope: &Scope<'_>, service: &Service, route: &Route, condition: &Valu
             ));
             let mut undecided = match on_agent_loss {
                 Fallback::Default => forward(service, route, condition, *fallback),
-                Fallback::Refuse => refuse(scope.namespace, mapping, route, condition),
+                Fallback::Refuse => {
+                    // An answer that these routes do not know yet, or no longer, is still an answer.
+                    let other = with_answer(condition, &json!({ "present_match": true }));
+                    all.push(forward(service, route, &other, *fallback));
+                    refuse(scope.namespace, mapping, route, condition)
+                }
             };
             undecided["typed_per_filter_config"] = ask(scope.namespace, mapping);
             all.push(undecided);
@@ -194,12 +199,18 @@ fn decided(scope: &Scope<'_>, service: &Service, route: &Route, condition: &Valu
     }
 }
 
-/// The same condition, once the agent has answered.
+/// The same condition, once the agent has answered this.
 fn answered(condition: &Value, answer: &str) -> Value {
+    with_answer(condition, &json!({ "string_match": { "exact": answer } }))
+}
+
+fn with_answer(condition: &Value, answer: &Value) -> Value {
     let mut condition = condition.clone();
     let headers = condition.get("headers").and_then(Value::as_array);
     let mut headers = headers.cloned().unwrap_or_default();
-    headers.push(json!({ "name": CLASS_HEADER, "string_match": { "exact": answer } }));
+    let mut answer = answer.clone();
+    answer["name"] = json!(CLASS_HEADER);
+    headers.push(answer);
     condition["headers"] = Value::Array(headers);
     condition
 }
