@@ -7,4 +7,5 @@ pub mod matcher;
 
 pub mod rule;
 
+pub mod decide;
 pub mod model;

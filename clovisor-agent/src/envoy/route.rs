@@ -144,9 +144,9 @@ fn routes(scope: &Scope<'_>, service: &Service, problems: &mut Vec<Problem>) -> 
         for block in &route.matches {
             let condition = matching::condition(block);
             match matching::applies(block, &scope.pods) {
-                Applies::ToAll => all.extend(decided(scope, service, route, &condition)),
-                Applies::ToNone => {}
-                Applies::ToSome => {
+                Applies::All => all.extend(decided(scope, service, route, &condition)),
+                Applies::None => {}
+                Applies::Some => {
                     all.push(forward(service, route, &condition, None));
                     problems.push(matching::separate_pods(scope.namespace, service, route));
                 }
