@@ -104,3 +104,6 @@ fn by_port(services: &[Service]) -> BTreeMap<u16, Vec<&Service>> {
     }
     ports
 }
+
+#[cfg(test)]
+mod tests;
