@@ -5,7 +5,7 @@ use super::names::{
     AGENT_CLUSTER, BLACK_HOLE, CALLOUT_FILTER, CLASS_HEADER, OWN_HEADERS, PASSTHROUGH, seconds,
 };
 use super::render::RenderConfig;
-use super::route::Scope;
+use super::scope::Scope;
 use crate::policy::model::Service;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

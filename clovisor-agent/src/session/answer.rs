@@ -13,6 +13,7 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
 };
 use tonic::Status;
 use tonic::metadata::MetadataMap;
+use tracing::field::Empty;
 
 /// The header that carries the answer to the routes (`envoy::names` has the other end).
 const CLASS_HEADER: &str = "x-clovisor-class";
@@ -99,21 +100,22 @@ fn verdict(policy: &Policy, asker: &Asker, message: &HttpHeaders) -> (Verdict, A
         tracing::debug!(reason = AnswerReason::UnknownMapping.name(), "callout");
         return (Verdict::None, AnswerReason::UnknownMapping);
     };
+    let span = tracing::debug_span!(
+        "callout",
+        namespace,
+        mapping = mapping.name,
+        class = Empty,
+        reason = Empty
+    );
     let (verdict, reason) = match lines(message.headers.as_ref()) {
         Some(lines) => decision(own, &mapping.name, &lines),
         None => (Verdict::None, AnswerReason::TooLarge),
     };
-    let class = match verdict {
-        Verdict::Class(ClassId(class)) => Some(class),
-        Verdict::Default | Verdict::None => None,
-    };
-    tracing::debug!(
-        namespace,
-        mapping = mapping.name,
-        class,
-        reason = reason.name(),
-        "callout"
-    );
+    if let Verdict::Class(ClassId(class)) = verdict {
+        span.record("class", class);
+    }
+    span.record("reason", reason.name());
+    span.in_scope(|| tracing::debug!("answered"));
     (verdict, reason)
 }
 
