@@ -22,3 +22,4 @@ mod listener;
 mod matching;
 mod names;
 mod route;
+mod scope;

@@ -2,9 +2,7 @@
 //!
 //! **In**: the offending packet. **Out**: whole frames, checksums complete. **Never**: sends.
 
-use crate::packet::{
-    ACK, Address, Bytes, ETHERNET, FIN, IPV4_BE, IPV6_BE, RST, SYN, Segment, TCP, fold,
-};
+use crate::packet::{ACK, Address, Bytes, ETHERNET, FIN, IPV4_BE, IPV6_BE, RST, SYN, Segment, TCP, fold};
 use crate::rule::sum_bytes;
 
 const HOPS: u8 = 64;
@@ -109,10 +107,7 @@ fn be(number: u16) -> u32 {
 
 #[inline(always)]
 fn put<const N: usize>(frame: &mut [u8], at: usize, bytes: [u8; N]) {
-    if let Some(place) = frame
-        .get_mut(at..)
-        .and_then(|rest| rest.first_chunk_mut::<N>())
-    {
+    if let Some(place) = frame.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<N>()) {
         *place = bytes;
     }
 }
@@ -133,14 +128,8 @@ fn quote<const WORDS: usize, const BYTES: usize, B: Bytes + ?Sized>(
 /// The two MAC addresses change places.
 #[inline(always)]
 fn ethernet<B: Bytes + ?Sized>(bytes: &B, frame: &mut [u8], ether_be: u16) -> Option<()> {
-    let [d0, d1, d2, s0, s1, s2] = [
-        bytes.half(0)?,
-        bytes.half(2)?,
-        bytes.half(4)?,
-        bytes.half(6)?,
-        bytes.half(8)?,
-        bytes.half(10)?,
-    ];
+    let [d0, d1, d2, s0, s1, s2] =
+        [bytes.half(0)?, bytes.half(2)?, bytes.half(4)?, bytes.half(6)?, bytes.half(8)?, bytes.half(10)?];
     for (i, half) in [s0, s1, s2, d0, d1, d2, ether_be].into_iter().enumerate() {
         put(frame, 2 * i, half.to_ne_bytes());
     }

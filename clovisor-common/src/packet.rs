@@ -159,23 +159,13 @@ impl Address for [u8; 4] {
         let [w0, w1, w2, saddr, daddr] = bytes.words::<5>(l3).ok_or(Unparsed { class: 0 })?;
         let ([version, tos, ..], [.., frag_hi, frag_lo]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
         let [hops, proto, ..] = w2.to_ne_bytes();
-        let unparsed = Unparsed {
-            class: class_of_dscp(tos >> 2),
-        };
+        let unparsed = Unparsed { class: class_of_dscp(tos >> 2) };
         // More fragments, or not the first one.
         let fragment = frag_hi & 0x3f | frag_lo;
         if version != 0x45 || fragment != 0 || proto != TCP {
             return Err(unparsed);
         }
-        tcp(
-            bytes,
-            l3,
-            tos,
-            hops,
-            saddr.to_ne_bytes(),
-            daddr.to_ne_bytes(),
-        )
-        .ok_or(unparsed)
+        tcp(bytes, l3, tos, hops, saddr.to_ne_bytes(), daddr.to_ne_bytes()).ok_or(unparsed)
     }
 
     #[inline(always)]
@@ -218,29 +208,14 @@ impl Address for [u8; 16] {
     #[inline(always)]
     fn parse<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Result<Segment<Self>, Unparsed> {
         // Addresses move as 128 bit numbers: as sixteen bytes they would fill the kernel's stack.
-        let Header6 {
-            w0,
-            w1,
-            saddr,
-            daddr,
-        } = header6(bytes, l3).ok_or(Unparsed { class: 0 })?;
+        let Header6 { w0, w1, saddr, daddr } = header6(bytes, l3).ok_or(Unparsed { class: 0 })?;
         let ([hi, lo, ..], [.., next, hops]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
         let tos = hi << 4 | lo >> 4;
-        let unparsed = Unparsed {
-            class: class_of_dscp(tos >> 2),
-        };
+        let unparsed = Unparsed { class: class_of_dscp(tos >> 2) };
         if hi >> 4 != 6 || next != TCP {
             return Err(unparsed);
         }
-        tcp(
-            bytes,
-            l3,
-            tos,
-            hops,
-            saddr.to_ne_bytes(),
-            daddr.to_ne_bytes(),
-        )
-        .ok_or(unparsed)
+        tcp(bytes, l3, tos, hops, saddr.to_ne_bytes(), daddr.to_ne_bytes()).ok_or(unparsed)
     }
 
     #[inline(always)]
@@ -317,12 +292,7 @@ struct Header6 {
 #[inline(always)]
 fn header6<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Header6> {
     let [w0, w1] = bytes.words::<2>(l3)?;
-    Some(Header6 {
-        w0,
-        w1,
-        saddr: bytes.wide(l3 + 8)?,
-        daddr: bytes.wide(l3 + 24)?,
-    })
+    Some(Header6 { w0, w1, saddr: bytes.wide(l3 + 8)?, daddr: bytes.wide(l3 + 24)? })
 }
 
 #[inline(always)]
@@ -344,11 +314,7 @@ pub fn fold(sum: u32) -> u16 {
 #[must_use]
 pub fn delta(old: u32, new: u32) -> u16 {
     let (old, new) = (fold(old), fold(new));
-    if old == new {
-        0
-    } else {
-        fold(u32::from(!old) + u32::from(new))
-    }
+    if old == new { 0 } else { fold(u32::from(!old) + u32::from(new)) }
 }
 
 /// The checksum field after its packet's sum grew by the folded deltas in `change`.

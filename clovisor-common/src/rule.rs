@@ -4,8 +4,8 @@
 //! [`Course`], translations. **Never**: changes a map or knows where it runs.
 
 use crate::abi::{
-    Addr, AddrKey, ClassKey, DestClasses, DestKey, Flow, FlowKey, FlowState, LINK_NAT, LINK_UP,
-    Link, Peer, PeerKey, Pod, Reason, SLOT_FOLLOW, SLOT_REFUSE, Slot, SlotIndex,
+    Addr, AddrKey, ClassKey, DestClasses, DestKey, Flow, FlowKey, FlowState, LINK_NAT, LINK_UP, Link, Peer,
+    PeerKey, Pod, Reason, SLOT_FOLLOW, SLOT_REFUSE, Slot, SlotIndex,
 };
 use crate::packet::{ACK, Address, FIN, RST, Segment, TCP, delta, fold};
 
@@ -51,10 +51,7 @@ impl Denial {
     /// Left to the stack.
     #[must_use]
     pub const fn pass(reason: Reason) -> Self {
-        Self {
-            reason,
-            drop: false,
-        }
+        Self { reason, drop: false }
     }
 
     /// Dropped.
@@ -66,10 +63,7 @@ impl Denial {
     /// Dropped or left to the stack, as the slot says.
     #[must_use]
     pub const fn of_slot(reason: Reason, slot: Slot) -> Self {
-        Self {
-            reason,
-            drop: slot.flags & SLOT_REFUSE != 0,
-        }
+        Self { reason, drop: slot.flags & SLOT_REFUSE != 0 }
     }
 }
 
@@ -92,11 +86,7 @@ pub fn admit<A: Address, T: Tables>(
     if tables.socket_uid() != pod.proxy_uid {
         return Err(Denial::pass(Reason::UntrustedSocket));
     }
-    let Some(index) = tables.slot_of(&ClassKey {
-        zone: pod.zone,
-        class,
-        pad: 0,
-    }) else {
+    let Some(index) = tables.slot_of(&ClassKey { zone: pod.zone, class, pad: 0 }) else {
         return Err(Denial::pass(Reason::UnknownClass));
     };
     if !covers(tables, pod.zone, class, segment) {
@@ -112,25 +102,14 @@ pub fn admit<A: Address, T: Tables>(
             Denial::pass(Reason::NoLinkDefault)
         });
     }
-    Ok(Grant {
-        class,
-        index: index as u16,
-        slot,
-    })
+    Ok(Grant { class, index: index as u16, slot })
 }
 
 #[inline(always)]
 fn covers<A: Address, T: Tables>(tables: &T, zone: u16, class: u8, segment: &Segment<A>) -> bool {
-    let key = DestKey {
-        addr: segment.daddr.mapped(),
-        port_be: segment.dport_be,
-        zone,
-        proto: TCP,
-        pad: [0; 3],
-    };
-    tables
-        .dest(&key)
-        .is_some_and(|classes| classes >> (class - 1) & 1 == 1)
+    let key =
+        DestKey { addr: segment.daddr.mapped(), port_be: segment.dport_be, zone, proto: TCP, pad: [0; 3] };
+    tables.dest(&key).is_some_and(|classes| classes >> (class - 1) & 1 == 1)
 }
 
 /// The link is up and can carry this family: under NAT it needs a source address.
@@ -175,12 +154,7 @@ pub fn course(flow: &FlowState, link_up: bool, slot: Slot, movable: bool) -> Cou
 /// The key of `PEERS` for what the pod dialled.
 #[inline(always)]
 pub fn peer_key<A: Address>(dialled: &FlowKey<A>, link: u8) -> PeerKey {
-    PeerKey {
-        addr: dialled.daddr.mapped(),
-        port_be: dialled.dport_be,
-        link,
-        proto: dialled.proto,
-    }
+    PeerKey { addr: dialled.daddr.mapped(), port_be: dialled.dport_be, link, proto: dialled.proto }
 }
 
 /// The n-th source port (network byte order) to try: the pod's own first, then the link's range from a random place.
@@ -198,10 +172,7 @@ pub fn port_try(own_be: u16, link: &Link, n: u16, random: u32) -> u16 {
 /// Sets the addresses and the port of the destination after translation, with their checksum delta from `from`.
 #[inline(always)]
 pub fn translate<A: Address>(flow: &mut Flow<A>, from: &FlowKey<A>, saddr: A, daddr: A) {
-    flow.addr_delta = delta(
-        from.saddr.sum() + from.daddr.sum(),
-        saddr.sum() + daddr.sum(),
-    );
+    flow.addr_delta = delta(from.saddr.sum() + from.daddr.sum(), saddr.sum() + daddr.sum());
     flow.saddr = saddr;
     flow.daddr = daddr;
 }
@@ -209,10 +180,8 @@ pub fn translate<A: Address>(flow: &mut Flow<A>, from: &FlowKey<A>, saddr: A, da
 /// Sets the ports after translation, with their checksum delta from `from`.
 #[inline(always)]
 pub fn translate_ports<A>(flow: &mut Flow<A>, from: &FlowKey<A>, sport_be: u16, dport_be: u16) {
-    flow.port_delta = delta(
-        u32::from(from.sport_be) + u32::from(from.dport_be),
-        u32::from(sport_be) + u32::from(dport_be),
-    );
+    flow.port_delta =
+        delta(u32::from(from.sport_be) + u32::from(from.dport_be), u32::from(sport_be) + u32::from(dport_be));
     flow.sport_be = sport_be;
     flow.dport_be = dport_be;
 }
@@ -244,12 +213,7 @@ pub fn clamped_mss<A: Address>(offered: u16, mtu: u32) -> Option<u16> {
 #[must_use]
 pub fn sum_bytes(bytes: &[u8]) -> u16 {
     let (pairs, _) = bytes.as_chunks::<2>();
-    fold(
-        pairs
-            .iter()
-            .map(|pair| u32::from(u16::from_ne_bytes(*pair)))
-            .sum(),
-    )
+    fold(pairs.iter().map(|pair| u32::from(u16::from_ne_bytes(*pair))).sum())
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use clovisor_common::abi::{
-    Addr, AddrKey, ClassKey, Counter, DestClasses, DestKey, Flow, Flow4, Flow4Key, Flow6, Flow6Key,
-    FlowKey, LINK_BARE, Link, LinkCounters, LinkIndex, MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod,
-    Reason, STATS_ENTRIES, Slot, SlotIndex,
+    Addr, AddrKey, ClassKey, Counter, DestClasses, DestKey, Flow, Flow4, Flow4Key, Flow6, Flow6Key, FlowKey,
+    LINK_BARE, Link, LinkCounters, LinkIndex, MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, Reason,
+    STATS_ENTRIES, Slot, SlotIndex,
 };
 use clovisor_common::answer::Frame;
 use clovisor_common::packet::ETHERNET;
@@ -70,9 +70,7 @@ pub(crate) trait Table: Sized + 'static {
     #[inline(always)]
     fn draft<'a>() -> Option<&'a mut Draft<Self>> {
         // SAFETY: as in `count`: nothing else runs on this CPU's copy meanwhile.
-        Self::drafts()
-            .get_ptr_mut(0)
-            .map(|draft| unsafe { &mut *draft })
+        Self::drafts().get_ptr_mut(0).map(|draft| unsafe { &mut *draft })
     }
 }
 
@@ -105,21 +103,15 @@ impl Table for [u8; 16] {
 pub(crate) fn flow<'a, A: Table>(key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
     // SAFETY: a map value lives until after the program's RCU section; other CPUs write only counters of it
     // and single aligned words.
-    A::table()
-        .get_ptr_mut(key)
-        .map(|flow| unsafe { &mut *flow })
+    A::table().get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
 }
 
 /// Inserts an entry where there is none: for reverse entries this is the reservation of the port.
 #[inline(always)]
 pub(crate) fn reserve<A: Table>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
-    A::table().insert(key, flow, NOEXIST).map_err(|error| {
-        if error == EEXIST {
-            Refused::Taken
-        } else {
-            Refused::Full
-        }
-    })
+    A::table()
+        .insert(key, flow, NOEXIST)
+        .map_err(|error| if error == EEXIST { Refused::Taken } else { Refused::Full })
 }
 
 /// Removes an entry; none is fine.
@@ -179,11 +171,7 @@ pub(crate) fn link_of<'a>(ifindex: u32) -> Option<(u8, &'a Link)> {
 /// Where the IP header of the link's packets stands.
 #[inline(always)]
 pub(crate) fn ip_offset(link: &Link) -> usize {
-    if link.flags & LINK_BARE != 0 {
-        0
-    } else {
-        ETHERNET
-    }
+    if link.flags & LINK_BARE != 0 { 0 } else { ETHERNET }
 }
 
 /// This CPU's room for an answer to a pod.
@@ -214,15 +202,7 @@ pub(crate) fn count_link(link: u8, sent: bool, packets: u64, bytes: u64) {
     if let Some(counters) = LINK_STATS.get_ptr_mut(u32::from(link)) {
         // SAFETY: as in `count`.
         let counters = unsafe { &mut *counters };
-        add(
-            if sent {
-                &mut counters.tx
-            } else {
-                &mut counters.rx
-            },
-            packets,
-            bytes,
-        );
+        add(if sent { &mut counters.tx } else { &mut counters.rx }, packets, bytes);
     }
 }
 

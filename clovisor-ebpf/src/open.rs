@@ -1,8 +1,8 @@
 //! The first packet of a flow: admission, translation, reservation.
 
 use clovisor_common::abi::{
-    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey,
-    FlowState, LINK_NAT, Link, Peer, PeerKey, Pod, Reason, Slot, SlotIndex,
+    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey, FlowState,
+    LINK_NAT, Link, Peer, PeerKey, Pod, Reason, Slot, SlotIndex,
 };
 use clovisor_common::packet::{ETHERNET, Segment};
 use clovisor_common::rule::{self, Denial, Grant, PORT_TRIES, Tables};
@@ -82,11 +82,7 @@ const GRANTED: u64 = 1 << 63;
 #[inline(never)]
 fn admit<A: Family>(packet: &Packet, pod: &Pod, segment: &Segment<A>) -> u64 {
     match rule::admit(packet, pod, packet.ifindex(), segment) {
-        Ok(Grant {
-            class,
-            index,
-            slot: Slot { link, flags, .. },
-        }) => {
+        Ok(Grant { class, index, slot: Slot { link, flags, .. } }) => {
             let [a, b] = index.to_ne_bytes();
             GRANTED | u64::from(u32::from_ne_bytes([a, b, link, class])) | u64::from(flags) << 32
         }
@@ -102,17 +98,8 @@ fn packed(denial: Denial) -> u32 {
 #[inline(always)]
 fn unpacked(granted: u64) -> Grant {
     let [a, b, link, class] = (granted as u32).to_ne_bytes();
-    let slot = Slot {
-        link,
-        flags: (granted >> 32) as u8,
-        wire_dscp: 0,
-        pad: 0,
-    };
-    Grant {
-        class,
-        index: u16::from_ne_bytes([a, b]),
-        slot,
-    }
+    let slot = Slot { link, flags: (granted >> 32) as u8, wire_dscp: 0, pad: 0 };
+    Grant { class, index: u16::from_ne_bytes([a, b]), slot }
 }
 
 /// Where a packet to what the pod dialled goes on a link.
@@ -146,11 +133,7 @@ fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant) -> Result<(), Reason> 
         Err(refused) => {
             maps::forget(&draft.reverse_key);
             // Taken: another CPU pinned the same flow at the same time, and its entry holds.
-            if matches!(refused, Refused::Taken) {
-                Ok(())
-            } else {
-                Err(Reason::FlowTableFull)
-            }
+            if matches!(refused, Refused::Taken) { Ok(()) } else { Err(Reason::FlowTableFull) }
         }
     }
 }
@@ -159,14 +142,8 @@ fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant) -> Result<(), Reason> 
 #[inline(never)]
 fn draft<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) {
     let grant = unpacked(granted);
-    let (
-        Some(link),
-        Some(Draft {
-            forward,
-            reverse,
-            reverse_key,
-        }),
-    ) = (maps::link(grant.slot.link), A::draft())
+    let (Some(link), Some(Draft { forward, reverse, reverse_key })) =
+        (maps::link(grant.slot.link), A::draft())
     else {
         return;
     };
@@ -188,12 +165,7 @@ fn draft<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) {
     reverse.state = forward.state;
     reverse.state.flags |= FLOW_REVERSE;
     let (daddr, dport_be) = far_end(key, grant.slot.link);
-    rule::translate(
-        forward,
-        key,
-        if nat { A::source(link) } else { key.saddr },
-        daddr,
-    );
+    rule::translate(forward, key, if nat { A::source(link) } else { key.saddr }, daddr);
     rule::translate_ports(forward, key, key.sport_be, dport_be);
     *reverse_key = key.paired(forward);
     reverse.saddr = key.daddr;
@@ -205,17 +177,9 @@ fn draft<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) {
 
 /// Inserts the reverse entry under the first free source port and leaves that port in the forward entry.
 #[inline(always)]
-fn reserve_port<A: Family>(
-    draft: &mut Draft<A>,
-    key: &FlowKey<A>,
-    link: &Link,
-) -> Result<(), Reason> {
+fn reserve_port<A: Family>(draft: &mut Draft<A>, key: &FlowKey<A>, link: &Link) -> Result<(), Reason> {
     let random = random();
-    let Draft {
-        forward,
-        reverse,
-        reverse_key,
-    } = draft;
+    let Draft { forward, reverse, reverse_key } = draft;
     for n in 0..PORT_TRIES {
         let sport_be = rule::port_try(key.sport_be, link, n, random);
         rule::translate_ports(forward, key, sport_be, forward.dport_be);

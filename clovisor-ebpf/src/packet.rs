@@ -2,8 +2,8 @@
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_redir_neigh};
 use aya_ebpf::helpers::{
-    bpf_get_prandom_u32, bpf_get_socket_uid, bpf_ktime_get_ns, bpf_redirect_neigh,
-    bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_store_bytes,
+    bpf_get_prandom_u32, bpf_get_socket_uid, bpf_ktime_get_ns, bpf_redirect_neigh, bpf_redirect_peer,
+    bpf_skb_change_tail, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use clovisor_common::abi::{Flow, Reason};
@@ -101,14 +101,8 @@ impl Packet {
     pub(crate) fn set_half(&mut self, l4: usize, at: usize, old: u16, new: u16) -> Option<()> {
         let checksum = l4 + TCP_CHECKSUM;
         // An MSS may stand at an odd offset behind NOPs: then its bytes swap places in the sum.
-        let (from, to) = if at % 2 == 0 {
-            (old, new)
-        } else {
-            (old.swap_bytes(), new.swap_bytes())
-        };
-        self.ctx
-            .l4_csum_replace(checksum, u64::from(from), u64::from(to), 2)
-            .ok()?;
+        let (from, to) = if at % 2 == 0 { (old, new) } else { (old.swap_bytes(), new.swap_bytes()) };
+        self.ctx.l4_csum_replace(checksum, u64::from(from), u64::from(to), 2).ok()?;
         self.ctx.store(l4 + at, &new, 0).ok()
     }
 
@@ -118,9 +112,7 @@ impl Packet {
         let checksum = l4 + TCP_CHECKSUM;
         let (addrs, ports) = (u64::from(flow.addr_delta), u64::from(flow.port_delta));
         if addrs != 0 {
-            self.ctx
-                .l4_csum_replace(checksum, 0, addrs, u64::from(BPF_F_PSEUDO_HDR))
-                .ok()?;
+            self.ctx.l4_csum_replace(checksum, 0, addrs, u64::from(BPF_F_PSEUDO_HDR)).ok()?;
         }
         if ports != 0 {
             self.ctx.l4_csum_replace(checksum, 0, ports, 0).ok()?;
@@ -137,8 +129,7 @@ impl Packet {
             return None;
         }
         // SAFETY: `len` is the length of one of the family's answers, never more than the frame's.
-        let stored =
-            unsafe { bpf_skb_store_bytes(self.ctx.skb.skb, 0, frame.as_ptr().cast(), len, 0) };
+        let stored = unsafe { bpf_skb_store_bytes(self.ctx.skb.skb, 0, frame.as_ptr().cast(), len, 0) };
         (stored == 0).then_some(())
     }
 
@@ -169,11 +160,7 @@ impl Bytes for Packet {
     #[inline(always)]
     fn wide(&self, at: usize) -> Option<u128> {
         let words = self.load::<[u64; 2]>(at)?;
-        let [low, high] = if cfg!(target_endian = "big") {
-            [words[1], words[0]]
-        } else {
-            words
-        };
+        let [low, high] = if cfg!(target_endian = "big") { [words[1], words[0]] } else { words };
         Some(u128::from(low) | u128::from(high) << 64)
     }
 }
@@ -181,34 +168,21 @@ impl Bytes for Packet {
 /// What differs between the families when a packet is rewritten and sent.
 pub(crate) trait Wire: Sized {
     /// Writes the flow's tuple, the traffic class and the hop limit.
-    fn rewrite(
-        packet: &mut Packet,
-        of: &Segment<Self>,
-        flow: &Flow<Self>,
-        tos: u8,
-        hops: u8,
-    ) -> Option<()>;
+    fn rewrite(packet: &mut Packet, of: &Segment<Self>, flow: &Flow<Self>, tos: u8, hops: u8) -> Option<()>;
     /// The verdict that sends the packet by an interface; `gateway` none = the destination is on the link.
     fn send(packet: &Packet, ifindex: u32, gateway: Self) -> i32;
 }
 
 impl Wire for [u8; 4] {
     #[inline(always)]
-    fn rewrite(
-        packet: &mut Packet,
-        of: &Segment<Self>,
-        flow: &Flow<Self>,
-        tos: u8,
-        hops: u8,
-    ) -> Option<()> {
+    fn rewrite(packet: &mut Packet, of: &Segment<Self>, flow: &Flow<Self>, tos: u8, hops: u8) -> Option<()> {
         packet.mend_checksum(of.l3 + 20, flow)?;
         let [first, _, third, saddr, daddr, ports] = packet.view::<[u32; 6]>(of.l3)?;
         let [a, old_tos, c, d] = first.to_ne_bytes();
         let [old_hops, proto, s0, s1] = third.to_ne_bytes();
         let words = [[a, tos], [hops, proto]].map(u16::from_ne_bytes);
         let old = [[a, old_tos], [old_hops, proto]].map(|word| !u16::from_ne_bytes(word));
-        let change =
-            words.into_iter().chain(old).map(u32::from).sum::<u32>() + u32::from(flow.addr_delta);
+        let change = words.into_iter().chain(old).map(u32::from).sum::<u32>() + u32::from(flow.addr_delta);
         let [s0, s1] = checksum_after(u16::from_ne_bytes([s0, s1]), change).to_ne_bytes();
         *first = u32::from_ne_bytes([a, tos, c, d]);
         *third = u32::from_ne_bytes([hops, proto, s0, s1]);
@@ -227,23 +201,14 @@ impl Wire for [u8; 4] {
 
 impl Wire for [u8; 16] {
     #[inline(always)]
-    fn rewrite(
-        packet: &mut Packet,
-        of: &Segment<Self>,
-        flow: &Flow<Self>,
-        tos: u8,
-        hops: u8,
-    ) -> Option<()> {
+    fn rewrite(packet: &mut Packet, of: &Segment<Self>, flow: &Flow<Self>, tos: u8, hops: u8) -> Option<()> {
         if flow.addr_delta != 0 || flow.port_delta != 0 {
             packet.mend_checksum(of.l3 + 40, flow)?;
         }
         // With a hardware checksum over the packet the store takes back what the pseudo header change did to
         // it: IPv6 has no header checksum that would cancel the addresses.
         let addrs = [flow.saddr, flow.daddr];
-        packet
-            .ctx
-            .store(of.l3 + 8, &addrs, u64::from(BPF_F_RECOMPUTE_CSUM))
-            .ok()?;
+        packet.ctx.store(of.l3 + 8, &addrs, u64::from(BPF_F_RECOMPUTE_CSUM)).ok()?;
         let header = packet.view::<[u32; 11]>(of.l3)?;
         let [a, b, c, d] = header[0].to_ne_bytes();
         let [e, f, next, _] = header[1].to_ne_bytes();

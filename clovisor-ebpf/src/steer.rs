@@ -13,12 +13,7 @@ use crate::packet::{DROP, PASS, Packet, Wire, now, verdict};
 pub(crate) trait Family: Address + Answer + Table + Wire {}
 impl<A: Address + Answer + Table + Wire> Family for A {}
 
-const NO_SLOT: Slot = Slot {
-    link: NO_LINK,
-    flags: 0,
-    wire_dscp: 0,
-    pad: 0,
-};
+const NO_SLOT: Slot = Slot { link: NO_LINK, flags: 0, wire_dscp: 0, pad: 0 };
 
 /// A packet that came out of a pod.
 #[inline(never)]
@@ -56,12 +51,7 @@ pub(crate) fn steer<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
 }
 
 #[inline(always)]
-fn open_and_send<A: Family>(
-    packet: &mut Packet,
-    pod: &Pod,
-    segment: &Segment<A>,
-    key: &FlowKey<A>,
-) -> i32 {
+fn open_and_send<A: Family>(packet: &mut Packet, pod: &Pod, segment: &Segment<A>, key: &FlowKey<A>) -> i32 {
     match open::first(packet, pod, segment, key) {
         Ok(flow) => {
             let slot = maps::slot(u32::from(flow.state.slot)).unwrap_or(NO_SLOT);
@@ -120,12 +110,9 @@ fn try_send<A: Family>(
     }
     let (packets, bytes) = packet.on_wire(ETHERNET, headers);
     record(flow, segment.flags, packets, bytes);
-    let (tos, hops) = (
-        rule::wire_tos(segment.tos, slot.wire_dscp),
-        segment.hops - 1,
-    );
-    let done = clamp_mss(packet, segment, link.mtu)
-        .and_then(|()| A::rewrite(packet, segment, flow, tos, hops));
+    let (tos, hops) = (rule::wire_tos(segment.tos, slot.wire_dscp), segment.hops - 1);
+    let done =
+        clamp_mss(packet, segment, link.mtu).and_then(|()| A::rewrite(packet, segment, flow, tos, hops));
     if done.is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
@@ -154,11 +141,7 @@ fn largest(packet: &Packet, headers: u32) -> u32 {
 
 /// Lowers the MSS of a SYN to what fits the link.
 #[inline(always)]
-pub(crate) fn clamp_mss<A: Family>(
-    packet: &mut Packet,
-    segment: &Segment<A>,
-    mtu: u32,
-) -> Option<()> {
+pub(crate) fn clamp_mss<A: Family>(packet: &mut Packet, segment: &Segment<A>, mtu: u32) -> Option<()> {
     if segment.flags & SYN == 0 {
         return Some(());
     }
@@ -198,12 +181,7 @@ fn reset<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A
 fn too_big<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &Flow<A>) -> i32 {
     let mtu = maps::link(flow.state.link).map_or(0, |link| link.mtu);
     let dropped = verdict(packet, Reason::MtuExceeded, DROP);
-    let answered = maps::answer().and_then(|frame| {
-        A::too_big(packet, segment, mtu, frame).and_then(|len| packet.replace(frame, len))
-    });
-    if answered.is_some() {
-        packet.to_peer(flow.state.veth)
-    } else {
-        dropped
-    }
+    let answered = maps::answer()
+        .and_then(|frame| A::too_big(packet, segment, mtu, frame).and_then(|len| packet.replace(frame, len)));
+    if answered.is_some() { packet.to_peer(flow.state.veth) } else { dropped }
 }

@@ -53,11 +53,7 @@ fn main() -> ExitCode {
     match story::tell(&arguments, &paper) {
         Ok(verdict) => {
             paper.verdict(&verdict);
-            if verdict.ok {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
+            if verdict.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             paper.failure(&error);

@@ -26,15 +26,8 @@ impl Paper {
     pub(crate) fn new(json: bool, no_color: bool) -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let (out, err) = (
-            std::io::stdout().is_terminal(),
-            std::io::stderr().is_terminal(),
-        );
-        Self {
-            json,
-            colour: err && (out || json) && !no_color && !refused,
-            live: err && !refused,
-        }
+        let (out, err) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
+        Self { json, colour: err && (out || json) && !no_color && !refused, live: err && !refused }
     }
 
     /// Runs a step, says what it is while it runs, and how long it took.
@@ -55,18 +48,11 @@ impl Paper {
         match result {
             Ok((value, found)) => {
                 let mark = self.ink(Ink::Good, "✓");
-                eprintln!(
-                    "{clear}  {mark} {} {what:<16} {found}",
-                    self.ink(Ink::Faint, &took)
-                );
+                eprintln!("{clear}  {mark} {} {what:<16} {found}", self.ink(Ink::Faint, &took));
                 Ok(value)
             }
             Err(error) => {
-                eprintln!(
-                    "{clear}  {} {} {what}",
-                    self.ink(Ink::Bad, "✗"),
-                    self.ink(Ink::Faint, &took)
-                );
+                eprintln!("{clear}  {} {} {what}", self.ink(Ink::Bad, "✗"), self.ink(Ink::Faint, &took));
                 Err(error)
             }
         }
@@ -79,11 +65,7 @@ impl Paper {
 
     /// A line of result.
     pub(crate) fn line(&self, good: bool, text: &str) {
-        let mark = if good {
-            self.ink(Ink::Good, "✓")
-        } else {
-            self.ink(Ink::Bad, "✗")
-        };
+        let mark = if good { self.ink(Ink::Good, "✓") } else { self.ink(Ink::Bad, "✗") };
         self.print(&format!("  {mark} {text}"));
     }
 
@@ -105,10 +87,7 @@ impl Paper {
     }
 
     fn row(&self, row: &CallerTally) -> String {
-        let by = DECIDED_BY
-            .iter()
-            .find(|(name, _)| *name == row.name)
-            .map_or("", |(_, by)| by);
+        let by = DECIDED_BY.iter().find(|(name, _)| *name == row.name).map_or("", |(_, by)| by);
         let count = |link: &str| {
             let count = row.links.get(link).copied().unwrap_or(0);
             let text = format!("{count:>7}");
@@ -119,15 +98,9 @@ impl Paper {
             }
         };
         let bad = row.wrong + row.errors;
-        let wrong = self.ink(
-            if bad == 0 { Ink::Good } else { Ink::Bad },
-            &format!("{bad:>7}"),
-        );
+        let wrong = self.ink(if bad == 0 { Ink::Good } else { Ink::Bad }, &format!("{bad:>7}"));
         let (s8, s9) = (count("s8"), count("s9"));
-        format!(
-            "    {:<9} {by:<23} {:<6} {s8} {s9} {wrong}",
-            row.name, row.asked
-        )
+        format!("    {:<9} {by:<23} {:<6} {s8} {s9} {wrong}", row.name, row.asked)
     }
 
     /// The last word.
@@ -145,27 +118,17 @@ impl Paper {
             verdict.wrong,
             verdict.errors,
             verdict.shared_connections,
-            verdict
-                .failover_ms
-                .map_or_else(|| "never".to_owned(), |ms| ms.to_string()),
+            verdict.failover_ms.map_or_else(|| "never".to_owned(), |ms| ms.to_string()),
             verdict.flows_kept,
             verdict.flows_before,
         );
-        let (ink, word) = if verdict.ok {
-            (Ink::Good, "exact")
-        } else {
-            (Ink::Bad, "NOT EXACT")
-        };
+        let (ink, word) = if verdict.ok { (Ink::Good, "exact") } else { (Ink::Bad, "NOT EXACT") };
         println!("\n{} {text}", self.ink(ink, &format!("{word}:")));
     }
 
     /// Why there is no verdict; the most important line comes last.
     pub(crate) fn failure(&self, error: &anyhow::Error) {
-        eprintln!(
-            "\n{error:?}\n\n{} {}",
-            self.ink(Ink::Bad, "error:"),
-            error.root_cause()
-        );
+        eprintln!("\n{error:?}\n\n{} {}", self.ink(Ink::Bad, "error:"), error.root_cause());
     }
 
     fn print(&self, text: &str) {
@@ -183,11 +146,7 @@ impl Paper {
             Ink::Faint => 2,
             Ink::Strong => 1,
         };
-        if self.colour {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 

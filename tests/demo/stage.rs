@@ -28,8 +28,7 @@ pub(crate) fn build() -> Result<Site> {
         let entry = entry.context("cannot read deploy/example")?;
         let name = entry.file_name();
         let name = name.to_str().context("a file name that is not UTF-8")?;
-        let text =
-            std::fs::read_to_string(entry.path()).with_context(|| format!("cannot read {name}"))?;
+        let text = std::fs::read_to_string(entry.path()).with_context(|| format!("cannot read {name}"))?;
         site.apply(name, &filled(&text)?)?;
     }
     Ok(site)
@@ -41,10 +40,7 @@ fn filled(text: &str) -> Result<String> {
     if !text.contains("kind: WanMapping\nmetadata:\n  name: crew\n") {
         return Ok(text.to_owned());
     }
-    ensure!(
-        text.contains(SHORT),
-        "the crew example has no `{SHORT}` any more"
-    );
+    ensure!(text.contains(SHORT), "the crew example has no `{SHORT}` any more");
     let users = objects::users("crew-", CREW).join(", ");
     Ok(text.replace(SHORT, &format!("in: [{users}]")))
 }
@@ -67,21 +63,13 @@ pub(crate) fn callers(crew_link: &str) -> Vec<Caller> {
     guests.users = objects::users("guest-", 100);
     let mut nobody = Caller::user("nobody", "s8").grouped("default");
     nobody.users.clear();
-    vec![
-        Caller::user("boss", "s8"),
-        Caller::user("minions", "s9"),
-        crew,
-        guests,
-        nobody,
-    ]
+    vec![Caller::user("boss", "s8"), Caller::user("minions", "s9"), crew, guests, nobody]
 }
 
 /// Requests of these callers over 20 shared connections.
 pub(crate) fn load(callers: &[Caller], requests: usize) -> Load {
     let target = Site::service(false, APP_PORT);
-    Load::new(target, HOST, callers.to_vec())
-        .over(Http::H1)
-        .requests(requests)
+    Load::new(target, HOST, callers.to_vec()).over(Http::H1).requests(requests)
 }
 
 /// Requests of minions alone, a few clients with a short pause, for at most ten seconds.
@@ -106,9 +94,7 @@ pub(crate) fn clean_up_on_signal() {
         Ok::<(), std::io::Error>(())
     };
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         if runtime.is_ok_and(|runtime| runtime.block_on(listen).is_ok()) {
             eprintln!("\ninterrupted; removing the site");
             journal::remove_own("demo");

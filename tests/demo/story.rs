@@ -42,21 +42,9 @@ fn raise(paper: &Paper) -> Result<Site> {
         Ok((site, "pod, edge (default route by s8), cloud".to_owned()))
     })?;
     let steps: [Step; 3] = [
-        (
-            "gateway",
-            "Envoy in the cloud, mTLS on 15443",
-            stage::start_gateway,
-        ),
-        (
-            "agent",
-            "clovisor-agent on the edge, objects of deploy/example",
-            Site::start_agent,
-        ),
-        (
-            "proxy",
-            "Envoy in the pod, uid 1337, no capabilities",
-            |site| site.start_proxy(0),
-        ),
+        ("gateway", "Envoy in the cloud, mTLS on 15443", stage::start_gateway),
+        ("agent", "clovisor-agent on the edge, objects of deploy/example", Site::start_agent),
+        ("proxy", "Envoy in the pod, uid 1337, no capabilities", |site| site.start_proxy(0)),
     ];
     for (what, found, work) in steps {
         let worked = paper.step(what, || Ok((work(&mut site)?, found.to_owned())));
@@ -85,8 +73,7 @@ impl Play<'_> {
 
     /// Many users over few connections, each by its own link.
     fn mixed(&mut self, site: &mut Site) -> Result<()> {
-        self.paper
-            .act("Who goes where: every answer says by which link its own connection came");
+        self.paper.act("Who goes where: every answer says by which link its own connection came");
         let callers = stage::callers("s9");
         let tally = self.paper.step("mixed requests", || {
             let seen = stage::load(&callers, self.requests).run(&site.pods[0].netns)?;
@@ -117,16 +104,10 @@ impl Play<'_> {
         site.carrier("s9", false)?;
         std::thread::sleep(settle * 3);
         let seen = running.stop()?;
-        let (before, after): (Vec<_>, Vec<_>) = seen
-            .into_iter()
-            .partition(|seen| seen.sent + seen.took < cut);
-        let first = after
-            .iter()
-            .filter(|seen| good(seen))
-            .min_by_key(|seen| seen.sent + seen.took);
-        let link = first
-            .and_then(|seen| seen.truth.as_ref())
-            .map(|truth| truth.link.clone());
+        let (before, after): (Vec<_>, Vec<_>) =
+            seen.into_iter().partition(|seen| seen.sent + seen.took < cut);
+        let first = after.iter().filter(|seen| good(seen)).min_by_key(|seen| seen.sent + seen.took);
+        let link = first.and_then(|seen| seen.truth.as_ref()).map(|truth| truth.link.clone());
         let gap = first.map(|seen| seen.sent + seen.took - cut);
         self.verdict.failover_ms = gap.and_then(|gap| u64::try_from(gap.as_millis()).ok());
         self.verdict.failover_link.clone_from(&link);
@@ -134,19 +115,13 @@ impl Play<'_> {
         match (gap, link) {
             (Some(gap), Some(link)) => self.paper.line(
                 link == "s8",
-                &format!(
-                    "next good answer after {:.0} ms, by {link}",
-                    gap.as_secs_f64() * 1000.0
-                ),
+                &format!("next good answer after {:.0} ms, by {link}", gap.as_secs_f64() * 1000.0),
             ),
             _ => self.paper.line(false, "no minions request succeeded again"),
         }
-        self.paper.remark(&format!(
-            "{lost} requests were under way on s9 and were lost with it"
-        ));
+        self.paper.remark(&format!("{lost} requests were under way on s9 and were lost with it"));
         let on_s9 = [harness::load::Caller::user("minions", "s9")];
-        self.verdict
-            .add("before the cut", &judge(&on_s9, &before), 0);
+        self.verdict.add("before the cut", &judge(&on_s9, &before), 0);
         let on_s8 = [harness::load::Caller::user("minions", "s8")];
         self.kept = connections(&after, "s8");
         // An answer that came by s9 just before the cut took effect is no mistake.
@@ -169,15 +144,9 @@ impl Play<'_> {
         let on = |link| row.links.get(link).copied().unwrap_or(0);
         self.paper.line(
             tally.wrong == 0 && on("s9") > 0,
-            &format!(
-                "minions: {} by s9 again, {} by s8, {} wrong",
-                on("s9"),
-                on("s8"),
-                tally.wrong
-            ),
+            &format!("minions: {} by s9 again, {} by s8, {} wrong", on("s9"), on("s8"), tally.wrong),
         );
-        self.paper
-            .remark("established: Stay keeps connections of the outage on s8 until they end");
+        self.paper.remark("established: Stay keeps connections of the outage on s8 until they end");
         self.verdict.add("s9 back", &tally, 0);
         Ok(())
     }
@@ -192,14 +161,10 @@ impl Play<'_> {
         let tally = judge_except(&callers, &seen, &self.kept);
         self.paper.line(
             tally.wrong + tally.errors == 0,
-            &format!(
-                "{} requests went on: {} wrong, {} errors",
-                tally.requests, tally.wrong, tally.errors
-            ),
+            &format!("{} requests went on: {} wrong, {} errors", tally.requests, tally.wrong, tally.errors),
         );
-        self.paper.remark(
-            "nobody answers the callout: the crew takes the default route (onAgentLoss: Default)",
-        );
+        self.paper
+            .remark("nobody answers the callout: the crew takes the default route (onAgentLoss: Default)");
         self.verdict.add("agent killed", &tally, 0);
         self.paper.act("The agent is started again");
         site.start_agent()?;
@@ -225,20 +190,14 @@ fn good(seen: &Observation) -> bool {
 
 fn connections(seen: &[Observation], link: &str) -> BTreeSet<String> {
     let truths = seen.iter().filter_map(|seen| seen.truth.as_ref());
-    truths
-        .filter(|truth| truth.link == link)
-        .map(|truth| truth.connection.clone())
-        .collect()
+    truths.filter(|truth| truth.link == link).map(|truth| truth.connection.clone()).collect()
 }
 
 /// Source and link of every steered flow.
 fn flows(site: &mut Site) -> Result<BTreeSet<(String, String)>> {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let sessions = site.agent()?.sessions()?;
-    Ok(sessions
-        .iter()
-        .map(|session| (text(&session["source"]), text(&session["link"])))
-        .collect())
+    Ok(sessions.iter().map(|session| (text(&session["source"]), text(&session["link"]))).collect())
 }
 
 /// Says what can be tried and waits for Ctrl-C.
@@ -259,10 +218,7 @@ fn wait_at(site: &Site) {
     ] {
         println!("  clovisorctl --socket {socket} {words}");
     }
-    println!(
-        "\nObjects: {} (edit them: the agent watches)",
-        site.path("config").display()
-    );
+    println!("\nObjects: {} (edit them: the agent watches)", site.path("config").display());
     loop {
         std::thread::park();
     }

@@ -58,12 +58,7 @@ impl Verdict {
         self.errors += errors;
         self.shared_connections += tally.shared;
         self.lost_in_cut += lost;
-        self.acts.push(Act {
-            name,
-            requests: tally.requests,
-            wrong: tally.wrong,
-            errors,
-        });
+        self.acts.push(Act { name, requests: tally.requests, wrong: tally.wrong, errors });
     }
 
     /// Notes the lines of the table.

@@ -35,10 +35,7 @@ impl Agent {
         let site = options.site;
         let words = setpriv(Identity::Root, options.tied);
         let mut command = netns.command(&words[0]);
-        command
-            .args(&words[1..])
-            .arg(binary("clovisor-agent")?)
-            .arg("run");
+        command.args(&words[1..]).arg(binary("clovisor-agent")?).arg("run");
         for (flag, folder) in [
             ("--config", "config"),
             ("--envoy-dir", "envoy"),
@@ -51,10 +48,7 @@ impl Agent {
         }
         command.args(["--log-format", "text", "--attach", options.attach]);
         let process = Process::start("agent", &mut command, site)?;
-        Ok(Self {
-            process,
-            socket: site.join("run/agent.sock"),
-        })
+        Ok(Self { process, socket: site.join("run/agent.sock") })
     }
 
     /// Waits until `/readyz` says so.
@@ -76,18 +70,11 @@ impl Agent {
     pub fn get(&self, path: &str) -> Result<(u16, String)> {
         let mut stream = UnixStream::connect(&self.socket)
             .with_context(|| format!("cannot connect to {}", self.socket.display()))?;
-        stream
-            .set_read_timeout(Some(Duration::from_secs(5)))
-            .context("cannot set a timeout")?;
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: agent\r\n\r\n")
-            .context("cannot ask the agent")?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).context("cannot set a timeout")?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: agent\r\n\r\n").context("cannot ask the agent")?;
         let mut answer = String::new();
-        stream
-            .read_to_string(&mut answer)
-            .context("cannot read the agent's answer")?;
-        let (head, body) = answer
-            .split_once("\r\n\r\n")
-            .context("not an HTTP answer")?;
+        stream.read_to_string(&mut answer).context("cannot read the agent's answer")?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("not an HTTP answer")?;
         let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
         Ok((status.context("not an HTTP status")?, body.to_owned()))
     }
@@ -102,13 +89,9 @@ impl Agent {
     /// Packets counted so far under a verdict's name.
     pub fn counted(&self, reason: &str) -> Result<u64> {
         let status = self.json("/v1/status")?;
-        let counters = status["counters"]
-            .as_array()
-            .context("no counters in the status")?;
+        let counters = status["counters"].as_array().context("no counters in the status")?;
         let found = counters.iter().find(|counter| counter["reason"] == reason);
-        Ok(found
-            .and_then(|counter| counter["packets"].as_u64())
-            .unwrap_or(0))
+        Ok(found.and_then(|counter| counter["packets"].as_u64()).unwrap_or(0))
     }
 
     /// The steered flows.
@@ -119,24 +102,17 @@ impl Agent {
     /// The state of a link: `Up` or `Down`.
     pub fn link_state(&self, name: &str) -> Result<String> {
         let links = items(self.json("/v1/links")?)?;
-        let link = links
-            .iter()
-            .find(|link| link["name"] == name)
-            .context("no such link")?;
+        let link = links.iter().find(|link| link["name"] == name).context("no such link")?;
         Ok(link["state"].as_str().unwrap_or_default().to_owned())
     }
 
     /// Waits until a link is `Up` or `Down`.
     pub fn wait_link(&self, name: &str, state: &str) -> Result<()> {
-        eventually(
-            &format!("link {name} {state}"),
-            Duration::from_secs(10),
-            || {
-                let now = self.link_state(name)?;
-                ensure!(now == state, "it is {now}");
-                Ok(())
-            },
-        )
+        eventually(&format!("link {name} {state}"), Duration::from_secs(10), || {
+            let now = self.link_state(name)?;
+            ensure!(now == state, "it is {now}");
+            Ok(())
+        })
     }
 
     /// SIGKILL.
@@ -165,37 +141,20 @@ fn items(document: Value) -> Result<Vec<Value>> {
 /// Runs `clovisor-agent cleanup` inside the namespace; its output.
 pub fn cleanup(netns: &Netns, site: &Path) -> Result<String> {
     let mut command = netns.command(binary("clovisor-agent")?);
-    command
-        .arg("cleanup")
-        .arg("--bpffs")
-        .arg(site.join("bpffs"))
-        .arg("--yes");
+    command.arg("cleanup").arg("--bpffs").arg(site.join("bpffs")).arg("--yes");
     run(&mut command, None)
 }
 
 /// Runs `clovisorctl` against the site's agent; its output.
 pub fn ctl(site: &Path, words: &[&str]) -> Result<String> {
     let mut command = Command::new(binary("clovisorctl")?);
-    command
-        .arg("--socket")
-        .arg(site.join("run/agent.sock"))
-        .args(words);
+    command.arg("--socket").arg(site.join("run/agent.sock")).args(words);
     run(&mut command, None)
 }
 
 /// A binary of this workspace: beside the running one, or one folder up for tests.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("no path of the running program")?;
-    let found = own
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|dir| dir.join(name))
-        .find(|path| path.is_file());
-    found.with_context(|| {
-        format!(
-            "no {name} beside {}; run `cargo build --workspace`",
-            own.display()
-        )
-    })
+    let found = own.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("no {name} beside {}; run `cargo build --workspace`", own.display()))
 }

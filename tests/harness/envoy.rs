@@ -20,9 +20,7 @@ pub fn binary() -> Result<PathBuf> {
         return Ok(PathBuf::from(named));
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places: Vec<PathBuf> = std::env::split_paths(&path)
-        .map(|dir| dir.join("envoy"))
-        .collect();
+    let mut places: Vec<PathBuf> = std::env::split_paths(&path).map(|dir| dir.join("envoy")).collect();
     places.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/envoy"));
     match places.into_iter().find(|place| place.is_file()) {
         Some(found) => Ok(found),
@@ -44,10 +42,7 @@ pub struct Exposed {
 /// what it saw of its client.
 #[must_use]
 pub fn gateway(services: &[Exposed], certs: &Path) -> Value {
-    let chains: Vec<Value> = services
-        .iter()
-        .map(|service| chain(service, certs))
-        .collect();
+    let chains: Vec<Value> = services.iter().map(|service| chain(service, certs)).collect();
     let clusters: Vec<Value> = services.iter().map(cluster).collect();
     json!({
         "node": {"id": "gateway", "cluster": "cloud"},

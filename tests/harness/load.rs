@@ -142,11 +142,7 @@ impl Load {
         let flag = stop.clone();
         let started = Instant::now();
         let thread = netns.spawn("load", move || self.send(&flag, started))?;
-        Ok(Running {
-            started,
-            stop,
-            thread,
-        })
+        Ok(Running { started, stop, thread })
     }
 
     fn send(self, stop: &Stop, start: Instant) -> Result<Vec<Observation>> {
@@ -167,9 +163,8 @@ impl Load {
             Http::H1 => self.concurrency,
             Http::H2 => 2.min(self.concurrency),
         };
-        let clients: Vec<_> = (0..connections)
-            .map(|_| Rc::new(Client::new(self.target, self.http)))
-            .collect();
+        let clients: Vec<_> =
+            (0..connections).map(|_| Rc::new(Client::new(self.target, self.http))).collect();
         let load = Rc::new(self);
         let workers: Vec<_> = (0..load.concurrency)
             .map(|worker| {
@@ -191,20 +186,12 @@ impl Load {
             })
             .collect();
         for worker in workers {
-            worker
-                .await
-                .context("a client of the load generator failed")?;
+            worker.await.context("a client of the load generator failed")?;
         }
         Ok(results.take())
     }
 
-    async fn once(
-        &self,
-        client: &Client,
-        number: usize,
-        caller: usize,
-        start: Instant,
-    ) -> Observation {
+    async fn once(&self, client: &Client, number: usize, caller: usize, start: Instant) -> Observation {
         let sent = start.elapsed();
         let result = match self.request(number, caller) {
             Ok(request) => client.send(request).await,
@@ -219,14 +206,7 @@ impl Load {
             let failed = status != Some(200) || truth.is_none();
             failed.then(|| String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned())
         });
-        Observation {
-            caller,
-            sent,
-            took: start.elapsed() - sent,
-            status,
-            truth,
-            error,
-        }
+        Observation { caller, sent, took: start.elapsed() - sent, status, truth, error }
     }
 
     fn request(&self, number: usize, caller: usize) -> Result<Request<Empty<Bytes>>> {
@@ -245,9 +225,7 @@ impl Load {
         for (name, value) in &caller.headers {
             request = request.header(name, value);
         }
-        request
-            .body(Empty::new())
-            .map_err(|error| anyhow!("not a request: {error}"))
+        request.body(Empty::new()).map_err(|error| anyhow!("not a request: {error}"))
     }
 }
 
@@ -316,14 +294,10 @@ pub struct Observation {
 
 /// Numbers with their callers in a fixed random order (Fisher-Yates over a linear congruence).
 fn shuffled(requests: usize, callers: usize) -> Vec<(usize, usize)> {
-    let mut order: Vec<_> = (0..requests)
-        .map(|n| (n / callers.max(1), n % callers.max(1)))
-        .collect();
+    let mut order: Vec<_> = (0..requests).map(|n| (n / callers.max(1), n % callers.max(1))).collect();
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     for last in (1..order.len()).rev() {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let pick = (state >> 33) as usize % (last + 1);
         order.swap(last, pick);
     }

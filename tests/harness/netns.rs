@@ -19,9 +19,7 @@ impl Netns {
     /// Makes the namespace and brings its loopback up.
     pub fn create(name: &str) -> Result<Self> {
         run(Command::new("ip").args(["netns", "add", name]), None)?;
-        let netns = Self {
-            name: name.to_owned(),
-        };
+        let netns = Self { name: name.to_owned() };
         netns.ip("link set lo up")?;
         Ok(netns)
     }
@@ -40,10 +38,7 @@ impl Netns {
 
     /// Runs the lines as one `ip -batch`.
     pub fn ip(&self, script: &str) -> Result<()> {
-        run(
-            Command::new("ip").args(["-n", &self.name, "-batch", "-"]),
-            Some(script),
-        )?;
+        run(Command::new("ip").args(["-n", &self.name, "-batch", "-"]), Some(script))?;
         Ok(())
     }
 
@@ -58,8 +53,7 @@ impl Netns {
         self.within(|| {
             for (key, value) in settings {
                 let path = PathBuf::from("/proc/sys").join(key);
-                std::fs::write(&path, value)
-                    .with_context(|| format!("cannot set {key} to {value}"))?;
+                std::fs::write(&path, value).with_context(|| format!("cannot set {key} to {value}"))?;
             }
             Ok(())
         })?
@@ -70,10 +64,7 @@ impl Netns {
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command
-            .arg(format!("--net={}", self.path().display()))
-            .arg("--")
-            .arg(program);
+        command.arg(format!("--net={}", self.path().display())).arg("--").arg(program);
         command
     }
 
@@ -81,9 +72,7 @@ impl Netns {
     pub fn within<T: Send>(&self, inside: impl FnOnce() -> T + Send) -> Result<T> {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| self.enter().map(|()| inside()));
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
@@ -112,31 +101,18 @@ impl Netns {
 pub fn run(command: &mut Command, input: Option<&str>) -> Result<String> {
     let shown = format!("{command:?}");
     let mut child = command
-        .stdin(if input.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        })
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot run {shown}; is it installed?"))?;
     if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
-        stdin
-            .write_all(text.as_bytes())
-            .with_context(|| format!("{shown} did not read its input"))?;
+        stdin.write_all(text.as_bytes()).with_context(|| format!("{shown} did not read its input"))?;
     }
-    let output = child
-        .wait_with_output()
-        .with_context(|| format!("cannot wait for {shown}"))?;
+    let output = child.wait_with_output().with_context(|| format!("cannot wait for {shown}"))?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "{shown} ended with {}: {}\n{}",
-            output.status,
-            words.trim(),
-            input.unwrap_or_default()
-        );
+        bail!("{shown} ended with {}: {}\n{}", output.status, words.trim(), input.unwrap_or_default());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

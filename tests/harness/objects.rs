@@ -59,10 +59,7 @@ pub fn routes(host: &str, users: &[&str]) -> String {
              route: [{{destination: {{host: {host}}}}}]\n"
         );
     }
-    let _ = write!(
-        text,
-        "  - name: rest\n    route: [{{destination: {{host: {host}}}}}]\n"
-    );
+    let _ = write!(text, "  - name: rest\n    route: [{{destination: {{host: {host}}}}}]\n");
     text
 }
 
@@ -70,11 +67,7 @@ pub fn routes(host: &str, users: &[&str]) -> String {
 #[must_use]
 pub fn mapping(host: &str, route: &str, links: &[&str], extra: &str) -> String {
     let service = object_name(host);
-    let links = if links.is_empty() {
-        String::new()
-    } else {
-        format!("  links: [{}]\n", links.join(", "))
-    };
+    let links = if links.is_empty() { String::new() } else { format!("  links: [{}]\n", links.join(", ")) };
     format!(
         "---\napiVersion: clovisor.io/v1alpha1\nkind: WanMapping\nmetadata:\n  name: {service}-{route}\n  \
          namespace: {NAMESPACE}\nspec:\n  targetRefs:\n  - group: networking.istio.io\n    \
@@ -95,9 +88,7 @@ pub fn set_rule(name: &str, users: &[String], links: &[&str]) -> String {
 /// Names `<prefix>00000`, `<prefix>00001`, …
 #[must_use]
 pub fn users(prefix: &str, count: usize) -> Vec<String> {
-    (0..count)
-        .map(|number| format!("{prefix}{number:05}"))
-        .collect()
+    (0..count).map(|number| format!("{prefix}{number:05}")).collect()
 }
 
 /// Name of the objects of a host.

@@ -36,13 +36,7 @@ pub fn setpriv(identity: Identity, tied: bool) -> Vec<String> {
     if let Identity::Plain(id) = identity {
         words.extend([format!("--reuid={id}"), format!("--regid={id}")]);
         words.extend(
-            [
-                "--clear-groups",
-                "--inh-caps=-all",
-                "--bounding-set=-all",
-                "--no-new-privs",
-            ]
-            .map(str::to_owned),
+            ["--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"].map(str::to_owned),
         );
     }
     words.push("--".to_owned());
@@ -65,11 +59,7 @@ impl Process {
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
         note_pid(site, child.id())?;
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-            log,
-        })
+        Ok(Self { name: name.to_owned(), child, log })
     }
 
     /// The process id; the same before and after the wrappers hand over.
@@ -86,12 +76,8 @@ impl Process {
 
     /// Kills with SIGKILL and reaps.
     pub fn kill(&mut self) -> Result<ExitStatus> {
-        self.child
-            .kill()
-            .with_context(|| format!("cannot kill {}", self.name))?;
-        self.child
-            .wait()
-            .with_context(|| format!("cannot reap {}", self.name))
+        self.child.kill().with_context(|| format!("cannot kill {}", self.name))?;
+        self.child.wait().with_context(|| format!("cannot reap {}", self.name))
     }
 
     /// Asks to end with SIGTERM; after `limit`, kills. True if it ended by itself.
@@ -110,9 +96,7 @@ impl Process {
 
     /// The exit status, if it has ended.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
-        self.child
-            .try_wait()
-            .with_context(|| format!("cannot look at {}", self.name))
+        self.child.try_wait().with_context(|| format!("cannot look at {}", self.name))
     }
 
     /// An error with the end of its log if it has ended; use it in waits so that they fail early.
@@ -120,11 +104,7 @@ impl Process {
         match self.exited()? {
             None => Ok(()),
             Some(status) => {
-                anyhow::bail!(
-                    "{} ended with {status}:\n{}",
-                    self.name,
-                    last_lines(&self.log, 15)
-                )
+                anyhow::bail!("{} ended with {status}:\n{}", self.name, last_lines(&self.log, 15))
             }
         }
     }
@@ -166,10 +146,5 @@ fn note_pid(site: &Path, pid: u32) -> Result<()> {
 pub fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command name may hold spaces and brackets; the fields after the last ')' do not.
-    stat.rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(19)?
-        .parse()
-        .ok()
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }

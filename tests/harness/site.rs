@@ -77,13 +77,7 @@ impl Site {
     /// A site with one pod on a point-to-point veth.
     #[must_use]
     pub fn builder(name: &str) -> Builder {
-        Builder {
-            name: name.to_owned(),
-            pods: 1,
-            bridge: false,
-            tied: true,
-            attach: "auto",
-        }
+        Builder { name: name.to_owned(), pods: 1, bridge: false, tied: true, attach: "auto" }
     }
 
     /// Folder of the site: `config`, `envoy`, `certs`, `run`, `state`, `logs`, `bpffs`.
@@ -95,11 +89,7 @@ impl Site {
     /// Address of the service in the cloud.
     #[must_use]
     pub fn service(ipv6: bool, port: u16) -> SocketAddr {
-        let address = if ipv6 {
-            IpAddr::from(SERVICE6)
-        } else {
-            IpAddr::from(SERVICE4)
-        };
+        let address = if ipv6 { IpAddr::from(SERVICE6) } else { IpAddr::from(SERVICE4) };
         SocketAddr::new(address, port)
     }
 
@@ -113,28 +103,19 @@ impl Site {
 
     /// Removes a file of objects.
     pub fn withdraw(&self, file: &str) -> Result<()> {
-        std::fs::remove_file(self.path("config").join(file))
-            .with_context(|| format!("cannot remove {file}"))
+        std::fs::remove_file(self.path("config").join(file)).with_context(|| format!("cannot remove {file}"))
     }
 
     /// Starts the agent on the edge and waits until it is ready.
     pub fn start_agent(&mut self) -> Result<()> {
         ensure!(self.agent.is_none(), "the agent runs already");
-        let options = AgentOptions {
-            site: &self.root,
-            tied: self.tied,
-            attach: self.attach,
-        };
-        self.agent
-            .insert(Agent::start(&self.edge, &options)?)
-            .wait_ready()
+        let options = AgentOptions { site: &self.root, tied: self.tied, attach: self.attach };
+        self.agent.insert(Agent::start(&self.edge, &options)?).wait_ready()
     }
 
     /// The agent.
     pub fn agent(&mut self) -> Result<&mut Agent> {
-        self.agent
-            .as_mut()
-            .context("no agent was started; call start_agent first")
+        self.agent.as_mut().context("no agent was started; call start_agent first")
     }
 
     /// Kills the agent as a crash would.
@@ -158,9 +139,7 @@ impl Site {
     pub fn start_proxy(&mut self, pod: usize) -> Result<()> {
         let folder = self.path("envoy").join(NAMESPACE);
         eventually("Envoy's files", Duration::from_secs(10), || {
-            std::fs::metadata(folder.join("bootstrap.json"))
-                .map(drop)
-                .context("no bootstrap.json")
+            std::fs::metadata(folder.join("bootstrap.json")).map(drop).context("no bootstrap.json")
         })?;
         self.start_proxy_with(pod, &folder)
     }
@@ -171,13 +150,7 @@ impl Site {
         let pod = self.pods.get_mut(pod).context("no such pod")?;
         let name = format!("envoy-{}", pod.name);
         pod.netns.nft(REDIRECT)?;
-        let mut process = start_envoy(
-            &name,
-            &pod.netns,
-            &folder.join("bootstrap.json"),
-            &root,
-            tied,
-        )?;
+        let mut process = start_envoy(&name, &pod.netns, &folder.join("bootstrap.json"), &root, tied)?;
         listening(&mut process, &pod.netns, OUTBOUND_PORT)?;
         pod.proxy = Some(process);
         Ok(())
@@ -193,8 +166,7 @@ impl Site {
     pub fn start_gateway(&mut self, services: &[Exposed]) -> Result<()> {
         let config = self.path("gateway.json");
         let text = envoy::gateway(services, &self.path("gateway-certs"));
-        std::fs::write(&config, text.to_string())
-            .context("cannot write the gateway's configuration")?;
+        std::fs::write(&config, text.to_string()).context("cannot write the gateway's configuration")?;
         let mut process = start_envoy("gateway", &self.cloud, &config, &self.root, self.tied)?;
         listening(&mut process, &self.cloud, envoy::GATEWAY_PORT)?;
         self.gateway = Some(process);
@@ -203,10 +175,7 @@ impl Site {
 
     /// Takes a link's carrier away on the edge, as a pulled cable does, or gives it back.
     pub fn carrier(&self, link: &str, up: bool) -> Result<()> {
-        self.cloud.ip(&format!(
-            "link set {link} {}",
-            if up { "up" } else { "down" }
-        ))
+        self.cloud.ip(&format!("link set {link} {}", if up { "up" } else { "down" }))
     }
 
     fn remove(&mut self) {
@@ -267,10 +236,7 @@ impl Builder {
 
     /// Builds the site.
     pub fn build(self) -> Result<Site> {
-        ensure!(
-            nix::unistd::geteuid().is_root(),
-            "namespaces and BPF need root; run it with sudo"
-        );
+        ensure!(nix::unistd::geteuid().is_root(), "namespaces and BPF need root; run it with sudo");
         let root = journal::open(&self.name)?;
         match self.build_in(root.clone()) {
             Ok(site) => Ok(site),
@@ -283,22 +249,14 @@ impl Builder {
 
     fn build_in(self, root: PathBuf) -> Result<Site> {
         for folder in ["config", "envoy", "certs", "run", "state", "logs", "bpffs"] {
-            std::fs::create_dir(root.join(folder))
-                .with_context(|| format!("cannot make {folder}"))?;
+            std::fs::create_dir(root.join(folder)).with_context(|| format!("cannot make {folder}"))?;
         }
-        std::fs::set_permissions(&root, PermissionsExt::from_mode(0o755))
-            .context("cannot chmod")?;
+        std::fs::set_permissions(&root, PermissionsExt::from_mode(0o755)).context("cannot chmod")?;
         journal::mount_bpffs(&root)?;
         let (pod_certs, gateway_certs) = (root.join("certs"), root.join("gateway-certs"));
         let identities = [
-            (
-                pod_certs.as_path(),
-                "spiffe://cluster.local/ns/shop/sa/client",
-            ),
-            (
-                gateway_certs.as_path(),
-                "spiffe://cluster.local/ns/shop/sa/reviews",
-            ),
+            (pod_certs.as_path(), "spiffe://cluster.local/ns/shop/sa/client"),
+            (gateway_certs.as_path(), "spiffe://cluster.local/ns/shop/sa/reviews"),
         ];
         crate::certs::write(&identities, PROXY_UID)?;
         let prefix = journal::prefix(&root)?;
@@ -328,8 +286,7 @@ impl Builder {
 impl Pod {
     fn new(index: usize, netns: Netns) -> Result<Self> {
         let last = u8::try_from(10 + index).context("too many pods")?;
-        let hex =
-            u16::from_str_radix(&last.to_string(), 16).context("digits are hexadecimal too")?;
+        let hex = u16::from_str_radix(&last.to_string(), 16).context("digits are hexadecimal too")?;
         Ok(Self {
             name: format!("client-{index}"),
             netns,
@@ -353,27 +310,11 @@ pub fn link_signs() -> Vec<LinkSign> {
     topology::signs()
 }
 
-fn start_envoy(
-    name: &str,
-    netns: &Netns,
-    config: &Path,
-    root: &Path,
-    tied: bool,
-) -> Result<Process> {
+fn start_envoy(name: &str, netns: &Netns, config: &Path, root: &Path, tied: bool) -> Result<Process> {
     let words = setpriv(Identity::Plain(PROXY_UID), tied);
     let mut command = netns.command(&words[0]);
-    command
-        .args(&words[1..])
-        .arg(journal::reachable(&envoy::binary()?, root)?)
-        .arg("-c")
-        .arg(config);
-    command.args([
-        "--disable-hot-restart",
-        "--concurrency",
-        "2",
-        "-l",
-        "warning",
-    ]);
+    command.args(&words[1..]).arg(journal::reachable(&envoy::binary()?, root)?).arg("-c").arg(config);
+    command.args(["--disable-hot-restart", "--concurrency", "2", "-l", "warning"]);
     Process::start(name, &mut command, root)
 }
 

@@ -57,10 +57,7 @@ pub fn judge(callers: &[Caller], seen: &[Observation]) -> Tally {
 /// The same where some connections may stay on the link they have (`established: Stay`).
 #[must_use]
 pub fn judge_except(callers: &[Caller], seen: &[Observation], kept: &BTreeSet<String>) -> Tally {
-    let mut tally = Tally {
-        requests: seen.len(),
-        ..Tally::default()
-    };
+    let mut tally = Tally { requests: seen.len(), ..Tally::default() };
     tally.callers = callers
         .iter()
         .map(|caller| CallerTally {
@@ -72,20 +69,11 @@ pub fn judge_except(callers: &[Caller], seen: &[Observation], kept: &BTreeSet<St
     let mut groups: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut marked = BTreeSet::new();
     for observation in seen {
-        let (caller, row) = (
-            &callers[observation.caller],
-            &mut tally.callers[observation.caller],
-        );
+        let (caller, row) = (&callers[observation.caller], &mut tally.callers[observation.caller]);
         row.requests += 1;
-        let Some(truth) = observation
-            .truth
-            .as_ref()
-            .filter(|_| observation.error.is_none())
-        else {
+        let Some(truth) = observation.truth.as_ref().filter(|_| observation.error.is_none()) else {
             row.errors += 1;
-            tally
-                .example
-                .get_or_insert_with(|| describe(caller, observation));
+            tally.example.get_or_insert_with(|| describe(caller, observation));
             continue;
         };
         *row.links.entry(truth.link.clone()).or_default() += 1;
@@ -93,10 +81,7 @@ pub fn judge_except(callers: &[Caller], seen: &[Observation], kept: &BTreeSet<St
         row.wrong += usize::from(truth.link != caller.link && !stays);
         row.kept += usize::from(truth.link != caller.link && stays);
         tally.leaked += usize::from(truth.leaked.is_some());
-        groups
-            .entry(&truth.connection)
-            .or_default()
-            .insert(&caller.group);
+        groups.entry(&truth.connection).or_default().insert(&caller.group);
         if truth.tos.is_some_and(|tos| tos >> 2 != 0) {
             marked.insert(&truth.connection);
         }
@@ -110,14 +95,7 @@ pub fn judge_except(callers: &[Caller], seen: &[Observation], kept: &BTreeSet<St
 }
 
 fn describe(caller: &Caller, seen: &Observation) -> String {
-    let status = seen.status.map_or_else(
-        || "no answer".to_owned(),
-        |status| format!("status {status}"),
-    );
+    let status = seen.status.map_or_else(|| "no answer".to_owned(), |status| format!("status {status}"));
     let error = seen.error.as_deref().unwrap_or_default();
-    format!(
-        "{} at {:.3} s: {status}: {error}",
-        caller.name,
-        seen.sent.as_secs_f64()
-    )
+    format!("{} at {:.3} s: {status}: {error}", caller.name, seen.sent.as_secs_f64())
 }

@@ -70,10 +70,7 @@ impl FarEnd {
             runtime.block_on(serve(port, links.into(), ready_tx, stopped))
         })?;
         match ready.recv() {
-            Ok(()) => Ok(Self {
-                stop: Some(stop),
-                thread: Some(thread),
-            }),
+            Ok(()) => Ok(Self { stop: Some(stop), thread: Some(thread) }),
             Err(_) => Err(match thread.join() {
                 Ok(Ok(Err(error)) | Err(error)) => error,
                 _ => anyhow!("the far end ended before it listened"),

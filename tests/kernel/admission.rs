@@ -5,8 +5,7 @@ use clovisor_common::abi::{Addr, ClassKey, Link, Pod, Reason, SLOT_REFUSE, dscp_
 
 use crate::frames::{Shape, syn};
 use crate::machine::{
-    CLASS, DROP, LINK, Machine, PASS, PEER4, PEER6, POD4, POD6, REDIRECT, VETH, ZONE, dest, link,
-    mapped,
+    CLASS, DROP, LINK, Machine, PASS, PEER4, PEER6, POD4, POD6, REDIRECT, VETH, ZONE, dest, link, mapped,
 };
 
 /// One way to differ from the flow that is granted.
@@ -18,12 +17,7 @@ struct Row {
 }
 
 const ROWS: &[Row] = &[
-    Row {
-        name: "granted",
-        change: |_, _| Ok(()),
-        verdict: REDIRECT,
-        reason: Some(Reason::FlowOpened),
-    },
+    Row { name: "granted", change: |_, _| Ok(()), verdict: REDIRECT, reason: Some(Reason::FlowOpened) },
     Row {
         name: "data of the proxy without a flow",
         change: |_, shape| {
@@ -51,16 +45,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "the application's socket",
         change: |machine, _| {
-            machine.put(
-                "PODS",
-                VETH,
-                Pod {
-                    zone: ZONE,
-                    flags: 0,
-                    proxy_uid: 1337,
-                    workload: 1,
-                },
-            )
+            machine.put("PODS", VETH, Pod { zone: ZONE, flags: 0, proxy_uid: 1337, workload: 1 })
         },
         verdict: PASS,
         reason: Some(Reason::UntrustedSocket),
@@ -68,11 +53,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "an address of nobody",
         change: |_, shape| {
-            shape.from = Some(if shape.v6 {
-                PEER6.to_vec()
-            } else {
-                PEER4.to_vec()
-            });
+            shape.from = Some(if shape.v6 { PEER6.to_vec() } else { PEER4.to_vec() });
             Ok(())
         },
         verdict: PASS,
@@ -81,24 +62,8 @@ const ROWS: &[Row] = &[
     Row {
         name: "an address of another pod",
         change: |machine, _| {
-            machine.put(
-                "ADDRS",
-                mapped(POD4),
-                Addr {
-                    veth: 99,
-                    zone: ZONE,
-                    pad: 0,
-                },
-            )?;
-            machine.put(
-                "ADDRS",
-                POD6,
-                Addr {
-                    veth: 99,
-                    zone: ZONE,
-                    pad: 0,
-                },
-            )
+            machine.put("ADDRS", mapped(POD4), Addr { veth: 99, zone: ZONE, pad: 0 })?;
+            machine.put("ADDRS", POD6, Addr { veth: 99, zone: ZONE, pad: 0 })
         },
         verdict: PASS,
         reason: Some(Reason::ForgedSource),
@@ -106,23 +71,8 @@ const ROWS: &[Row] = &[
     Row {
         name: "a class of another namespace",
         change: |machine, _| {
-            machine.remove::<ClassKey, u32>(
-                "CLASSES",
-                ClassKey {
-                    zone: ZONE,
-                    class: CLASS,
-                    pad: 0,
-                },
-            )?;
-            machine.put(
-                "CLASSES",
-                ClassKey {
-                    zone: ZONE + 1,
-                    class: CLASS,
-                    pad: 0,
-                },
-                1_u32,
-            )
+            machine.remove::<ClassKey, u32>("CLASSES", ClassKey { zone: ZONE, class: CLASS, pad: 0 })?;
+            machine.put("CLASSES", ClassKey { zone: ZONE + 1, class: CLASS, pad: 0 }, 1_u32)
         },
         verdict: PASS,
         reason: Some(Reason::UnknownClass),
@@ -174,16 +124,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "NAT without an address of the family",
-        change: |machine, _| {
-            machine.link(
-                LINK,
-                Link {
-                    source4: [0; 4],
-                    source6: [0; 16],
-                    ..link()
-                },
-            )
-        },
+        change: |machine, _| machine.link(LINK, Link { source4: [0; 4], source6: [0; 16], ..link() }),
         verdict: PASS,
         reason: Some(Reason::NoLinkDefault),
     },
@@ -214,18 +155,10 @@ fn check(row: &Row, v6: bool) -> Result<()> {
     let frame = shape.frame()?;
     let ran = machine.run("pod_in", &frame)?;
     ensure!(ran.verdict == row.verdict, "verdict {}", ran.verdict);
-    ensure!(
-        row.verdict != PASS || ran.frame == frame,
-        "a packet left to the stack was changed"
-    );
+    ensure!(row.verdict != PASS || ran.frame == frame, "a packet left to the stack was changed");
     machine.expect_counted(row.reason.as_slice())?;
-    let entries =
-        machine.flows::<[u8; 4]>("FLOW4")?.len() + machine.flows::<[u8; 16]>("FLOW6")?.len();
-    let pinned = if row.verdict == REDIRECT || row.reason == Some(Reason::HopsExceeded) {
-        2
-    } else {
-        0
-    };
+    let entries = machine.flows::<[u8; 4]>("FLOW4")?.len() + machine.flows::<[u8; 16]>("FLOW6")?.len();
+    let pinned = if row.verdict == REDIRECT || row.reason == Some(Reason::HopsExceeded) { 2 } else { 0 };
     ensure!(entries == pinned, "{entries} entries");
     Ok(())
 }
@@ -245,14 +178,8 @@ fn what_is_not_parsed_is_left_to_the_stack_and_counted_when_it_carries_a_class()
         let mut frame = frame.to_vec();
         *frame.get_mut(at).context("outside the frame")? = byte;
         let ran = machine.run("pod_in", &frame)?;
-        ensure!(
-            ran.verdict == PASS && ran.frame == frame,
-            "{name}: verdict {}",
-            ran.verdict
-        );
-        machine
-            .expect_counted(&[Reason::Unsupported])
-            .context(name)?;
+        ensure!(ran.verdict == PASS && ran.frame == frame, "{name}: verdict {}", ran.verdict);
+        machine.expect_counted(&[Reason::Unsupported]).context(name)?;
     }
     Ok(())
 }
@@ -260,18 +187,11 @@ fn what_is_not_parsed_is_left_to_the_stack_and_counted_when_it_carries_a_class()
 #[test]
 fn other_protocols_and_cut_packets_pass() -> Result<()> {
     let arp = [&[0xff; 12][..], &[8, 6], &[0; 28]].concat();
-    let cut = syn(false)
-        .frame()?
-        .get(..40)
-        .context("short frame")?
-        .to_vec();
+    let cut = syn(false).frame()?.get(..40).context("short frame")?.to_vec();
     let machine = Machine::ready()?;
     for frame in [arp, cut] {
         for program in ["pod_in", "wan_in", "wan_out"] {
-            ensure!(
-                machine.run(program, &frame)?.verdict == PASS,
-                "{program} took {frame:02x?}"
-            );
+            ensure!(machine.run(program, &frame)?.verdict == PASS, "{program} took {frame:02x?}");
         }
     }
     Ok(())

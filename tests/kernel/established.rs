@@ -5,8 +5,8 @@ use clovisor_common::abi::{LINK_UP, Link, Pod, Reason, SLOT_FOLLOW, Slot, dscp_o
 
 use crate::frames::{ACKED, MAC_A, MAC_B, SEQ, Shape, data, seen, syn};
 use crate::machine::{
-    CLASS, DROP, LINK, Machine, PASS, PEER4, PEER6, POD4, POD6, REAL4, REDIRECT, SOURCE4, VETH,
-    ZONE, link, mapped, peer,
+    CLASS, DROP, LINK, Machine, PASS, PEER4, PEER6, POD4, POD6, REAL4, REDIRECT, SOURCE4, VETH, ZONE, link,
+    mapped, peer,
 };
 
 const OTHER: u8 = 9;
@@ -15,57 +15,27 @@ const OTHER: u8 = 9;
 fn established(v6: bool, flags: u32) -> Result<Machine> {
     let mut machine = Machine::ready()?;
     machine.link(LINK, Link { flags, ..link() })?;
-    machine.link(
-        OTHER,
-        Link {
-            flags,
-            ifindex: 12,
-            source4: [192, 0, 2, 99],
-            ..link()
-        },
-    )?;
+    machine.link(OTHER, Link { flags, ifindex: 12, source4: [192, 0, 2, 99], ..link() })?;
     for shape in [syn(v6), data(v6, 0)] {
-        ensure!(
-            machine.run("pod_in", &shape.frame()?)?.verdict == REDIRECT,
-            "the flow was not opened"
-        );
+        ensure!(machine.run("pod_in", &shape.frame()?)?.verdict == REDIRECT, "the flow was not opened");
     }
     Ok(machine)
 }
 
 fn links(machine: &Machine, v6: bool) -> Result<Vec<u8>> {
     Ok(if v6 {
-        machine
-            .flows::<[u8; 16]>("FLOW6")?
-            .iter()
-            .map(|(_, flow)| flow.state.link)
-            .collect()
+        machine.flows::<[u8; 16]>("FLOW6")?.iter().map(|(_, flow)| flow.state.link).collect()
     } else {
-        machine
-            .flows::<[u8; 4]>("FLOW4")?
-            .iter()
-            .map(|(_, flow)| flow.state.link)
-            .collect()
+        machine.flows::<[u8; 4]>("FLOW4")?.iter().map(|(_, flow)| flow.state.link).collect()
     })
 }
 
 fn down(machine: &mut Machine, flags: u32) -> Result<()> {
-    machine.link(
-        LINK,
-        Link {
-            flags: flags & !LINK_UP,
-            ..link()
-        },
-    )
+    machine.link(LINK, Link { flags: flags & !LINK_UP, ..link() })
 }
 
 fn slot(machine: &mut Machine, flags: u8) -> Result<()> {
-    machine.slot(Slot {
-        link: OTHER,
-        flags,
-        wire_dscp: 0,
-        pad: 0,
-    })
+    machine.slot(Slot { link: OTHER, flags, wire_dscp: 0, pad: 0 })
 }
 
 #[test]
@@ -78,31 +48,16 @@ fn a_nat_flow_whose_link_dies_is_reset() -> Result<()> {
             let ran = machine.run("pod_in", &data(v6, payload).frame()?)?;
             ensure!(ran.verdict == REDIRECT, "verdict {}", ran.verdict);
             let rst = seen(&ran.frame)?;
-            ensure!(
-                rst.tcp.rst && !rst.tcp.ack && rst.payload.is_empty(),
-                "{rst:?}"
-            );
+            ensure!(rst.tcp.rst && !rst.tcp.ack && rst.payload.is_empty(), "{rst:?}");
             ensure!(rst.tcp.sequence_number == ACKED, "{rst:?}");
-            ensure!(
-                (rst.tcp.source_port, rst.macs) == (443, (MAC_B, MAC_A)),
-                "{rst:?}"
-            );
-            let (from, to) = if v6 {
-                (PEER6.to_vec(), POD6.to_vec())
-            } else {
-                (PEER4.to_vec(), POD4.to_vec())
-            };
+            ensure!((rst.tcp.source_port, rst.macs) == (443, (MAC_B, MAC_A)), "{rst:?}");
+            let (from, to) =
+                if v6 { (PEER6.to_vec(), POD6.to_vec()) } else { (PEER4.to_vec(), POD4.to_vec()) };
             ensure!((rst.from, rst.to) == (from, to), "between other addresses");
         }
         ensure!(machine.counted(Reason::FlowReset)? == 3, "not counted");
-        let own = Shape {
-            flags: "R",
-            ..data(v6, 0)
-        };
-        ensure!(
-            machine.run("pod_in", &own.frame()?)?.verdict == DROP,
-            "a RST was answered"
-        );
+        let own = Shape { flags: "R", ..data(v6, 0) };
+        ensure!(machine.run("pod_in", &own.frame()?)?.verdict == DROP, "a RST was answered");
         ensure!(machine.counted(Reason::LinkDown)? == 1, "not counted");
     }
     Ok(())
@@ -112,15 +67,9 @@ fn a_nat_flow_whose_link_dies_is_reset() -> Result<()> {
 fn a_segment_without_ack_is_reset_by_its_sequence_number() -> Result<()> {
     let mut machine = established(false, link().flags)?;
     down(&mut machine, link().flags)?;
-    let fin = Shape {
-        flags: "F",
-        ..data(false, 10)
-    };
+    let fin = Shape { flags: "F", ..data(false, 10) };
     let rst = seen(&machine.run("pod_in", &fin.frame()?)?.frame)?;
-    ensure!(
-        rst.tcp.rst && rst.tcp.ack && rst.tcp.sequence_number == 0,
-        "{rst:?}"
-    );
+    ensure!(rst.tcp.rst && rst.tcp.ack && rst.tcp.sequence_number == 0, "{rst:?}");
     ensure!(rst.tcp.acknowledgment_number == SEQ + 10 + 1, "{rst:?}");
     Ok(())
 }
@@ -132,21 +81,10 @@ fn a_flow_without_nat_moves_when_its_link_dies() -> Result<()> {
         down(&mut machine, LINK_UP)?;
         slot(&mut machine, 0)?;
         for _ in 0..2 {
-            ensure!(
-                machine.run("pod_in", &data(v6, 9).frame()?)?.verdict == REDIRECT,
-                "not moved"
-            );
+            ensure!(machine.run("pod_in", &data(v6, 9).frame()?)?.verdict == REDIRECT, "not moved");
         }
-        ensure!(
-            links(&machine, v6)? == [OTHER, OTHER],
-            "entries of another link"
-        );
-        let wanted = [
-            Reason::FlowOpened,
-            Reason::Steered,
-            Reason::FlowMoved,
-            Reason::Steered,
-        ];
+        ensure!(links(&machine, v6)? == [OTHER, OTHER], "entries of another link");
+        let wanted = [Reason::FlowOpened, Reason::Steered, Reason::FlowMoved, Reason::Steered];
         machine.expect_counted(&wanted)?;
     }
     Ok(())
@@ -154,22 +92,14 @@ fn a_flow_without_nat_moves_when_its_link_dies() -> Result<()> {
 
 #[test]
 fn a_flow_stays_on_a_link_that_is_up_unless_it_may_follow() -> Result<()> {
-    for (link_flags, slot_flags, moves) in [
-        (LINK_UP, 0, false),
-        (LINK_UP, SLOT_FOLLOW, true),
-        (link().flags, SLOT_FOLLOW, false),
-    ] {
+    for (link_flags, slot_flags, moves) in
+        [(LINK_UP, 0, false), (LINK_UP, SLOT_FOLLOW, true), (link().flags, SLOT_FOLLOW, false)]
+    {
         let mut machine = established(false, link_flags)?;
         slot(&mut machine, slot_flags)?;
-        ensure!(
-            machine.run("pod_in", &data(false, 9).frame()?)?.verdict == REDIRECT,
-            "not sent"
-        );
+        ensure!(machine.run("pod_in", &data(false, 9).frame()?)?.verdict == REDIRECT, "not sent");
         let on = if moves { OTHER } else { LINK };
-        ensure!(
-            links(&machine, false)? == [on, on],
-            "link flags {link_flags}, slot flags {slot_flags}"
-        );
+        ensure!(links(&machine, false)? == [on, on], "link flags {link_flags}, slot flags {slot_flags}");
     }
     Ok(())
 }
@@ -189,58 +119,26 @@ fn a_flow_whose_peer_differs_on_the_other_link_cannot_move() -> Result<()> {
 #[test]
 fn a_syn_without_answer_is_pinned_anew_when_its_link_dies() -> Result<()> {
     let mut machine = Machine::ready()?;
-    machine.link(
-        OTHER,
-        Link {
-            ifindex: 12,
-            source4: [192, 0, 2, 99],
-            ..link()
-        },
-    )?;
+    machine.link(OTHER, Link { ifindex: 12, source4: [192, 0, 2, 99], ..link() })?;
     machine.run("pod_in", &syn(false).frame()?)?;
     down(&mut machine, link().flags)?;
     slot(&mut machine, 0)?;
     let ran = machine.run("pod_in", &syn(false).frame()?)?;
-    ensure!(
-        seen(&ran.frame)?.from == [192, 0, 2, 99],
-        "not on the other link"
-    );
+    ensure!(seen(&ran.frame)?.from == [192, 0, 2, 99], "not on the other link");
     machine.expect_counted(&[Reason::FlowOpened, Reason::FlowOpened])?;
-    ensure!(
-        links(&machine, false)? == [OTHER, OTHER],
-        "old entries left"
-    );
+    ensure!(links(&machine, false)? == [OTHER, OTHER], "old entries left");
     Ok(())
 }
 
 #[test]
 fn the_pin_outlives_class_and_slot_of_later_packets() -> Result<()> {
     let mut machine = established(false, link().flags)?;
-    machine.put(
-        "PODS",
-        VETH,
-        Pod {
-            zone: ZONE,
-            flags: 0,
-            proxy_uid: 1337,
-            workload: 1,
-        },
-    )?;
+    machine.put("PODS", VETH, Pod { zone: ZONE, flags: 0, proxy_uid: 1337, workload: 1 })?;
     slot(&mut machine, 0)?;
     for dscp in [0, 46, dscp_of_class(CLASS + 1)] {
-        let ran = machine.run(
-            "pod_in",
-            &Shape {
-                dscp,
-                ..data(false, 1)
-            }
-            .frame()?,
-        )?;
+        let ran = machine.run("pod_in", &Shape { dscp, ..data(false, 1) }.frame()?)?;
         let after = seen(&ran.frame)?;
-        ensure!(
-            (after.from.as_slice(), after.dscp) == (&SOURCE4[..], 0),
-            "{after:?}"
-        );
+        ensure!((after.from.as_slice(), after.dscp) == (&SOURCE4[..], 0), "{after:?}");
     }
     ensure!(machine.counted(Reason::Steered)? == 4, "not steered");
     Ok(())
@@ -258,16 +156,8 @@ fn a_new_connection_on_an_old_tuple_is_decided_anew() -> Result<()> {
         let mut machine = established(false, link().flags)?;
         slot(&mut machine, 0)?;
         let ran = machine.run("pod_in", &Shape { dscp, ..syn(false) }.frame()?)?;
-        ensure!(
-            ran.verdict == verdict,
-            "DSCP {dscp}: verdict {}",
-            ran.verdict
-        );
-        ensure!(
-            links(&machine, false)? == on,
-            "DSCP {dscp}: {:?}",
-            links(&machine, false)?
-        );
+        ensure!(ran.verdict == verdict, "DSCP {dscp}: verdict {}", ran.verdict);
+        ensure!(links(&machine, false)? == on, "DSCP {dscp}: {:?}", links(&machine, false)?);
     }
     Ok(())
 }
@@ -283,10 +173,7 @@ fn another_pod_cannot_use_a_flow() -> Result<()> {
     flow.state.veth = 99;
     machine.put("FLOW4", key, flow)?;
     for shape in [data(false, 1), syn(false)] {
-        ensure!(
-            machine.run("pod_in", &shape.frame()?)?.verdict == PASS,
-            "steered"
-        );
+        ensure!(machine.run("pod_in", &shape.frame()?)?.verdict == PASS, "steered");
     }
     ensure!(machine.counted(Reason::ForgedSource)? == 2, "not counted");
     Ok(())

@@ -48,12 +48,7 @@ pub(crate) fn syn(v6: bool) -> Shape {
 }
 
 pub(crate) fn data(v6: bool, payload: usize) -> Shape {
-    Shape {
-        flags: "A",
-        mss: None,
-        payload,
-        ..syn(v6)
-    }
+    Shape { flags: "A", mss: None, payload, ..syn(v6) }
 }
 
 impl Shape {
@@ -70,10 +65,7 @@ impl Shape {
             }
         }
         if let Some(mss) = self.mss {
-            tcp.set_options(&[
-                TcpOptionElement::Noop,
-                TcpOptionElement::MaximumSegmentSize(mss),
-            ])?;
+            tcp.set_options(&[TcpOptionElement::Noop, TcpOptionElement::MaximumSegmentSize(mss)])?;
         }
         let builder = if self.v6 {
             let header = Ipv6Header {
@@ -138,42 +130,19 @@ pub(crate) fn seen(frame: &[u8]) -> Result<Seen> {
     let payload = headers.payload.slice().to_vec();
     let (from, to, tos, hops, checksum) = match headers.net.context("no IP header")? {
         NetHeaders::Ipv4(ip, _) => {
-            ensure!(
-                ip.header_checksum == ip.calc_header_checksum(),
-                "wrong IP checksum"
-            );
+            ensure!(ip.header_checksum == ip.calc_header_checksum(), "wrong IP checksum");
             let tos = ip.dscp.value() << 2 | ip.ecn.value();
             let checksum = tcp.calc_checksum_ipv4(&ip, &payload)?;
-            (
-                ip.source.to_vec(),
-                ip.destination.to_vec(),
-                tos,
-                ip.time_to_live,
-                checksum,
-            )
+            (ip.source.to_vec(), ip.destination.to_vec(), tos, ip.time_to_live, checksum)
         }
         NetHeaders::Ipv6(ip, _) => {
             let checksum = tcp.calc_checksum_ipv6(&ip, &payload)?;
-            (
-                ip.source.to_vec(),
-                ip.destination.to_vec(),
-                ip.traffic_class,
-                ip.hop_limit,
-                checksum,
-            )
+            (ip.source.to_vec(), ip.destination.to_vec(), ip.traffic_class, ip.hop_limit, checksum)
         }
         other => bail!("neither IPv4 nor IPv6: {other:?}"),
     };
-    ensure!(
-        tcp.checksum == checksum,
-        "wrong TCP checksum {:04x}, not {checksum:04x}",
-        tcp.checksum
-    );
-    let link = headers
-        .link
-        .context("no Ethernet header")?
-        .ethernet2()
-        .context("no Ethernet header")?;
+    ensure!(tcp.checksum == checksum, "wrong TCP checksum {:04x}, not {checksum:04x}", tcp.checksum);
+    let link = headers.link.context("no Ethernet header")?.ethernet2().context("no Ethernet header")?;
     Ok(Seen {
         macs: (link.source, link.destination),
         from,

@@ -2,9 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use clovisor_common::abi::{Link, PeerKey, Reason, SLOT_REFUSE, Slot};
-use etherparse::{
-    Icmpv4Type, Icmpv6Type, NetHeaders, PacketHeaders, TransportHeader, icmpv4, icmpv6,
-};
+use etherparse::{Icmpv4Type, Icmpv6Type, NetHeaders, PacketHeaders, TransportHeader, icmpv4, icmpv6};
 
 use crate::frames::{MAC_A, MAC_B, Shape, data, seen, syn};
 use crate::machine::{
@@ -22,19 +20,9 @@ fn the_mss_of_a_syn_is_lowered_to_the_link() -> Result<()> {
     ] {
         let mut machine = Machine::ready()?;
         machine.link(LINK, Link { mtu, ..link() })?;
-        let ran = machine.run(
-            "pod_in",
-            &Shape {
-                mss: Some(offered),
-                ..syn(v6)
-            }
-            .frame()?,
-        )?;
+        let ran = machine.run("pod_in", &Shape { mss: Some(offered), ..syn(v6) }.frame()?)?;
         ensure!(ran.verdict == REDIRECT, "verdict {}", ran.verdict);
-        ensure!(
-            seen(&ran.frame)?.mss() == Some(wanted),
-            "v6 {v6}, MTU {mtu}, offered {offered}"
-        );
+        ensure!(seen(&ran.frame)?.mss() == Some(wanted), "v6 {v6}, MTU {mtu}, offered {offered}");
     }
     Ok(())
 }
@@ -45,10 +33,7 @@ fn a_packet_larger_than_the_link_is_answered() -> Result<()> {
         let machine = Machine::ready()?;
         let headers = if v6 { 60 } else { 40 };
         let fits = data(v6, 1500 - headers).frame()?;
-        ensure!(
-            machine.run("pod_in", &fits)?.verdict == REDIRECT,
-            "v6 {v6}: the MTU itself does not fit"
-        );
+        ensure!(machine.run("pod_in", &fits)?.verdict == REDIRECT, "v6 {v6}: the MTU itself does not fit");
         let frame = data(v6, 1501 - headers).frame()?;
         let ran = machine.run("pod_in", &frame)?;
         ensure!(ran.verdict == REDIRECT, "v6 {v6}: verdict {}", ran.verdict);
@@ -61,56 +46,30 @@ fn a_packet_larger_than_the_link_is_answered() -> Result<()> {
 /// Fails unless `frame` tells the sender of `quoted` to use 1500 bytes.
 fn answer(frame: &[u8], quoted: &[u8], v6: bool) -> Result<()> {
     let headers = PacketHeaders::from_ethernet_slice(frame)?;
-    let link = headers
-        .link
-        .context("no Ethernet header")?
-        .ethernet2()
-        .context("no Ethernet header")?;
-    ensure!(
-        (link.source, link.destination) == (MAC_B, MAC_A),
-        "{link:?}"
-    );
+    let link = headers.link.context("no Ethernet header")?.ethernet2().context("no Ethernet header")?;
+    ensure!((link.source, link.destination) == (MAC_B, MAC_A), "{link:?}");
     let payload = headers.payload.slice();
     let (Some(NetHeaders::Ipv4(..)) | Some(NetHeaders::Ipv6(..))) = &headers.net else {
         anyhow::bail!("no IP header");
     };
-    match (
-        headers.net.context("no IP header")?,
-        headers.transport.context("no ICMP header")?,
-    ) {
+    match (headers.net.context("no IP header")?, headers.transport.context("no ICMP header")?) {
         (NetHeaders::Ipv4(ip, _), TransportHeader::Icmpv4(icmp)) => {
-            ensure!(
-                !v6 && ip.header_checksum == ip.calc_header_checksum(),
-                "wrong IP checksum"
-            );
+            ensure!(!v6 && ip.header_checksum == ip.calc_header_checksum(), "wrong IP checksum");
             ensure!((ip.source, ip.destination) == (PEER4, POD4), "{ip:?}");
             let wanted = icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1500 };
-            ensure!(
-                icmp.icmp_type == Icmpv4Type::DestinationUnreachable(wanted),
-                "{icmp:?}"
-            );
-            ensure!(
-                icmp.checksum == icmp.icmp_type.calc_checksum(payload),
-                "wrong ICMP checksum"
-            );
+            ensure!(icmp.icmp_type == Icmpv4Type::DestinationUnreachable(wanted), "{icmp:?}");
+            ensure!(icmp.checksum == icmp.icmp_type.calc_checksum(payload), "wrong ICMP checksum");
         }
         (NetHeaders::Ipv6(ip, _), TransportHeader::Icmpv6(icmp)) => {
-            ensure!(
-                v6 && icmp.icmp_type == Icmpv6Type::PacketTooBig { mtu: 1500 },
-                "{icmp:?}"
-            );
+            ensure!(v6 && icmp.icmp_type == Icmpv6Type::PacketTooBig { mtu: 1500 }, "{icmp:?}");
             let length = icmpv6::TYPE_PACKET_TOO_BIG;
             ensure!(length == 2 && ip.payload_length == 56, "{ip:?}");
-            let checksum = icmp
-                .icmp_type
-                .calc_checksum(ip.source, ip.destination, payload)?;
+            let checksum = icmp.icmp_type.calc_checksum(ip.source, ip.destination, payload)?;
             ensure!(icmp.checksum == checksum, "wrong ICMP checksum");
         }
         other => anyhow::bail!("not an ICMP error: {other:?}"),
     }
-    let place = quoted
-        .get(14..14 + payload.len())
-        .context("quotes too much")?;
+    let place = quoted.get(14..14 + payload.len()).context("quotes too much")?;
     ensure!(payload == place, "quotes something else");
     Ok(())
 }
@@ -128,11 +87,7 @@ fn two_names() -> Result<Machine> {
 }
 
 fn to(last: u8) -> Result<Vec<u8>> {
-    Shape {
-        to: Some(vec![240, 0, 0, last]),
-        ..syn(false)
-    }
-    .frame()
+    Shape { to: Some(vec![240, 0, 0, last]), ..syn(false) }.frame()
 }
 
 #[test]
@@ -145,16 +100,10 @@ fn a_source_port_in_use_is_replaced() -> Result<()> {
         ports.push(seen(&ran.frame)?.tcp.source_port);
     }
     let mut others = ports.split_off(1);
-    ensure!(
-        ports == [crate::frames::SPORT],
-        "the first flow lost its port: {ports:?}"
-    );
+    ensure!(ports == [crate::frames::SPORT], "the first flow lost its port: {ports:?}");
     others.sort_unstable();
     others.dedup();
-    ensure!(
-        others.len() == 3 && others.iter().all(|p| (20_000..=20_063).contains(p)),
-        "{others:?}"
-    );
+    ensure!(others.len() == 3 && others.iter().all(|p| (20_000..=20_063).contains(p)), "{others:?}");
     Ok(())
 }
 
@@ -162,38 +111,16 @@ fn a_source_port_in_use_is_replaced() -> Result<()> {
 fn ports_run_out() -> Result<()> {
     for (flags, verdict) in [(0, PASS), (SLOT_REFUSE, DROP)] {
         let mut machine = two_names()?;
-        machine.link(
-            LINK,
-            Link {
-                port_min: 20_000,
-                port_max: 20_001,
-                ..link()
-            },
-        )?;
-        machine.slot(Slot {
-            link: LINK,
-            flags,
-            wire_dscp: 0,
-            pad: 0,
-        })?;
+        machine.link(LINK, Link { port_min: 20_000, port_max: 20_001, ..link() })?;
+        machine.slot(Slot { link: LINK, flags, wire_dscp: 0, pad: 0 })?;
         for last in 0..3 {
-            ensure!(
-                machine.run("pod_in", &to(last)?)?.verdict == REDIRECT,
-                "flow {last} refused"
-            );
+            ensure!(machine.run("pod_in", &to(last)?)?.verdict == REDIRECT, "flow {last} refused");
         }
         let frame = to(3)?;
         let ran = machine.run("pod_in", &frame)?;
-        ensure!(
-            ran.verdict == verdict && ran.frame == frame,
-            "verdict {}",
-            ran.verdict
-        );
+        ensure!(ran.verdict == verdict && ran.frame == frame, "verdict {}", ran.verdict);
         ensure!(machine.counted(Reason::PortsExhausted)? == 1, "not counted");
-        ensure!(
-            machine.flows::<[u8; 4]>("FLOW4")?.len() == 6,
-            "entries left behind"
-        );
+        ensure!(machine.flows::<[u8; 4]>("FLOW4")?.len() == 6, "entries left behind");
     }
     Ok(())
 }
@@ -203,30 +130,19 @@ fn a_full_table_refuses_and_leaves_nothing_behind() -> Result<()> {
     for v6 in [false, true] {
         for (flags, verdict) in [(0, PASS), (SLOT_REFUSE, DROP)] {
             let mut machine = Machine::with_flows(5)?;
-            machine.slot(Slot {
-                link: LINK,
-                flags,
-                wire_dscp: 0,
-                pad: 0,
-            })?;
+            machine.slot(Slot { link: LINK, flags, wire_dscp: 0, pad: 0 })?;
             let from = |sport| Shape { sport, ..syn(v6) }.frame();
             for sport in [1001, 1002] {
-                ensure!(
-                    machine.run("pod_in", &from(sport)?)?.verdict == REDIRECT,
-                    "{sport} refused"
-                );
+                ensure!(machine.run("pod_in", &from(sport)?)?.verdict == REDIRECT, "{sport} refused");
             }
             // The fifth entry has room, its pair does not.
             let ran = machine.run("pod_in", &from(1003)?)?;
             ensure!(ran.verdict == verdict, "verdict {}", ran.verdict);
             ensure!(machine.counted(Reason::FlowTableFull)? == 1, "not counted");
-            let entries = machine.flows::<[u8; 4]>("FLOW4")?.len()
-                + machine.flows::<[u8; 16]>("FLOW6")?.len();
+            let entries =
+                machine.flows::<[u8; 4]>("FLOW4")?.len() + machine.flows::<[u8; 16]>("FLOW6")?.len();
             ensure!(entries == 4, "{entries} entries");
-            ensure!(
-                machine.run("pod_in", &from(1001)?)?.verdict == REDIRECT,
-                "an old flow was lost"
-            );
+            ensure!(machine.run("pod_in", &from(1001)?)?.verdict == REDIRECT, "an old flow was lost");
         }
     }
     Ok(())
@@ -236,26 +152,9 @@ fn a_full_table_refuses_and_leaves_nothing_behind() -> Result<()> {
 fn a_peer_of_another_port_or_link_is_not_taken() -> Result<()> {
     let mut machine = Machine::ready()?;
     let (key, value) = peer(mapped(PEER4), mapped(REAL4), LINK);
-    machine.put(
-        "PEERS",
-        PeerKey {
-            link: LINK + 1,
-            ..key
-        },
-        value,
-    )?;
-    machine.put(
-        "PEERS",
-        PeerKey {
-            port_be: PORT_BE + 1,
-            ..key
-        },
-        value,
-    )?;
+    machine.put("PEERS", PeerKey { link: LINK + 1, ..key }, value)?;
+    machine.put("PEERS", PeerKey { port_be: PORT_BE + 1, ..key }, value)?;
     let ran = machine.run("pod_in", &syn(false).frame()?)?;
-    ensure!(
-        seen(&ran.frame)?.to == PEER4,
-        "rewritten to another link's peer"
-    );
+    ensure!(seen(&ran.frame)?.to == PEER4, "rewritten to another link's peer");
     Ok(())
 }

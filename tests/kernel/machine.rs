@@ -7,8 +7,8 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, Pod as Plain};
 use clovisor_common::abi::{
-    Addr, ClassKey, Counter, DestKey, Flow, FlowKey, LINK_NAT, LINK_UP, Link, LinkCounters,
-    NO_LINK, PROGRAMS, Peer, PeerKey, Pod, Reason, Slot,
+    Addr, ClassKey, Counter, DestKey, Flow, FlowKey, LINK_NAT, LINK_UP, Link, LinkCounters, NO_LINK,
+    PROGRAMS, Peer, PeerKey, Pod, Reason, Slot,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -63,47 +63,17 @@ impl Machine {
     /// The same with room for `flows` entries of each family.
     pub(crate) fn with_flows(flows: u32) -> Result<Self> {
         let mut machine = Self { ebpf: load(flows)? };
-        machine.put(
-            "PODS",
-            VETH,
-            Pod {
-                zone: ZONE,
-                flags: 0,
-                proxy_uid: UID,
-                workload: 1,
-            },
-        )?;
+        machine.put("PODS", VETH, Pod { zone: ZONE, flags: 0, proxy_uid: UID, workload: 1 })?;
         for addr in [mapped(POD4), POD6] {
-            machine.put(
-                "ADDRS",
-                addr,
-                Addr {
-                    veth: VETH,
-                    zone: ZONE,
-                    pad: 0,
-                },
-            )?;
+            machine.put("ADDRS", addr, Addr { veth: VETH, zone: ZONE, pad: 0 })?;
         }
-        machine.put(
-            "CLASSES",
-            ClassKey {
-                zone: ZONE,
-                class: CLASS,
-                pad: 0,
-            },
-            SLOT,
-        )?;
+        machine.put("CLASSES", ClassKey { zone: ZONE, class: CLASS, pad: 0 }, SLOT)?;
         for addr in [mapped(PEER4), PEER6] {
             machine.put("DESTS", dest(addr), 1_u32 << (CLASS - 1))?;
         }
         machine.put("LINK_OF", VETH, u32::from(LINK))?;
         machine.link(LINK, link())?;
-        machine.slot(Slot {
-            link: LINK,
-            flags: 0,
-            wire_dscp: 0,
-            pad: 0,
-        })?;
+        machine.slot(Slot { link: LINK, flags: 0, wire_dscp: 0, pad: 0 })?;
         Ok(machine)
     }
 
@@ -127,12 +97,7 @@ impl Machine {
 
     /// The slot loses its link.
     pub(crate) fn no_link(&mut self, flags: u8) -> Result<()> {
-        self.slot(Slot {
-            link: NO_LINK,
-            flags,
-            wire_dscp: 0,
-            pad: 0,
-        })
+        self.slot(Slot { link: NO_LINK, flags, wire_dscp: 0, pad: 0 })
     }
 
     pub(crate) fn flows<A>(&self, map: &str) -> Result<Vec<(FlowKey<A>, Flow<A>)>>
@@ -147,25 +112,17 @@ impl Machine {
     /// Packets counted under `reason`.
     pub(crate) fn counted(&self, reason: Reason) -> Result<u64> {
         let stats: PerCpuArray<&MapData, Counter> = self.map("STATS")?.try_into()?;
-        Ok(stats
-            .get(&(reason as u32), 0)?
-            .iter()
-            .map(|counter| counter.packets)
-            .sum())
+        Ok(stats.get(&(reason as u32), 0)?.iter().map(|counter| counter.packets).sum())
     }
 
     /// Packets and bytes counted on the link, sent and received.
     pub(crate) fn carried(&self) -> Result<(Counter, Counter)> {
         let stats: PerCpuArray<&MapData, LinkCounters> = self.map("LINK_STATS")?.try_into()?;
-        let sum = |a: Counter, b: Counter| Counter {
-            packets: a.packets + b.packets,
-            bytes: a.bytes + b.bytes,
-        };
+        let sum =
+            |a: Counter, b: Counter| Counter { packets: a.packets + b.packets, bytes: a.bytes + b.bytes };
         let all = stats.get(&u32::from(LINK), 0)?;
         let zero = (Counter::default(), Counter::default());
-        Ok(all
-            .iter()
-            .fold(zero, |(tx, rx), cpu| (sum(tx, cpu.tx), sum(rx, cpu.rx))))
+        Ok(all.iter().fold(zero, |(tx, rx), cpu| (sum(tx, cpu.tx), sum(rx, cpu.rx))))
     }
 
     /// Fails unless exactly these reasons were counted, once each, in any order.
@@ -173,45 +130,27 @@ impl Machine {
         for reason in Reason::ALL {
             let times = expected.iter().filter(|wanted| *wanted == reason).count() as u64;
             let counted = self.counted(*reason)?;
-            ensure!(
-                counted == times,
-                "{} counted {counted} times, not {times}",
-                reason.name()
-            );
+            ensure!(counted == times, "{} counted {counted} times, not {times}", reason.name());
         }
         Ok(())
     }
 
     pub(crate) fn run(&self, program: &str, frame: &[u8]) -> Result<Ran> {
-        let program: &SchedClassifier = self
-            .ebpf
-            .program(program)
-            .context("no such program")?
-            .try_into()?;
+        let program: &SchedClassifier = self.ebpf.program(program).context("no such program")?.try_into()?;
         let mut out = vec![0; frame.len() + 256];
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ..TestRunOptions::new()
-        };
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
         let ran = program.test_run(options)?;
         out.truncate(ran.data_size_out as usize);
-        Ok(Ran {
-            verdict: ran.return_value.cast_signed(),
-            frame: out,
-        })
+        Ok(Ran { verdict: ran.return_value.cast_signed(), frame: out })
     }
 
     fn map(&self, name: &str) -> Result<&Map> {
-        self.ebpf
-            .map(name)
-            .with_context(|| format!("the object has no map {name}"))
+        self.ebpf.map(name).with_context(|| format!("the object has no map {name}"))
     }
 
     fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
-        self.ebpf
-            .map_mut(name)
-            .with_context(|| format!("the object has no map {name}"))
+        self.ebpf.map_mut(name).with_context(|| format!("the object has no map {name}"))
     }
 }
 
@@ -231,44 +170,19 @@ pub(crate) fn link() -> Link {
 }
 
 pub(crate) fn dest(addr: [u8; 16]) -> DestKey {
-    DestKey {
-        addr,
-        port_be: PORT_BE,
-        zone: ZONE,
-        proto: 6,
-        pad: [0; 3],
-    }
+    DestKey { addr, port_be: PORT_BE, zone: ZONE, proto: 6, pad: [0; 3] }
 }
 
 /// On `index`, the dialled address is `real` with port 8443.
 pub(crate) fn peer(dialled: [u8; 16], real: [u8; 16], index: u8) -> (PeerKey, Peer) {
-    let key = PeerKey {
-        addr: dialled,
-        port_be: PORT_BE,
-        link: index,
-        proto: 6,
-    };
-    (
-        key,
-        Peer {
-            addr: real,
-            port_be: 8443_u16.to_be(),
-            pad: [0; 2],
-        },
-    )
+    let key = PeerKey { addr: dialled, port_be: PORT_BE, link: index, proto: 6 };
+    (key, Peer { addr: real, port_be: 8443_u16.to_be(), pad: [0; 2] })
 }
 
 fn object() -> Result<PathBuf> {
-    let built = PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../target/ebpf/clovisor"
-    ));
+    let built = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ebpf/clovisor"));
     let path = std::env::var_os("CLOVISOR_EBPF_OBJECT").map_or(built, PathBuf::from);
-    ensure!(
-        path.exists(),
-        "no kernel object at {}; run `cargo xtask ebpf`",
-        path.display()
-    );
+    ensure!(path.exists(), "no kernel object at {}; run `cargo xtask ebpf`", path.display());
     Ok(path)
 }
 
@@ -279,13 +193,7 @@ fn load(flows: u32) -> Result<Ebpf> {
     let pins = tempfile::tempdir()?;
     unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).context("kernel tests need root")?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
-    mount(
-        Some("bpf"),
-        pins.path(),
-        Some("bpf"),
-        MsFlags::empty(),
-        NONE,
-    )?;
+    mount(Some("bpf"), pins.path(), Some("bpf"), MsFlags::empty(), NONE)?;
     let loaded = EbpfLoader::new()
         .default_map_pin_directory(pins.path())
         .map_max_entries("FLOW4", flows)
@@ -294,13 +202,8 @@ fn load(flows: u32) -> Result<Ebpf> {
     umount2(pins.path(), MntFlags::MNT_DETACH)?;
     let mut ebpf = loaded?;
     for name in PROGRAMS {
-        let program: &mut SchedClassifier = ebpf
-            .program_mut(name)
-            .context("no such program")?
-            .try_into()?;
-        program
-            .load()
-            .with_context(|| format!("the verifier refused {name}"))?;
+        let program: &mut SchedClassifier = ebpf.program_mut(name).context("no such program")?.try_into()?;
+        program.load().with_context(|| format!("the verifier refused {name}"))?;
     }
     Ok(ebpf)
 }

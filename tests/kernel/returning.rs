@@ -5,19 +5,15 @@ use clovisor_common::abi::{LINK_UP, Link, Reason};
 
 use crate::frames::{SPORT, Seen, Shape, data, seen, syn};
 use crate::machine::{
-    DROP, LINK, Machine, PASS, PEER4, PEER6, POD4, POD6, REAL4, REAL6, REDIRECT, SOURCE4, SOURCE6,
-    VETH, link, mapped, peer,
+    DROP, LINK, Machine, PASS, PEER4, PEER6, POD4, POD6, REAL4, REAL6, REDIRECT, SOURCE4, SOURCE6, VETH,
+    link, mapped, peer,
 };
 
 /// A flow through NAT to a peer with another real address, and the SYN-ACK that answers it.
 fn answered(v6: bool, flags: u32) -> Result<(Machine, Shape)> {
     let mut machine = Machine::ready()?;
     machine.link(LINK, Link { flags, ..link() })?;
-    let (key, value) = if v6 {
-        peer(PEER6, REAL6, LINK)
-    } else {
-        peer(mapped(PEER4), mapped(REAL4), LINK)
-    };
+    let (key, value) = if v6 { peer(PEER6, REAL6, LINK) } else { peer(mapped(PEER4), mapped(REAL4), LINK) };
     machine.put("PEERS", key, value)?;
     let out = machine.run("pod_in", &syn(v6).frame()?)?;
     ensure!(out.verdict == REDIRECT, "not steered");
@@ -43,25 +39,14 @@ fn returned(machine: &Machine, reply: &Shape) -> Result<Seen> {
 
 #[test]
 fn an_answer_reaches_the_pod_as_from_what_it_dialled() -> Result<()> {
-    for (v6, flags) in [
-        (false, link().flags),
-        (false, LINK_UP),
-        (true, link().flags),
-        (true, LINK_UP),
-    ] {
+    for (v6, flags) in [(false, link().flags), (false, LINK_UP), (true, link().flags), (true, LINK_UP)] {
         let (machine, reply) = answered(v6, flags)?;
         for payload in [0, 33, 900] {
-            let reply = Shape {
-                payload,
-                ..reply.clone()
-            };
+            let reply = Shape { payload, ..reply.clone() };
             let before = seen(&reply.frame()?)?;
             let after = returned(&machine, &reply)?;
-            let (from, to) = if v6 {
-                (PEER6.to_vec(), POD6.to_vec())
-            } else {
-                (PEER4.to_vec(), POD4.to_vec())
-            };
+            let (from, to) =
+                if v6 { (PEER6.to_vec(), POD6.to_vec()) } else { (PEER4.to_vec(), POD4.to_vec()) };
             let mut wanted = Seen { from, to, ..before };
             (wanted.tcp.source_port, wanted.tcp.destination_port) = (443, SPORT);
             wanted.tcp.checksum = after.tcp.checksum;
@@ -78,13 +63,7 @@ fn an_answer_reaches_the_pod_as_from_what_it_dialled() -> Result<()> {
 fn the_mss_of_the_answer_is_lowered_too() -> Result<()> {
     for (v6, wanted) in [(false, 1360), (true, 1340)] {
         let (mut machine, reply) = answered(v6, link().flags)?;
-        machine.link(
-            LINK,
-            Link {
-                mtu: 1400,
-                ..link()
-            },
-        )?;
+        machine.link(LINK, Link { mtu: 1400, ..link() })?;
         ensure!(returned(&machine, &reply)?.mss() == Some(wanted), "v6 {v6}");
     }
     Ok(())
@@ -96,10 +75,7 @@ fn a_nat_flow_is_answered_by_its_link_only_others_by_any() -> Result<()> {
         let (mut machine, reply) = answered(false, flags)?;
         machine.link(LINK + 1, link())?;
         machine.put("LINK_OF", VETH, u32::from(LINK + 1))?;
-        ensure!(
-            machine.run("wan_in", &reply.frame()?)?.verdict == verdict,
-            "link flags {flags}"
-        );
+        ensure!(machine.run("wan_in", &reply.frame()?)?.verdict == verdict, "link flags {flags}");
     }
     Ok(())
 }
@@ -108,24 +84,12 @@ fn a_nat_flow_is_answered_by_its_link_only_others_by_any() -> Result<()> {
 fn strangers_pass_untouched() -> Result<()> {
     for v6 in [false, true] {
         let (mut machine, reply) = answered(v6, link().flags)?;
-        let source = if v6 {
-            SOURCE6.to_vec()
-        } else {
-            SOURCE4.to_vec()
-        };
-        let stranger = Shape {
-            to: Some(source),
-            dport: 22,
-            ..reply.clone()
-        }
-        .frame()?;
+        let source = if v6 { SOURCE6.to_vec() } else { SOURCE4.to_vec() };
+        let stranger = Shape { to: Some(source), dport: 22, ..reply.clone() }.frame()?;
         let ran = machine.run("wan_in", &stranger)?;
         ensure!(ran.verdict == PASS && ran.frame == stranger, "taken");
         machine.remove::<u32, u32>("LINK_OF", VETH)?;
-        ensure!(
-            machine.run("wan_in", &reply.frame()?)?.verdict == PASS,
-            "taken on no link"
-        );
+        ensure!(machine.run("wan_in", &reply.frame()?)?.verdict == PASS, "taken on no link");
     }
     Ok(())
 }
@@ -134,31 +98,15 @@ fn strangers_pass_untouched() -> Result<()> {
 fn a_packet_of_a_flow_does_not_leave_by_another_link() -> Result<()> {
     for v6 in [false, true] {
         let mut machine = Machine::ready()?;
-        machine.link(
-            LINK,
-            Link {
-                flags: LINK_UP,
-                ..link()
-            },
-        )?;
+        machine.link(LINK, Link { flags: LINK_UP, ..link() })?;
         machine.run("pod_in", &syn(v6).frame()?)?;
         let frame = data(v6, 5).frame()?;
-        ensure!(
-            machine.run("wan_out", &frame)?.verdict == PASS,
-            "stopped on its own link"
-        );
+        ensure!(machine.run("wan_out", &frame)?.verdict == PASS, "stopped on its own link");
         machine.put("LINK_OF", VETH, u32::from(LINK + 1))?;
         ensure!(machine.run("wan_out", &frame)?.verdict == DROP, "leaked");
         ensure!(machine.counted(Reason::LeakStopped)? == 1, "not counted");
-        let other = Shape {
-            sport: 5,
-            ..data(v6, 5)
-        }
-        .frame()?;
-        ensure!(
-            machine.run("wan_out", &other)?.verdict == PASS,
-            "a stranger was stopped"
-        );
+        let other = Shape { sport: 5, ..data(v6, 5) }.frame()?;
+        ensure!(machine.run("wan_out", &other)?.verdict == PASS, "a stranger was stopped");
     }
     Ok(())
 }
@@ -167,14 +115,8 @@ fn a_packet_of_a_flow_does_not_leave_by_another_link() -> Result<()> {
 fn a_packet_that_should_be_translated_does_not_leave_as_it_is() -> Result<()> {
     let machine = Machine::ready()?;
     let out = machine.run("pod_in", &syn(false).frame()?)?;
-    ensure!(
-        machine.run("wan_out", &out.frame)?.verdict == PASS,
-        "its own packets are stopped"
-    );
-    let verdict = machine
-        .run("wan_out", &data(false, 5).frame()?)
-        .context("wan_out")?
-        .verdict;
+    ensure!(machine.run("wan_out", &out.frame)?.verdict == PASS, "its own packets are stopped");
+    let verdict = machine.run("wan_out", &data(false, 5).frame()?).context("wan_out")?.verdict;
     ensure!(verdict == DROP, "leaked without translation");
     Ok(())
 }

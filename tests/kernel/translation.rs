@@ -1,21 +1,16 @@
 //! What a steered packet looks like on its link, and its entries.
 
 use anyhow::{Context as _, Result, ensure};
-use clovisor_common::abi::{
-    ANY_LINK, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey, LINK_UP, Link, REVERSE, Slot,
-};
+use clovisor_common::abi::{ANY_LINK, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey, LINK_UP, Link, REVERSE, Slot};
 
 use crate::frames::{MAC_A, SPORT, Seen, Shape, data, seen, syn};
 use crate::machine::{
-    CLASS, LINK, Machine, PEER4, PEER6, POD4, POD6, REAL4, REAL6, REDIRECT, SLOT, SOURCE4, SOURCE6,
-    VETH, ZONE, link, mapped, peer,
+    CLASS, LINK, Machine, PEER4, PEER6, POD4, POD6, REAL4, REAL6, REDIRECT, SLOT, SOURCE4, SOURCE6, VETH,
+    ZONE, link, mapped, peer,
 };
 
 fn plain() -> Link {
-    Link {
-        flags: LINK_UP,
-        ..link()
-    }
+    Link { flags: LINK_UP, ..link() }
 }
 
 fn steered(machine: &Machine, frame: &[u8]) -> Result<Seen> {
@@ -31,29 +26,16 @@ fn nat_and_peers_rewrite_addresses_and_ports_and_nothing_else() -> Result<()> {
         let mut machine = Machine::ready()?;
         machine.link(LINK, if nat { link() } else { plain() })?;
         if far {
-            let (key, value) = if v6 {
-                peer(PEER6, REAL6, LINK)
-            } else {
-                peer(mapped(PEER4), mapped(REAL4), LINK)
-            };
+            let (key, value) =
+                if v6 { peer(PEER6, REAL6, LINK) } else { peer(mapped(PEER4), mapped(REAL4), LINK) };
             machine.put("PEERS", key, value)?;
         }
-        for shape in [
-            Shape {
-                mss: Some(1300),
-                ..syn(v6)
-            },
-            data(v6, 37),
-            data(v6, 1200),
-        ] {
+        for shape in [Shape { mss: Some(1300), ..syn(v6) }, data(v6, 37), data(v6, 1200)] {
             let before = seen(&shape.frame()?)?;
             let after = steered(&machine, &shape.frame()?).with_context(|| name.clone())?;
             let mut wanted = before.clone();
-            let (source, real) = if v6 {
-                (SOURCE6.to_vec(), REAL6.to_vec())
-            } else {
-                (SOURCE4.to_vec(), REAL4.to_vec())
-            };
+            let (source, real) =
+                if v6 { (SOURCE6.to_vec(), REAL6.to_vec()) } else { (SOURCE4.to_vec(), REAL4.to_vec()) };
             if nat {
                 wanted.from = source;
             }
@@ -62,10 +44,7 @@ fn nat_and_peers_rewrite_addresses_and_ports_and_nothing_else() -> Result<()> {
             }
             (wanted.dscp, wanted.hops, wanted.tcp.checksum) = (0, 63, after.tcp.checksum);
             ensure!(after == wanted, "{name}: {after:?} instead of {wanted:?}");
-            ensure!(
-                after.ecn == 2 && after.macs.0 == MAC_A,
-                "{name}: ECN or MAC changed"
-            );
+            ensure!(after.ecn == 2 && after.macs.0 == MAC_A, "{name}: ECN or MAC changed");
         }
     }
     Ok(())
@@ -75,23 +54,11 @@ fn nat_and_peers_rewrite_addresses_and_ports_and_nothing_else() -> Result<()> {
 fn the_wire_dscp_replaces_the_class_on_every_packet() -> Result<()> {
     for v6 in [false, true] {
         let mut machine = Machine::ready()?;
-        machine.slot(Slot {
-            link: LINK,
-            flags: 0,
-            wire_dscp: 46,
-            pad: 0,
-        })?;
-        let unmarked = Shape {
-            dscp: 0,
-            ecn: 1,
-            ..data(v6, 10)
-        };
+        machine.slot(Slot { link: LINK, flags: 0, wire_dscp: 46, pad: 0 })?;
+        let unmarked = Shape { dscp: 0, ecn: 1, ..data(v6, 10) };
         for shape in [syn(v6), unmarked] {
             let after = steered(&machine, &shape.frame()?)?;
-            ensure!(
-                (after.dscp, after.ecn) == (46, shape.ecn),
-                "v6 {v6}: {after:?}"
-            );
+            ensure!((after.dscp, after.ecn) == (46, shape.ecn), "v6 {v6}: {after:?}");
         }
     }
     Ok(())
@@ -105,35 +72,20 @@ fn the_pair_of_entries_tells_the_flow() -> Result<()> {
     let forward_key = key(POD4, PEER4, ZONE);
     let (forward, reverse) = pair(&machine, "FLOW4", forward_key)?;
     let state = forward.state;
-    ensure!(
-        (forward.saddr, forward.daddr) == (SOURCE4, PEER4),
-        "{forward:?}"
-    );
+    ensure!((forward.saddr, forward.daddr) == (SOURCE4, PEER4), "{forward:?}");
     ensure!(
         (state.veth, u32::from(state.slot), state.link, state.class) == (VETH, SLOT, LINK, CLASS),
         "{state:?}"
     );
-    ensure!(
-        (state.packets, state.bytes, state.tcp_flags) == (1, bytes, 2),
-        "{state:?}"
-    );
+    ensure!((state.packets, state.bytes, state.tcp_flags) == (1, bytes, 2), "{state:?}");
     ensure!(
         state.flags == FLOW_NAT && state.zone == ZONE && state.created_ns <= state.last_seen_ns,
         "{state:?}"
     );
-    ensure!(
-        (reverse.saddr, reverse.daddr) == (PEER4, POD4),
-        "{reverse:?}"
-    );
-    ensure!(
-        reverse.state.flags == FLOW_NAT | FLOW_REVERSE && reverse.state.packets == 0,
-        "{reverse:?}"
-    );
+    ensure!((reverse.saddr, reverse.daddr) == (PEER4, POD4), "{reverse:?}");
+    ensure!(reverse.state.flags == FLOW_NAT | FLOW_REVERSE && reverse.state.packets == 0, "{reverse:?}");
     let (sent, received) = machine.carried()?;
-    ensure!(
-        (sent.packets, sent.bytes, received.packets) == (1, bytes, 0),
-        "{sent:?}"
-    );
+    ensure!((sent.packets, sent.bytes, received.packets) == (1, bytes, 0), "{sent:?}");
     Ok(())
 }
 
@@ -144,35 +96,17 @@ fn without_nat_any_link_may_answer() -> Result<()> {
     steered(&machine, &syn(true).frame()?)?;
     let forward_key = key(POD6, PEER6, ZONE);
     let (forward, reverse) = pair(&machine, "FLOW6", forward_key)?;
-    ensure!(
-        forward_key.paired(&forward).zone == REVERSE | ANY_LINK,
-        "bound to a link"
-    );
-    ensure!(
-        (reverse.saddr, reverse.daddr) == (PEER6, POD6),
-        "{reverse:?}"
-    );
+    ensure!(forward_key.paired(&forward).zone == REVERSE | ANY_LINK, "bound to a link");
+    ensure!((reverse.saddr, reverse.daddr) == (PEER6, POD6), "{reverse:?}");
     Ok(())
 }
 
 fn key<A>(saddr: A, daddr: A, zone: u16) -> FlowKey<A> {
-    FlowKey {
-        saddr,
-        daddr,
-        sport_be: SPORT.to_be(),
-        dport_be: 443_u16.to_be(),
-        zone,
-        proto: 6,
-        pad: 0,
-    }
+    FlowKey { saddr, daddr, sport_be: SPORT.to_be(), dport_be: 443_u16.to_be(), zone, proto: 6, pad: 0 }
 }
 
 /// The entry under `key` and the one that it names as its pair; there must be no other.
-fn pair<A: Copy + PartialEq>(
-    machine: &Machine,
-    map: &str,
-    key: FlowKey<A>,
-) -> Result<(Flow<A>, Flow<A>)>
+fn pair<A: Copy + PartialEq>(machine: &Machine, map: &str, key: FlowKey<A>) -> Result<(Flow<A>, Flow<A>)>
 where
     FlowKey<A>: aya::Pod,
     Flow<A>: aya::Pod,
@@ -182,9 +116,6 @@ where
     let forward = find(key).context("no forward entry")?;
     let reverse = find(key.paired(&forward)).context("no reverse entry")?;
     ensure!(flows.len() == 2, "{} entries", flows.len());
-    ensure!(
-        key.paired(&forward).paired(&reverse) == key,
-        "the pair does not close"
-    );
+    ensure!(key.paired(&forward).paired(&reverse) == key, "the pair does not close");
     Ok((forward, reverse))
 }

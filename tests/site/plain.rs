@@ -14,36 +14,17 @@ fn unsteered_requests_take_the_default_route() -> Result<()> {
 /// The same where pods are ports of a bridge.
 #[test]
 fn unsteered_requests_take_the_default_route_from_a_bridge() -> Result<()> {
-    Site::builder("plain-bridge")
-        .pods(2)
-        .bridge()
-        .run(everyone_arrives_by_s8)
+    Site::builder("plain-bridge").pods(2).bridge().run(everyone_arrives_by_s8)
 }
 
 fn everyone_arrives_by_s8(site: &mut Site) -> Result<()> {
     for pod in &site.pods {
-        for (ipv6, http) in [
-            (false, Http::H1),
-            (true, Http::H1),
-            (false, Http::H2),
-            (true, Http::H2),
-        ] {
-            let callers = vec![
-                Caller::user("boss", "s8"),
-                Caller::user("minions", "s8").grouped("boss"),
-            ];
+        for (ipv6, http) in [(false, Http::H1), (true, Http::H1), (false, Http::H2), (true, Http::H2)] {
+            let callers = vec![Caller::user("boss", "s8"), Caller::user("minions", "s8").grouped("boss")];
             let load = Load::new(Site::service(ipv6, APP_PORT), "reviews", callers.clone());
-            let seen = load
-                .over(http)
-                .requests(100)
-                .concurrency(4)
-                .run(&pod.netns)?;
+            let seen = load.over(http).requests(100).concurrency(4).run(&pod.netns)?;
             let tally = judge(&callers, &seen);
-            ensure!(
-                tally.clean() && tally.requests == 100,
-                "{} {http:?}: {tally:#?}",
-                pod.name
-            );
+            ensure!(tally.clean() && tally.requests == 100, "{} {http:?}: {tally:#?}", pod.name);
         }
     }
     Ok(())
@@ -57,10 +38,7 @@ fn wrong_links_and_shared_pools_are_found() -> Result<()> {
         let load = Load::new(Site::service(false, APP_PORT), "reviews", callers.clone());
         let seen = load.requests(100).concurrency(2).run(&site.pods[0].netns)?;
         let tally = judge(&callers, &seen);
-        ensure!(
-            tally.wrong == 50 && tally.shared == 2 && tally.errors == 0,
-            "{tally:#?}"
-        );
+        ensure!(tally.wrong == 50 && tally.shared == 2 && tally.errors == 0, "{tally:#?}");
         Ok(())
     })
 }

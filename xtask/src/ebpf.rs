@@ -48,19 +48,14 @@ pub(crate) fn run() -> Result<PathBuf> {
 
 fn root() -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    Ok(root
-        .context("xtask lies in no workspace; run it from a full checkout")?
-        .to_owned())
+    Ok(root.context("xtask lies in no workspace; run it from a full checkout")?.to_owned())
 }
 
 /// Copies the object only when it differs, so that its time stamp tells of real changes.
 fn publish(object: &Path, root: &Path) -> Result<PathBuf> {
     let place = root.join("target/ebpf/clovisor");
     let bytes = std::fs::read(object).with_context(|| {
-        format!(
-            "no object at {}; remove target/ebpf-build and try again",
-            object.display()
-        )
+        format!("no object at {}; remove target/ebpf-build and try again", object.display())
     })?;
     if std::fs::read(&place).is_ok_and(|old| old == bytes) {
         return Ok(place);
@@ -103,11 +98,7 @@ fn require_linker() -> Result<()> {
 }
 
 fn target() -> &'static str {
-    if cfg!(target_endian = "big") {
-        "bpfeb-unknown-none"
-    } else {
-        "bpfel-unknown-none"
-    }
+    if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
 }
 
 fn cargo(toolchain: &Toolchain) -> Command {
@@ -123,9 +114,7 @@ fn cargo(toolchain: &Toolchain) -> Command {
     inherit_little(&mut command);
     match toolchain {
         Toolchain::Nightly => command.args(["run", "nightly", "cargo"]),
-        Toolchain::System => command
-            .env("RUSTC", SYSTEM_RUSTC)
-            .env("RUSTC_BOOTSTRAP", "1"),
+        Toolchain::System => command.env("RUSTC", SYSTEM_RUSTC).env("RUSTC_BOOTSTRAP", "1"),
     };
     command
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
@@ -146,14 +135,7 @@ fn inherit_little(command: &mut Command) {
     for (name, _) in std::env::vars_os().filter(|(name, _)| foreign(name)) {
         command.env_remove(name);
     }
-    for name in [
-        "RUSTC",
-        "RUSTFLAGS",
-        "RUSTUP_TOOLCHAIN",
-        "CARGO",
-        "CARGO_TARGET_DIR",
-        "RUSTC_WRAPPER",
-    ] {
+    for name in ["RUSTC", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO", "CARGO_TARGET_DIR", "RUSTC_WRAPPER"] {
         command.env_remove(name);
     }
 }

@@ -91,7 +91,12 @@ pub fn read(file: &str, offset: usize, text: &str) -> Document {
     let head: Head = match parse(text, offset) {
         Ok(head) => head,
         Err((field, message)) => {
-            let problem = refused("File", file.to_owned(), field, format!("{message}; the file's last good objects stay in force"));
+            let problem = refused(
+                "File",
+                file.to_owned(),
+                field,
+                format!("{message}; the file's last good objects stay in force"),
+            );
             return Document::Refused(None, problem);
         }
     };
@@ -101,9 +106,16 @@ pub fn read(file: &str, offset: usize, text: &str) -> Document {
     let metadata = head.metadata.unwrap_or_default();
     let Some(name) = metadata.name.clone().filter(|n| !n.is_empty()) else {
         let message = format!("a {kind} without metadata.name; give it a name");
-        return Document::Refused(None, refused(kind, file.to_owned(), format!("line {}", offset + 1), message));
+        return Document::Refused(
+            None,
+            refused(kind, file.to_owned(), format!("line {}", offset + 1), message),
+        );
     };
-    let namespace = if namespaced { metadata.namespace.clone().unwrap_or_else(|| "default".into()) } else { String::new() };
+    let namespace = if namespaced {
+        metadata.namespace.clone().unwrap_or_else(|| "default".into())
+    } else {
+        String::new()
+    };
     let identity = Identity { kind: kind.to_owned(), key: ObjectKey { namespace, name } };
     match object(kind, text, offset, &metadata) {
         Ok(object) => Document::Object(identity, object),
@@ -164,7 +176,8 @@ fn pod(text: &str, offset: usize, metadata: &Metadata) -> Result<PodObject, Fail
     let proxy_uid = match metadata.annotations.get(PROXY_UID) {
         None => ISTIO_PROXY_UID,
         Some(text) => text.parse().map_err(|_| {
-            let message = format!("annotation {PROXY_UID} is not a number; write the proxy's uid, e.g. \"1337\"");
+            let message =
+                format!("annotation {PROXY_UID} is not a number; write the proxy's uid, e.g. \"1337\"");
             ("metadata.annotations".to_owned(), message)
         })?,
     };
@@ -207,7 +220,9 @@ mod tests {
     #[test]
     fn unknown_conditions_are_refused_and_other_unknown_fields_are_not() {
         let vs = |inner: &str| {
-            format!("apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: r, namespace: shop}}\nspec:\n  hosts: [a]\n  exportTo: ['*']\n  http:\n  - {inner}\n")
+            format!(
+                "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: r, namespace: shop}}\nspec:\n  hosts: [a]\n  exportTo: ['*']\n  http:\n  - {inner}\n"
+            )
         };
         assert_eq!(problem(&vs("{name: x, corsPolicy: {}, match: [{uri: {prefix: /}}]}")), None);
         let refused = problem(&vs("{name: x, match: [{cookie: {exact: a}}]}"));
@@ -217,7 +232,9 @@ mod tests {
 
     #[test]
     fn other_kinds_and_empty_documents_are_ignored() {
-        for text in ["", "# only a comment\n", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n", "a: b\n"] {
+        for text in
+            ["", "# only a comment\n", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n", "a: b\n"]
+        {
             assert_eq!(read("f", 0, text), Document::Ignored, "{text}");
         }
     }

@@ -88,7 +88,8 @@ impl Folder {
 
 /// The YAML files of a folder by name, in order; links are followed, hidden files left out.
 fn list(dir: &Path) -> Result<BTreeMap<String, PathBuf>, FolderError> {
-    let entries = std::fs::read_dir(dir).map_err(|source| FolderError::Read { path: dir.to_owned(), source })?;
+    let entries =
+        std::fs::read_dir(dir).map_err(|source| FolderError::Read { path: dir.to_owned(), source })?;
     let named = entries.flatten().map(|e| (e.file_name().to_string_lossy().into_owned(), e.path()));
     let yaml = |name: &str| !name.starts_with('.') && (name.ends_with(".yaml") || name.ends_with(".yml"));
     Ok(named.filter(|(name, path)| yaml(name) && path.is_file()).collect())
@@ -190,7 +191,8 @@ mod tests {
     use super::*;
     use std::fs;
 
-    const LINK: &str = "apiVersion: clovisor.io/v1alpha1\nkind: WanLink\nmetadata: {name: NAME}\nspec: {device: DEVICE}\n";
+    const LINK: &str =
+        "apiVersion: clovisor.io/v1alpha1\nkind: WanLink\nmetadata: {name: NAME}\nspec: {device: DEVICE}\n";
 
     fn link(name: &str, device: &str) -> String {
         LINK.replace("NAME", name).replace("DEVICE", device)
@@ -211,13 +213,20 @@ mod tests {
         };
         let both = format!("{}---\n{}", link("s8", "s8"), link("s9", "s9"));
         assert_eq!(devices(&read(both)?), [("s8", "s8"), ("s9", "s9")]);
-        let bad_one = format!("{}---\n{}  oops: 1\n", link("s8", "eth8"), link("s9", "s9").replace("spec: {device: s9}\n", "spec:\n  device: s9\n"));
+        let bad_one = format!(
+            "{}---\n{}  oops: 1\n",
+            link("s8", "eth8"),
+            link("s9", "s9").replace("spec: {device: s9}\n", "spec:\n  device: s9\n")
+        );
         let snapshot = read(bad_one)?;
         assert_eq!(devices(&snapshot), [("s8", "eth8"), ("s9", "s9")]);
         assert_eq!(snapshot.problems.len(), 1);
         let snapshot = read("{ this is : [not yaml".into())?;
         assert_eq!(devices(&snapshot), [("s8", "eth8"), ("s9", "s9")]);
-        assert_eq!((snapshot.problems[0].kind.as_str(), snapshot.problems[0].object.as_str()), ("File", "a.yaml"));
+        assert_eq!(
+            (snapshot.problems[0].kind.as_str(), snapshot.problems[0].object.as_str()),
+            ("File", "a.yaml")
+        );
         assert_eq!(devices(&read(link("s9", "s9"))?), [("s9", "s9")]);
         Ok(())
     }
@@ -258,7 +267,10 @@ mod tests {
     }
 
     async fn next(snapshots: &mut watch::Receiver<Arc<Snapshot>>) -> std::io::Result<()> {
-        timeout(Duration::from_secs(4), snapshots.changed()).await.map_err(std::io::Error::other)?.map_err(std::io::Error::other)
+        timeout(Duration::from_secs(4), snapshots.changed())
+            .await
+            .map_err(std::io::Error::other)?
+            .map_err(std::io::Error::other)
     }
 
     #[test]

@@ -46,9 +46,7 @@ pub(crate) fn classes(service: &Service) -> BTreeSet<ClassId> {
         match &route.decision {
             RouteDecision::Unmapped => {}
             RouteDecision::Class { class, .. } => _ = all.insert(*class),
-            RouteDecision::Callout {
-                classes, fallback, ..
-            } => {
+            RouteDecision::Callout { classes, fallback, .. } => {
                 all.extend(classes.iter().chain(fallback.as_ref()));
             }
         }
@@ -105,8 +103,7 @@ pub(crate) fn http_options(version: &Value) -> Value {
 
 fn protocol_options(options: &Value) -> Value {
     let mut options = options.clone();
-    options["@type"] =
-        json!("type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions");
+    options["@type"] = json!("type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions");
     json!({ "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options })
 }
 
@@ -124,8 +121,7 @@ fn tls(sni: &str, protocol: Protocol, config: &RenderConfig) -> Value {
         Protocol::Http1 => ["istio-http/1.1", "istio", "http/1.1"],
         Protocol::Http2 => ["istio-h2", "istio", "h2"],
     };
-    let secret =
-        |name: &str| json!({ "name": name, "sds_config": watched_file(&config.mount, name) });
+    let secret = |name: &str| json!({ "name": name, "sds_config": watched_file(&config.mount, name) });
     json!({ "name": "envoy.transport_sockets.tls", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
         "sni": sni,
@@ -153,8 +149,5 @@ pub(crate) fn secrets(config: &RenderConfig) -> [(String, Value); 2] {
         "certificate_chain": certificate("cert-chain.pem"), "private_key": certificate("key.pem"),
     });
     let roots = json!({ "trusted_ca": certificate("root-cert.pem") });
-    [
-        secret(IDENTITY, "tls_certificate", identity),
-        secret(ROOTS, "validation_context", roots),
-    ]
+    [secret(IDENTITY, "tls_certificate", identity), secret(ROOTS, "validation_context", roots)]
 }

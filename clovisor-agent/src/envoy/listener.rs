@@ -5,7 +5,7 @@ use super::names::{
     AGENT_CLUSTER, BLACK_HOLE, CALLOUT_FILTER, CLASS_HEADER, OWN_HEADERS, PASSTHROUGH, seconds,
 };
 use super::render::RenderConfig;
-use super::route::Scope;
+use super::scope::Scope;
 use crate::policy::model::Service;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -34,8 +34,7 @@ pub(crate) fn outbound(mut chains: Vec<Value>, config: &RenderConfig) -> Value {
     });
     // A socket of its own: the original destination of a v4-mapped connection cannot be read.
     if config.ipv6 {
-        listener["additional_addresses"] =
-            json!([{ "address": address("::", config.outbound_port) }]);
+        listener["additional_addresses"] = json!([{ "address": address("::", config.outbound_port) }]);
     }
     listener
 }
@@ -57,11 +56,9 @@ pub(crate) fn chain(scope: &Scope<'_>, services: &[&Service], config: &RenderCon
     if scope.asks_agent() {
         filters.push(callout(&scope.callout_headers, config));
     }
-    filters.push(
-        json!({ "name": "envoy.filters.http.router", "typed_config": {
+    filters.push(json!({ "name": "envoy.filters.http.router", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-    } }),
-    );
+    } }));
     let mut matching = json!({ "destination_port": scope.port });
     let prefixes = prefixes(services);
     if !prefixes.is_empty() {
@@ -91,10 +88,7 @@ fn prefixes(services: &[&Service]) -> Vec<Value> {
     if services.iter().any(|s| s.addresses.is_empty()) {
         return Vec::new();
     }
-    let addresses: BTreeSet<IpAddr> = services
-        .iter()
-        .flat_map(|s| s.addresses.iter().copied())
-        .collect();
+    let addresses: BTreeSet<IpAddr> = services.iter().flat_map(|s| s.addresses.iter().copied()).collect();
     let prefix = |address: IpAddr| {
         let length = if address.is_ipv4() { 32 } else { 128 };
         json!({ "address_prefix": address.to_string(), "prefix_len": length })
@@ -116,10 +110,7 @@ fn strip() -> Value {
 /// The callout, off unless a route turns it on; Envoy sends only the headers that some rule needs.
 fn callout(headers: &BTreeSet<String>, config: &RenderConfig) -> Value {
     let timeout = seconds(config.callout_timeout);
-    let patterns: Vec<Value> = headers
-        .iter()
-        .map(|name| json!({ "exact": name }))
-        .collect();
+    let patterns: Vec<Value> = headers.iter().map(|name| json!({ "exact": name })).collect();
     json!({ "name": CALLOUT_FILTER, "disabled": true, "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
         "grpc_service": { "envoy_grpc": { "cluster_name": AGENT_CLUSTER }, "timeout": timeout },

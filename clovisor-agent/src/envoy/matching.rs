@@ -1,30 +1,95 @@
-//! One match block of a route as Envoy says it.
+//! One match block of a route as Envoy says it; `policy::matcher` says the same in Rust.
 
-use super::super::policy::matcher::RouteMatch;
 use crate::cluster::snapshot::Problem;
+use crate::policy::matcher::{RouteMatch, StringMatch};
 use crate::policy::model::{Route, Service};
-use crate::policy::rule::Rule;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Which pods of the namespace a match block is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Applies {
-    ToAll,
-    ToNone,
-    ToSome,
+    All,
+    None,
+    Some,
 }
 
-pub(crate) fn applies(_block: &RouteMatch, _pods: &[&BTreeMap<String, String>]) -> Applies {
-    Applies::ToAll
+/// Whether the block's source labels are on all, some or none of these pods.
+pub(crate) fn applies(block: &RouteMatch, pods: &[&BTreeMap<String, String>]) -> Applies {
+    let wanted = &block.source_labels;
+    let has = |labels: &BTreeMap<String, String>| wanted.iter().all(|(k, v)| labels.get(k) == Some(v));
+    match pods.iter().filter(|labels| has(labels)).count() {
+        _ if wanted.is_empty() => Applies::All,
+        0 => Applies::None,
+        matching if matching == pods.len() => Applies::All,
+        _ => Applies::Some,
+    }
 }
 
-pub(crate) fn condition(_block: &RouteMatch) -> Value {
-    json!({ "prefix": "/" })
+/// The block's conditions on the request.
+pub(crate) fn condition(block: &RouteMatch) -> Value {
+    let mut condition = path(block.uri.as_ref(), block.ignore_uri_case);
+    let pseudo = [(":method", &block.method), (":authority", &block.authority), (":scheme", &block.scheme)];
+    let pseudo = pseudo.into_iter().filter_map(|(name, value)| Some(header(name, value.as_ref()?)));
+    let headers = block.headers.iter().map(|(name, value)| header(name, value));
+    let without = block.without_headers.iter().map(|(name, value)| no_header(name, value));
+    let headers: Vec<Value> = pseudo.chain(headers).chain(without).collect();
+    if !headers.is_empty() {
+        condition["headers"] = json!(headers);
+    }
+    let query = block.query_params.iter().map(|(name, value)| match text(value) {
+        Some(value) => json!({ "name": name, "string_match": value }),
+        None => json!({ "name": name, "present_match": true }),
+    });
+    let query: Vec<Value> = query.collect();
+    if !query.is_empty() {
+        condition["query_parameters"] = json!(query);
+    }
+    condition
 }
 
-pub(crate) fn headers_of_rule(_rule: &Rule) -> Vec<String> {
-    Vec::new()
+/// Path without the query; Envoy's path matchers leave the query out themselves.
+fn path(uri: Option<&StringMatch>, ignore_case: bool) -> Value {
+    let mut path = match uri {
+        None | Some(StringMatch::Present) => return json!({ "prefix": "/" }),
+        Some(StringMatch::Exact(path)) => json!({ "path": path }),
+        Some(StringMatch::Prefix(prefix)) => json!({ "prefix": prefix }),
+        // As in Istio, case counts in a regex whatever the flag says; and Envoy refuses both together.
+        Some(StringMatch::Regex(pattern)) => return json!({ "safe_regex": { "regex": pattern.source() } }),
+    };
+    if ignore_case {
+        path["case_sensitive"] = json!(false);
+    }
+    path
+}
+
+/// Envoy's matcher of a text; none: it must only be there.
+fn text(value: &StringMatch) -> Option<Value> {
+    match value {
+        StringMatch::Exact(exact) => Some(json!({ "exact": exact })),
+        // Envoy knows no empty prefix; every value has it.
+        StringMatch::Prefix(prefix) if prefix.is_empty() => None,
+        StringMatch::Prefix(prefix) => Some(json!({ "prefix": prefix })),
+        StringMatch::Regex(pattern) => Some(json!({ "safe_regex": { "regex": pattern.source() } })),
+        StringMatch::Present => None,
+    }
+}
+
+fn header(name: &str, value: &StringMatch) -> Value {
+    match text(value) {
+        Some(value) => json!({ "name": name, "string_match": value }),
+        None => json!({ "name": name, "present_match": true }),
+    }
+}
+
+/// A header that must not be like this; an absent one counts as empty, as in Istio.
+fn no_header(name: &str, value: &StringMatch) -> Value {
+    let mut matcher = header(name, value);
+    matcher["invert_match"] = json!(true);
+    if text(value).is_some() {
+        matcher["treat_missing_header_as_empty"] = json!(true);
+    }
+    matcher
 }
 
 /// The files are per namespace: a match that holds for some of its pods only cannot be said in them.

@@ -1,5 +1,6 @@
 //! Policy to files.
 
+use super::scope::Scope;
 use super::{bootstrap, cluster, listener, route};
 use crate::cluster::snapshot::Problem;
 use crate::policy::model::{NamespacePolicy, Policy, Service};
@@ -68,7 +69,7 @@ pub fn render(namespace: &str, policy: &Policy, config: &RenderConfig) -> Render
     let mut clusters = cluster::fixed();
     let mut chains = Vec::new();
     for (port, services) in by_port(&own.services) {
-        let scope = route::Scope::new(namespace, policy, own, port, &services);
+        let scope = Scope::new(namespace, policy, own, port, &services);
         let (routes, mut problems) = route::configuration(&scope, &services);
         chains.push(listener::chain(&scope, &services, config));
         rendered.files.insert(scope.file(), resources(vec![routes]));
@@ -79,16 +80,9 @@ pub fn render(namespace: &str, policy: &Policy, config: &RenderConfig) -> Render
         rendered.files.extend(cluster::secrets(config));
     }
     let listener = listener::outbound(chains, config);
-    rendered.files.insert(
-        bootstrap::FILE.into(),
-        bootstrap::bootstrap(namespace, config),
-    );
-    rendered
-        .files
-        .insert(listener::FILE.into(), resources(vec![listener]));
-    rendered
-        .files
-        .insert(cluster::FILE.into(), resources(clusters));
+    rendered.files.insert(bootstrap::FILE.into(), bootstrap::bootstrap(namespace, config));
+    rendered.files.insert(listener::FILE.into(), resources(vec![listener]));
+    rendered.files.insert(cluster::FILE.into(), resources(clusters));
     rendered
 }
 
@@ -104,3 +98,6 @@ fn by_port(services: &[Service]) -> BTreeMap<u16, Vec<&Service>> {
     }
     ports
 }
+
+#[cfg(test)]
+mod tests;

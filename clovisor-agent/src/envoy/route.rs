@@ -2,89 +2,15 @@
 
 use super::matching::{self, Applies};
 use super::names::{
-    CALLOUT_FILTER, CLASS_HEADER, DEFAULT_ANSWER, MAPPING_KEY, NAMESPACE_KEY, PASSTHROUGH, cluster,
-    seconds,
+    CALLOUT_FILTER, CLASS_HEADER, DEFAULT_ANSWER, MAPPING_KEY, NAMESPACE_KEY, PASSTHROUGH, cluster, seconds,
 };
+use super::scope::Scope;
 use crate::cluster::snapshot::Problem;
 use crate::cluster::wan_mapping::Fallback;
-use crate::policy::model::{
-    ClassId, NamespacePolicy, Policy, Retries, Route, RouteDecision, Service,
-};
+use crate::policy::model::{ClassId, Retries, Route, RouteDecision, Service};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-
-/// What the routes of one port have in common.
-#[derive(Debug)]
-pub(crate) struct Scope<'a> {
-    pub(crate) namespace: &'a str,
-    pub(crate) port: u16,
-    /// Labels of the pods that will read these routes.
-    pub(crate) pods: Vec<&'a BTreeMap<String, String>>,
-    /// Headers that the callout needs; empty: no route of this port asks.
-    pub(crate) callout_headers: BTreeSet<String>,
-}
-
-impl<'a> Scope<'a> {
-    /// The scope of a port with these services.
-    pub(crate) fn new(
-        namespace: &'a str,
-        policy: &'a Policy,
-        own: &NamespacePolicy,
-        port: u16,
-        services: &[&Service],
-    ) -> Self {
-        let pods = policy
-            .pods
-            .iter()
-            .filter(|(key, _)| key.namespace == namespace);
-        Self {
-            namespace,
-            port,
-            pods: pods.map(|(_, pod)| &pod.labels).collect(),
-            callout_headers: callout_headers(own, services),
-        }
-    }
-
-    /// Whether some route of this port asks the agent.
-    pub(crate) fn asks_agent(&self) -> bool {
-        !self.callout_headers.is_empty()
-    }
-
-    /// Name of the route configuration. It changes with the callout's own settings, so that connections on a
-    /// filter chain that Envoy drains keep routes that fit that chain.
-    pub(crate) fn name(&self) -> String {
-        if !self.asks_agent() {
-            return self.port.to_string();
-        }
-        let mut hasher = DefaultHasher::new();
-        self.callout_headers.hash(&mut hasher);
-        format!("{}-{:08x}", self.port, hasher.finish() & 0xffff_ffff)
-    }
-
-    /// Name of the file with this route configuration.
-    pub(crate) fn file(&self) -> String {
-        format!("rds-{}.json", self.name())
-    }
-}
-
-fn callout_headers(own: &NamespacePolicy, services: &[&Service]) -> BTreeSet<String> {
-    let mut headers = BTreeSet::new();
-    for route in services.iter().flat_map(|s| &s.routes) {
-        if let RouteDecision::Callout { mapping, .. } = &route.decision {
-            headers.extend([":authority", ":method", ":path"].map(str::to_owned));
-            let rules = own.mappings.get(mapping).map(|m| m.rules.as_slice());
-            headers.extend(
-                rules
-                    .unwrap_or_default()
-                    .iter()
-                    .flat_map(matching::headers_of_rule),
-            );
-        }
-    }
-    headers
-}
 
 /// The route configuration of a port.
 pub(crate) fn configuration(scope: &Scope<'_>, services: &[&Service]) -> (Value, Vec<Problem>) {
@@ -92,10 +18,8 @@ pub(crate) fn configuration(scope: &Scope<'_>, services: &[&Service]) -> (Value,
     let mut taken = BTreeSet::new();
     let mut hosts = Vec::new();
     for service in services {
-        let domains: Vec<String> = domains(service)
-            .into_iter()
-            .filter(|d| taken.insert(d.to_ascii_lowercase()))
-            .collect();
+        let domains: Vec<String> =
+            domains(service).into_iter().filter(|d| taken.insert(d.to_ascii_lowercase())).collect();
         let routes = routes(scope, service, &mut problems);
         if !domains.is_empty() {
             let name = format!("{}:{}", service.host, service.port);
@@ -144,9 +68,9 @@ fn routes(scope: &Scope<'_>, service: &Service, problems: &mut Vec<Problem>) -> 
         for block in &route.matches {
             let condition = matching::condition(block);
             match matching::applies(block, &scope.pods) {
-                Applies::ToAll => all.extend(decided(scope, service, route, &condition)),
-                Applies::ToNone => {}
-                Applies::ToSome => {
+                Applies::All => all.extend(decided(scope, service, route, &condition)),
+                Applies::None => {}
+                Applies::Some => {
                     all.push(forward(service, route, &condition, None));
                     problems.push(matching::separate_pods(scope.namespace, service, route));
                 }
@@ -163,12 +87,7 @@ fn decided(scope: &Scope<'_>, service: &Service, route: &Route, condition: &Valu
         RouteDecision::Class { class, .. } => {
             vec![forward(service, route, condition, Some(*class))]
         }
-        RouteDecision::Callout {
-            mapping,
-            classes,
-            fallback,
-            on_agent_loss,
-        } => {
+        RouteDecision::Callout { mapping, classes, fallback, on_agent_loss } => {
             let answers: BTreeSet<ClassId> = classes.iter().chain(fallback).copied().collect();
             let mut all: Vec<Value> = answers
                 .into_iter()
@@ -177,15 +96,15 @@ fn decided(scope: &Scope<'_>, service: &Service, route: &Route, condition: &Valu
                     forward(service, route, &answered, Some(class))
                 })
                 .collect();
-            all.push(forward(
-                service,
-                route,
-                &answered(condition, DEFAULT_ANSWER),
-                None,
-            ));
+            all.push(forward(service, route, &answered(condition, DEFAULT_ANSWER), None));
             let mut undecided = match on_agent_loss {
                 Fallback::Default => forward(service, route, condition, *fallback),
-                Fallback::Refuse => refuse(scope.namespace, mapping, route, condition),
+                Fallback::Refuse => {
+                    // An answer that these routes do not know yet, or no longer, is still an answer.
+                    let other = with_answer(condition, &json!({ "present_match": true }));
+                    all.push(forward(service, route, &other, *fallback));
+                    refuse(scope.namespace, mapping, route, condition)
+                }
             };
             undecided["typed_per_filter_config"] = ask(scope.namespace, mapping);
             all.push(undecided);
@@ -194,12 +113,18 @@ fn decided(scope: &Scope<'_>, service: &Service, route: &Route, condition: &Valu
     }
 }
 
-/// The same condition, once the agent has answered.
+/// The same condition, once the agent has answered this.
 fn answered(condition: &Value, answer: &str) -> Value {
+    with_answer(condition, &json!({ "string_match": { "exact": answer } }))
+}
+
+fn with_answer(condition: &Value, answer: &Value) -> Value {
     let mut condition = condition.clone();
     let headers = condition.get("headers").and_then(Value::as_array);
     let mut headers = headers.cloned().unwrap_or_default();
-    headers.push(json!({ "name": CLASS_HEADER, "string_match": { "exact": answer } }));
+    let mut answer = answer.clone();
+    answer["name"] = json!(CLASS_HEADER);
+    headers.push(answer);
     condition["headers"] = Value::Array(headers);
     condition
 }
@@ -246,13 +171,8 @@ fn name(route: &Route) -> &str {
 
 /// Status codes in the list become Envoy's own list of codes, as Istio does it.
 fn retry_policy(retries: &Retries) -> Value {
-    let words = retries
-        .retry_on
-        .split(',')
-        .map(str::trim)
-        .filter(|w| !w.is_empty());
-    let (codes, mut conditions): (Vec<&str>, Vec<&str>) =
-        words.partition(|word| word.parse::<u16>().is_ok());
+    let words = retries.retry_on.split(',').map(str::trim).filter(|w| !w.is_empty());
+    let (codes, mut conditions): (Vec<&str>, Vec<&str>) = words.partition(|word| word.parse::<u16>().is_ok());
     let codes: Vec<u16> = codes.iter().filter_map(|code| code.parse().ok()).collect();
     if !codes.is_empty() && !conditions.contains(&"retriable-status-codes") {
         conditions.push("retriable-status-codes");

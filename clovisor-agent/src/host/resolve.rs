@@ -47,7 +47,8 @@ pub fn resolve_pod(net: &HostNet, address: IpAddr) -> Result<u32, Unresolved> {
 fn port(net: &HostNet, bridge: &Device, address: IpAddr) -> Result<u32, Unresolved> {
     let neighbour = net.neighbours.iter().find(|n| n.ifindex == bridge.ifindex && n.address == address);
     let mac = &neighbour.filter(|n| n.usable).ok_or(Unresolved::NeighbourUnknown)?.mac;
-    let entry = net.fdb.iter().find(|e| e.bridge == bridge.ifindex && &e.mac == mac && e.ifindex != bridge.ifindex);
+    let entry =
+        net.fdb.iter().find(|e| e.bridge == bridge.ifindex && &e.mac == mac && e.ifindex != bridge.ifindex);
     Ok(entry.ok_or(Unresolved::PortUnknown)?.ifindex)
 }
 

@@ -5,7 +5,9 @@ use futures_util::stream::{StreamExt, TryStreamExt};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressScope};
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -75,7 +77,8 @@ pub async fn watch() -> Result<watch::Receiver<Arc<HostNet>>, HostError> {
 
 /// Makes the kernel look for the link-layer address of a neighbour, by one datagram to the discard port.
 pub async fn solicit(address: IpAddr, device: &str) {
-    let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let any =
+        if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
     let sent = async {
         let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
         socket.bind_device(Some(device.as_bytes()))?;
@@ -96,9 +99,17 @@ async fn dump(handle: &Handle) -> Result<HostNet, HostError> {
     let mut addresses = handle.address().get().execute();
     while let Some(message) = addresses.try_next().await? {
         let global = message.header.scope == AddressScope::Universe;
-        let local = message.attributes.iter().find_map(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
-        let plain = message.attributes.iter().find_map(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
-        if let (true, Some(ip), Some(device)) = (global, local.or(plain), net.devices.get_mut(&message.header.index)) {
+        let local = message
+            .attributes
+            .iter()
+            .find_map(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
+        let plain = message
+            .attributes
+            .iter()
+            .find_map(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
+        if let (true, Some(ip), Some(device)) =
+            (global, local.or(plain), net.devices.get_mut(&message.header.index))
+        {
             device.addresses.push((ip, message.header.prefix_len));
         }
     }

@@ -72,7 +72,12 @@ fn puts<K: Ord + Clone, V: PartialEq + Clone>(
     ops.extend(changed.map(|(key, value)| Op::Put(entry(key.clone(), value.clone()))));
 }
 
-fn deletes<K: Ord + Clone, V>(ops: &mut Vec<Op>, old: &BTreeMap<K, V>, new: &BTreeMap<K, V>, key: fn(K) -> Key) {
+fn deletes<K: Ord + Clone, V>(
+    ops: &mut Vec<Op>,
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+    key: fn(K) -> Key,
+) {
     let gone = old.keys().filter(|k| !new.contains_key(k));
     ops.extend(gone.map(|k| Op::Delete(key(k.clone()))));
 }

@@ -8,8 +8,8 @@ use crate::link::table::{Health, Link, LinkTable};
 use crate::policy::model::{Class, ClassId, NamespacePolicy, Policy, RouteDecision, Service};
 use clovisor_common::abi;
 use clovisor_common::abi::{
-    Addr, AddrKey, ClassKey, DestKey, LINK_NAT, LINK_UP, NO_LINK, Peer, PeerKey, Pod, SLOT_FOLLOW, SLOT_REFUSE, Slot,
-    slot_index,
+    Addr, AddrKey, ClassKey, DestKey, LINK_NAT, LINK_UP, NO_LINK, Peer, PeerKey, Pod, SLOT_FOLLOW,
+    SLOT_REFUSE, Slot, slot_index,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -38,7 +38,12 @@ pub struct PortRange {
 
 /// The maps for `policy` on this node. `veths`: the host side device of each pod that was found.
 #[must_use]
-pub fn image(policy: &Policy, links: &LinkTable, veths: &BTreeMap<ObjectKey, u32>, ports: PortRange) -> Image {
+pub fn image(
+    policy: &Policy,
+    links: &LinkTable,
+    veths: &BTreeMap<ObjectKey, u32>,
+    ports: PortRange,
+) -> Image {
     let mut image = Image::default();
     for link in links.links.values() {
         add_link(&mut image, link, ports);
@@ -84,8 +89,7 @@ fn add_link(image: &mut Image, link: &Link, ports: PortRange) {
     image.links.insert(link.id.0, value);
     image.link_of.insert(ifindex, u32::from(link.id.0));
     for peer in &link.peers {
-        let key =
-            PeerKey { addr: wide(peer.alias), port_be: peer.port.to_be(), link: link.id.0, proto: TCP };
+        let key = PeerKey { addr: wide(peer.alias), port_be: peer.port.to_be(), link: link.id.0, proto: TCP };
         let value = Peer { addr: wide(peer.address), port_be: peer.target_port.to_be(), pad: [0; 2] };
         image.peers.insert(key, value);
     }
@@ -101,9 +105,11 @@ fn add_class(image: &mut Image, namespace: &str, zone: u16, class: &Class, links
 }
 
 fn add_service(image: &mut Image, namespace: &NamespacePolicy, service: &Service) {
-    let bits = service.routes.iter().flat_map(|route| classes_of(&route.decision)).fold(0, |bits, class| {
-        bits | 1u32 << (class.0 - 1)
-    });
+    let bits = service
+        .routes
+        .iter()
+        .flat_map(|route| classes_of(&route.decision))
+        .fold(0, |bits, class| bits | 1u32 << (class.0 - 1));
     if bits == 0 {
         return;
     }

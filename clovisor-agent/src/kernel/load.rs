@@ -40,9 +40,13 @@ pub enum LoadError {
     Locked(PathBuf),
     #[error("{path}: {source}; the agent needs root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
     Io { path: PathBuf, source: std::io::Error },
-    #[error("the kernel refused the eBPF object: {0}; the agent needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    #[error(
+        "the kernel refused the eBPF object: {0}; the agent needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+    )]
     Load(#[from] EbpfError),
-    #[error("program {program}: {source}; the kernel must be 5.10 or newer and allow CAP_BPF and CAP_PERFMON")]
+    #[error(
+        "program {program}: {source}; the kernel must be 5.10 or newer and allow CAP_BPF and CAP_PERFMON"
+    )]
     Program { program: &'static str, source: ProgramError },
     #[error("attach {place}: {reason}; was the device removed, or is CAP_NET_ADMIN missing?")]
     Attach { place: Place, reason: String },
@@ -103,7 +107,8 @@ pub fn load(bpffs: &Path, mode: AttachMode) -> Result<(Programs, Tables), LoadEr
     };
     std::fs::create_dir_all(dir.join("links")).map_err(io(&dir))?;
     let handle = File::open(&dir).map_err(io(&dir))?;
-    let lock = Flock::lock(handle, FlockArg::LockExclusiveNonblock).map_err(|_| LoadError::Locked(dir.clone()))?;
+    let lock =
+        Flock::lock(handle, FlockArg::LockExclusiveNonblock).map_err(|_| LoadError::Locked(dir.clone()))?;
     let mut ebpf = EbpfLoader::new().btf(None).default_map_pin_directory(&dir).load(OBJECT)?;
     for hook in Hook::ALL {
         let program = hook.program();
@@ -146,7 +151,11 @@ impl Programs {
     ///
     /// # Errors
     /// The first step that failed.
-    pub fn converge(&mut self, wanted: &BTreeSet<Place>, names: &BTreeMap<u32, String>) -> Result<(), LoadError> {
+    pub fn converge(
+        &mut self,
+        wanted: &BTreeSet<Place>,
+        names: &BTreeMap<u32, String>,
+    ) -> Result<(), LoadError> {
         let found: BTreeSet<_> = self.attached.keys().chain(&self.inherited).copied().collect();
         let own: BTreeSet<_> = self.attached.keys().copied().collect();
         let renewed = plan(&own, &wanted.difference(&own).copied().collect(), false);
@@ -205,7 +214,10 @@ impl Programs {
         let program = classifier(&mut self.ebpf, place.hook).map_err(|e| e.to_string())?;
         if let Ok(old) = PinnedLink::from_pin(&pin) {
             let link: Result<SchedClassifierLink, _> = FdLink::from(old).try_into();
-            match link.map_err(|e| e.to_string()).and_then(|l| program.attach_to_link(l).map_err(|e| e.to_string())) {
+            match link
+                .map_err(|e| e.to_string())
+                .and_then(|l| program.attach_to_link(l).map_err(|e| e.to_string()))
+            {
                 Ok(id) => {
                     // The pin keeps the link; our own reference may go.
                     drop(program.take_link(id).map_err(|e| e.to_string())?);
@@ -239,7 +251,8 @@ impl Programs {
         let attach = direction(place.hook);
         let replaced = pin.exists();
         let id = if replaced {
-            let old = SchedClassifierLink::attached(name, attach, PRIORITY, HANDLE, None).map_err(|e| e.to_string())?;
+            let old = SchedClassifierLink::attached(name, attach, PRIORITY, HANDLE, None)
+                .map_err(|e| e.to_string())?;
             program.attach_to_link(old)
         } else {
             let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };

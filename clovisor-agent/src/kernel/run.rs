@@ -92,7 +92,11 @@ pub struct Kernel {
 ///
 /// # Errors
 /// A map cannot be read.
-pub fn bind(programs: Programs, tables: Tables, inputs: Inputs) -> Result<(Kernel, KernelHandle), TableError> {
+pub fn bind(
+    programs: Programs,
+    tables: Tables,
+    inputs: Inputs,
+) -> Result<(Kernel, KernelHandle), TableError> {
     let current = tables.read()?;
     let (ask, asked) = mpsc::channel(16);
     let (state, published) = watch::channel(Arc::default());
@@ -219,9 +223,10 @@ fn resolve(policy: &Compiled, host: &HostNet) -> BTreeMap<ObjectKey, Result<u32,
 
 fn places(image: &Image) -> BTreeSet<Place> {
     let pods = image.pods.keys().map(|ifindex| Place { hook: Hook::PodIn, ifindex: *ifindex });
-    let links = image.link_of.keys().flat_map(|ifindex| {
-        [Hook::WanIn, Hook::WanOut].map(|hook| Place { hook, ifindex: *ifindex })
-    });
+    let links = image
+        .link_of
+        .keys()
+        .flat_map(|ifindex| [Hook::WanIn, Hook::WanOut].map(|hook| Place { hook, ifindex: *ifindex }));
     pods.chain(links).collect()
 }
 

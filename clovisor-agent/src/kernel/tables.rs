@@ -7,8 +7,8 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use clovisor_common::abi;
 use clovisor_common::abi::{
-    Addr, AddrKey, ClassKey, Counter, DestKey, Flow, Flow4, Flow4Key, Flow6, Flow6Key, FlowKey, FlowState, LinkCounters, MAPS,
-    MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, REVERSE, Reason, Slot,
+    Addr, AddrKey, ClassKey, Counter, DestKey, Flow, Flow4, Flow4Key, Flow6, Flow6Key, FlowKey, FlowState,
+    LinkCounters, MAPS, MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, REVERSE, Reason, Slot,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -290,7 +290,8 @@ where
     let mut over = Vec::new();
     for (key, flow) in map.iter().flatten() {
         let other = map.get(&key.paired(&flow), 0).ok().map(|f| f.state);
-        let (out, back) = if key.zone & REVERSE == 0 { (Some(flow.state), other) } else { (other, Some(flow.state)) };
+        let (out, back) =
+            if key.zone & REVERSE == 0 { (Some(flow.state), other) } else { (other, Some(flow.state)) };
         if !alive(flow.state.veth) || expired(out.as_ref(), back.as_ref(), now_ns) {
             over.push(key);
         }

@@ -6,7 +6,11 @@ use crate::cluster::wan_link::LinkState;
 /// The first usable one of `wanted`, for pods of `namespace`; none: all are down, unknown or not allowed.
 #[must_use]
 pub fn choose(wanted: &[String], table: &LinkTable, namespace: &str) -> Option<LinkId> {
-    wanted.iter().filter_map(|name| table.links.get(name)).find(|link| rejection(link, namespace).is_none()).map(|l| l.id)
+    wanted
+        .iter()
+        .filter_map(|name| table.links.get(name))
+        .find(|link| rejection(link, namespace).is_none())
+        .map(|l| l.id)
 }
 
 /// Why `choose` passes a link over; none: it may be used.
@@ -52,7 +56,9 @@ mod tests {
 
     fn table() -> LinkTable {
         let down = Health::Down(DownReason::NoCarrier);
-        LinkTable { links: [link(0, "s8", Health::Up), link(1, "s9", Health::Up), link(2, "lte", down)].into() }
+        LinkTable {
+            links: [link(0, "s8", Health::Up), link(1, "s9", Health::Up), link(2, "lte", down)].into(),
+        }
     }
 
     fn pick(wanted: &[&str], table: &LinkTable) -> Option<u8> {
@@ -67,7 +73,9 @@ mod tests {
         assert_eq!(pick(&["lte", "s8"], &table), Some(0));
         assert_eq!(pick(&["lte", "nowhere"], &table), None);
         assert_eq!(pick(&[], &table), None);
-        for (state, want) in [(LinkState::Drain, Some(0)), (LinkState::Disabled, Some(0)), (LinkState::Active, Some(1))] {
+        for (state, want) in
+            [(LinkState::Drain, Some(0)), (LinkState::Disabled, Some(0)), (LinkState::Active, Some(1))]
+        {
             table.links.entry("s9".into()).and_modify(|l| l.wanted = state);
             assert_eq!(pick(&["s9", "s8"], &table), want, "{state:?}");
         }

@@ -35,7 +35,8 @@ pub fn observe(
     let mut table = LinkTable::default();
     for (name, spec) in specs {
         let old = before.links.get(name);
-        let Some(id) = old.map(|l| l.id.0).or_else(|| (0..MAX_LINKS as u8).find(|id| !taken.contains(id))) else {
+        let Some(id) = old.map(|l| l.id.0).or_else(|| (0..MAX_LINKS as u8).find(|id| !taken.contains(id)))
+        else {
             continue;
         };
         taken.insert(id);
@@ -58,7 +59,11 @@ fn link(name: &str, spec: &WanLinkSpec, net: &HostNet, id: LinkId) -> Link {
         gateway6: None,
         source4: None,
         source6: None,
-        mtu: spec.mtu.and_then(|m| u32::try_from(m).ok()).unwrap_or(u32::MAX).min(device.map_or(0, |d| d.mtu)),
+        mtu: spec
+            .mtu
+            .and_then(|m| u32::try_from(m).ok())
+            .unwrap_or(u32::MAX)
+            .min(device.map_or(0, |d| d.mtu)),
         nat: spec.nat,
         wanted: spec.state,
         peers: spec.peers.iter().filter_map(peer).collect(),
@@ -125,7 +130,8 @@ fn hop(net: &HostNet, device: &Device, wanted: Option<IpAddr>, v4: bool) -> Hop 
         // Without a link layer there is no next hop to know.
         return if device.mac.is_empty() { Hop::OnLink } else { Hop::Unknown };
     };
-    let resolved = net.neighbours.iter().any(|n| n.ifindex == device.ifindex && n.address == gateway && n.usable);
+    let resolved =
+        net.neighbours.iter().any(|n| n.ifindex == device.ifindex && n.address == gateway && n.usable);
     if resolved || device.mac.is_empty() { Hop::Via(gateway) } else { Hop::Unresolved }
 }
 
@@ -140,11 +146,14 @@ fn gateway(net: &HostNet, device: &Device, v4: bool) -> Option<IpAddr> {
 pub fn unresolved(specs: &BTreeMap<String, Arc<WanLinkSpec>>, net: &HostNet) -> Vec<(IpAddr, String)> {
     let mut wanted = Vec::new();
     for spec in specs.values().filter(|s| s.state != LinkState::Disabled) {
-        let Some(device) = net.devices.values().find(|d| d.name == spec.device && d.carrier && !d.mac.is_empty())
+        let Some(device) =
+            net.devices.values().find(|d| d.name == spec.device && d.carrier && !d.mac.is_empty())
         else {
             continue;
         };
-        for (given, v4) in [(spec.gateway.ipv4.map(IpAddr::V4), true), (spec.gateway.ipv6.map(IpAddr::V6), false)] {
+        for (given, v4) in
+            [(spec.gateway.ipv4.map(IpAddr::V4), true), (spec.gateway.ipv6.map(IpAddr::V6), false)]
+        {
             let has_source = device.addresses.iter().any(|(ip, _)| ip.is_ipv4() == v4);
             if has_source && hop(net, device, given, v4) == Hop::Unresolved {
                 wanted.extend(given.or_else(|| gateway(net, device, v4)).map(|ip| (ip, device.name.clone())));
@@ -202,7 +211,10 @@ mod tests {
     fn a_link_is_up_when_everything_on_the_way_is() {
         let up = link("s9", &spec("s9"), &net(), LinkId(0));
         assert_eq!(up.health, Health::Up);
-        assert_eq!((up.gateway4, up.source4), (Some(Ipv4Addr::new(10, 9, 0, 1)), Some(Ipv4Addr::new(10, 9, 0, 2))));
+        assert_eq!(
+            (up.gateway4, up.source4),
+            (Some(Ipv4Addr::new(10, 9, 0, 1)), Some(Ipv4Addr::new(10, 9, 0, 2)))
+        );
         assert_eq!(up.mtu, 1500);
         type Break = fn(&mut HostNet);
         let rows: [(Break, DownReason); 5] = [

@@ -61,7 +61,9 @@ fn update(publish: &watch::Sender<Arc<LinkTable>>, snapshot: &Snapshot, net: &Ho
             match link.health {
                 health if before == Some(health) => {}
                 Health::Up => tracing::info!(link = name, device = link.device, "link up"),
-                Health::Down(reason) => tracing::warn!(link = name, device = link.device, %reason, "link down"),
+                Health::Down(reason) => {
+                    tracing::warn!(link = name, device = link.device, %reason, "link down")
+                }
             }
         }
         *old = Arc::new(table);

@@ -24,7 +24,12 @@ struct Numbers {
 impl Numbers {
     /// Frees what is not wanted and numbers what is new, from 1 to `max`; what finds no number stays without.
     fn assign(&mut self, wanted: &BTreeSet<String>, max: u16) {
-        let gone: Vec<_> = self.taken.iter().filter(|(name, _)| !wanted.contains(*name)).map(|(n, i)| (n.clone(), *i)).collect();
+        let gone: Vec<_> = self
+            .taken
+            .iter()
+            .filter(|(name, _)| !wanted.contains(*name))
+            .map(|(n, i)| (n.clone(), *i))
+            .collect();
         for (name, number) in gone {
             self.taken.remove(&name);
             self.freed.push(number);
@@ -34,9 +39,9 @@ impl Numbers {
                 continue;
             }
             let used = |n: &u16| self.taken.values().any(|t| t == n) || self.freed.contains(n);
-            let number = (1..=max).find(|n| !used(n)).or_else(|| {
-                if self.freed.is_empty() { None } else { Some(self.freed.remove(0)) }
-            });
+            let number = (1..=max)
+                .find(|n| !used(n))
+                .or_else(|| if self.freed.is_empty() { None } else { Some(self.freed.remove(0)) });
             if let Some(number) = number {
                 self.taken.insert(name.clone(), number);
             }

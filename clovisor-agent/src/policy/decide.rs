@@ -41,10 +41,11 @@ impl DecisionReason {
 /// The first rule of `mapping` that matches decides, else the mapping's own class.
 #[must_use]
 pub fn decide(own: &NamespacePolicy, mapping: &str, request: &Request<'_>) -> Decision {
-    own.mappings.get(mapping).map_or(
-        Decision { class: None, reason: DecisionReason::UnknownMapping },
-        |mapping| by_rules(mapping, request),
-    )
+    own.mappings
+        .get(mapping)
+        .map_or(Decision { class: None, reason: DecisionReason::UnknownMapping }, |mapping| {
+            by_rules(mapping, request)
+        })
 }
 
 fn by_rules(mapping: &Mapping, request: &Request<'_>) -> Decision {

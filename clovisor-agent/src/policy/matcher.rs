@@ -31,7 +31,9 @@ impl Request<'_> {
             ":path" => Some(self.path.as_bytes()),
             _ => None,
         };
-        pseudo.into_iter().chain(self.headers.iter().filter(move |(n, _)| *n == name).map(|(_, value)| *value))
+        pseudo
+            .into_iter()
+            .chain(self.headers.iter().filter(move |(n, _)| *n == name).map(|(_, value)| *value))
     }
 
     /// The path without the query.
@@ -63,7 +65,8 @@ impl Pattern {
         if source.len() > MAX_PATTERN {
             return Err(format!("the pattern is longer than {MAX_PATTERN} bytes; split it"));
         }
-        let regex = RegexBuilder::new(&format!("^(?:{source})$")).size_limit(MAX_COMPILED).nest_limit(50).build();
+        let regex =
+            RegexBuilder::new(&format!("^(?:{source})$")).size_limit(MAX_COMPILED).nest_limit(50).build();
         let regex = regex.map_err(|error| {
             let reason = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
             format!("not a pattern that Envoy takes (RE2): {reason}")
@@ -161,7 +164,8 @@ impl RouteMatch {
             ("scheme", &self.scheme, "http", false),
         ];
         for (what, condition, value, ignore_case) in parts {
-            if let Some(condition) = condition.as_ref().filter(|c| !c.matches(value.as_bytes(), ignore_case)) {
+            if let Some(condition) = condition.as_ref().filter(|c| !c.matches(value.as_bytes(), ignore_case))
+            {
                 return Some(format!("{what} {condition} does not hold"));
             }
         }

@@ -47,7 +47,10 @@ impl Rule {
         }
         let path = rule.path.as_ref().map(value).transpose().map_err(|e| ("path".to_owned(), e))?;
         if headers.is_empty() && path.is_none() && rule.methods.is_empty() {
-            return Err((String::new(), "has no condition; use the mapping's own links for all requests".into()));
+            return Err((
+                String::new(),
+                "has no condition; use the mapping's own links for all requests".into(),
+            ));
         }
         Ok(Self { name: rule.name.clone(), class, headers, path, methods: rule.methods.clone() })
     }
@@ -147,7 +150,8 @@ mod tests {
     fn a_set_of_ten_thousand_is_one_lookup() {
         let one_of = (0..10_000).map(|n| format!("user-{n}")).collect();
         let set = rule(ValueMatch { one_of, ..ValueMatch::default() });
-        let verdicts = set.map(|r| (judge(&r, &[("user", b"user-9999")]), judge(&r, &[("user", b"user-10000")])));
+        let verdicts =
+            set.map(|r| (judge(&r, &[("user", b"user-9999")]), judge(&r, &[("user", b"user-10000")])));
         assert!(matches!(verdicts, Ok((Verdict::Matches, Verdict::Fails(_)))));
     }
 

@@ -45,25 +45,16 @@ fn each_entry_of_a_pair_names_the_other() {
     };
     let reverse_key = key.paired(&forward);
     assert_eq!(reverse_key.zone, REVERSE | 2);
-    assert_eq!(
-        (reverse_key.saddr, reverse_key.dport_be),
-        ([198, 51, 100, 1], 5)
-    );
+    assert_eq!((reverse_key.saddr, reverse_key.dport_be), ([198, 51, 100, 1], 5));
     let reverse = Flow4 {
         saddr: key.daddr,
         daddr: key.saddr,
         sport_be: key.dport_be,
         dport_be: key.sport_be,
-        state: FlowState {
-            flags: FLOW_NAT | FLOW_REVERSE,
-            ..state
-        },
+        state: FlowState { flags: FLOW_NAT | FLOW_REVERSE, ..state },
         ..forward
     };
     assert_eq!(reverse_key.paired(&reverse), key);
-    let plain = Flow4 {
-        state: FlowState { flags: 0, ..state },
-        ..forward
-    };
+    let plain = Flow4 { state: FlowState { flags: 0, ..state }, ..forward };
     assert_eq!(key.paired(&plain).zone, REVERSE | ANY_LINK);
 }

@@ -28,35 +28,17 @@ fn a_segment_of_ipv4_is_read() {
 #[test]
 fn every_cut_is_refused() {
     for length in 0..40 {
-        assert!(
-            <[u8; 4]>::parse(&V4[..length], 0).is_err(),
-            "{length} bytes"
-        );
-        assert!(
-            <[u8; 16]>::parse(&V4[..length], 0).is_err(),
-            "{length} bytes"
-        );
+        assert!(<[u8; 4]>::parse(&V4[..length], 0).is_err(), "{length} bytes");
+        assert!(<[u8; 16]>::parse(&V4[..length], 0).is_err(), "{length} bytes");
     }
 }
 
 #[test]
 fn fragments_options_and_other_protocols_are_refused_with_their_class() {
-    for (at, byte) in [
-        (0, 0x46),
-        (0, 0x65),
-        (6, 0x20),
-        (6, 0x01),
-        (7, 1),
-        (9, 17),
-        (32, 0x40),
-    ] {
+    for (at, byte) in [(0, 0x46), (0, 0x65), (6, 0x20), (6, 0x01), (7, 1), (9, 17), (32, 0x40)] {
         let mut bytes = V4;
         bytes[at] = byte;
-        assert_eq!(
-            <[u8; 4]>::parse(&bytes[..], 0),
-            Err(Unparsed { class: 5 }),
-            "{byte:#x} at {at}"
-        );
+        assert_eq!(<[u8; 4]>::parse(&bytes[..], 0), Err(Unparsed { class: 5 }), "{byte:#x} at {at}");
     }
 }
 
@@ -68,16 +50,9 @@ fn the_mss_is_found_behind_other_options_and_never_past_the_end() {
         bytes
     };
     assert_eq!(offered_mss(&V4[..], 20, 24), Some((22, 1460)));
+    assert_eq!(offered_mss(&with(&[1, 1, 2, 4, 5, 0xb4])[..], 0, 28), Some((24, 1460)));
     assert_eq!(
-        offered_mss(&with(&[1, 1, 2, 4, 5, 0xb4])[..], 0, 28),
-        Some((24, 1460))
-    );
-    assert_eq!(
-        offered_mss(
-            &with(&[8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 2, 4, 5, 0xb4])[..],
-            0,
-            36
-        ),
+        offered_mss(&with(&[8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 2, 4, 5, 0xb4])[..], 0, 36),
         Some((32, 1460))
     );
     assert_eq!(offered_mss(&with(&[0, 2, 4, 5])[..], 0, 28), None);
@@ -90,27 +65,16 @@ fn the_mss_is_found_behind_other_options_and_never_past_the_end() {
 #[test]
 fn deltas_mend_a_checksum_and_take_themselves_back() {
     let sum = |words: &[u16]| words.iter().map(|w| u32::from(*w)).sum::<u32>();
-    for (old, new) in [
-        ([1, 2], [3, 4]),
-        ([0xffff, 0], [0, 0xffff]),
-        ([0xfffe, 0xffff], [0, 1]),
-        ([7, 7], [7, 7]),
-    ] {
+    for (old, new) in
+        [([1, 2], [3, 4]), ([0xffff, 0], [0, 0xffff]), ([0xfffe, 0xffff], [0, 1]), ([7, 7], [7, 7])]
+    {
         let rest = 0x1234;
         let field = !fold(rest + sum(&old));
         let change = delta(sum(&old), sum(&new));
         let mended = checksum_after(field, u32::from(change));
-        assert_eq!(
-            fold(rest + sum(&new) + u32::from(mended)),
-            0xffff,
-            "{old:?} to {new:?}"
-        );
+        assert_eq!(fold(rest + sum(&new) + u32::from(mended)), 0xffff, "{old:?} to {new:?}");
         let back = checksum_after(mended, u32::from(crate::rule::undone(change)));
-        assert_eq!(
-            fold(rest + sum(&old) + u32::from(back)),
-            0xffff,
-            "{new:?} back to {old:?}"
-        );
+        assert_eq!(fold(rest + sum(&old) + u32::from(back)), 0xffff, "{new:?} back to {old:?}");
     }
 }
 

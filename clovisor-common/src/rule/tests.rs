@@ -20,12 +20,7 @@ fn flow(link: u8, tcp_flags: u8) -> FlowState {
 }
 
 fn slot(link: u8, flags: u8) -> Slot {
-    Slot {
-        link,
-        flags,
-        wire_dscp: 0,
-        pad: 0,
-    }
+    Slot { link, flags, wire_dscp: 0, pad: 0 }
 }
 
 const LINK: Link = Link {
@@ -53,11 +48,7 @@ fn a_flow_moves_only_when_it_must_or_may() {
         (false, slot(NO_LINK, 0), false, Course::Reset),
         (false, slot(2, 0), true, Course::Reset),
     ] {
-        assert_eq!(
-            course(&flow, up, slot, movable),
-            wanted,
-            "{up} {slot:?} {movable}"
-        );
+        assert_eq!(course(&flow, up, slot, movable), wanted, "{up} {slot:?} {movable}");
     }
 }
 
@@ -101,26 +92,10 @@ fn ports_start_with_the_own_and_stay_in_the_range() {
             assert!((20_000..=20_003).contains(&port), "{port}");
         }
     }
-    let all = Link {
-        port_min: 1,
-        port_max: u16::MAX,
-        ..LINK
-    };
+    let all = Link { port_min: 1, port_max: u16::MAX, ..LINK };
     assert_ne!(port_try(own, &all, 1, 5), 0);
     for (port_min, port_max) in [(0, 0), (0, 5), (9, 8)] {
-        assert_eq!(
-            port_try(
-                own,
-                &Link {
-                    port_min,
-                    port_max,
-                    ..LINK
-                },
-                3,
-                77
-            ),
-            own
-        );
+        assert_eq!(port_try(own, &Link { port_min, port_max, ..LINK }, 3, 77), own);
     }
 }
 
@@ -128,14 +103,8 @@ fn ports_start_with_the_own_and_stay_in_the_range() {
 fn a_link_carries_a_family_it_has_an_address_for() {
     assert!(carries::<[u8; 4]>(&LINK));
     assert!(!carries::<[u8; 16]>(&LINK));
-    assert!(carries::<[u8; 16]>(&Link {
-        flags: LINK_UP,
-        ..LINK
-    }));
-    assert!(!carries::<[u8; 4]>(&Link {
-        flags: LINK_NAT,
-        ..LINK
-    }));
+    assert!(carries::<[u8; 16]>(&Link { flags: LINK_UP, ..LINK }));
+    assert!(!carries::<[u8; 4]>(&Link { flags: LINK_NAT, ..LINK }));
     assert!(!carries::<[u8; 4]>(&Link { ifindex: 0, ..LINK }));
 }
 

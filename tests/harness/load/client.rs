@@ -24,11 +24,7 @@ enum Sender {
 
 impl Client {
     pub(super) fn new(target: SocketAddr, http: Http) -> Self {
-        Self {
-            target,
-            http,
-            sender: Mutex::new(None),
-        }
+        Self { target, http, sender: Mutex::new(None) }
     }
 
     /// Status and body of the answer, within ten seconds.
@@ -53,25 +49,15 @@ impl Client {
             None => held.insert(self.connect().await?),
         };
         let response = match sender {
-            Sender::H1(sender) => sender
-                .send_request(request)
-                .await
-                .context("the proxy hung up")?,
+            Sender::H1(sender) => sender.send_request(request).await.context("the proxy hung up")?,
             Sender::H2(sender) => {
                 let mut sender = sender.clone();
                 drop(held);
-                sender
-                    .send_request(request)
-                    .await
-                    .context("the proxy ended the stream")?
+                sender.send_request(request).await.context("the proxy ended the stream")?
             }
         };
         let status = response.status().as_u16();
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .context("the answer broke off")?;
+        let body = response.into_body().collect().await.context("the answer broke off")?;
         Ok((status, body.to_bytes()))
     }
 
@@ -88,9 +74,8 @@ impl Client {
                 Sender::H1(sender)
             }
             Http::H2 => {
-                let (sender, connection) = http2::handshake(TokioExecutor::new(), io)
-                    .await
-                    .context("no HTTP/2")?;
+                let (sender, connection) =
+                    http2::handshake(TokioExecutor::new(), io).await.context("no HTTP/2")?;
                 tokio::spawn(connection);
                 Sender::H2(sender)
             }

@@ -19,41 +19,25 @@ pub fn open(name: &str) -> Result<PathBuf> {
     let home = home()?;
     remove_stale(&home);
     let root = home.join(format!("{name}-{}", std::process::id()));
-    std::fs::create_dir(&root).with_context(|| {
-        format!(
-            "cannot make {}; has this process a site of that name?",
-            root.display()
-        )
-    })?;
+    std::fs::create_dir(&root)
+        .with_context(|| format!("cannot make {}; has this process a site of that name?", root.display()))?;
     let start = start_time(std::process::id()).unwrap_or_default();
-    std::fs::write(
-        root.join("owner"),
-        format!("{} {start}", std::process::id()),
-    )
-    .context("cannot note the owner of the site")?;
+    std::fs::write(root.join("owner"), format!("{} {start}", std::process::id()))
+        .context("cannot note the owner of the site")?;
     Ok(root)
 }
 
 /// Beginning of the names of the site's namespaces.
 pub fn prefix(root: &Path) -> Result<String> {
-    let name = root
-        .file_name()
-        .and_then(|name| name.to_str())
-        .context("the folder has a name")?;
+    let name = root.file_name().and_then(|name| name.to_str()).context("the folder has a name")?;
     Ok(format!("clv-{name}-"))
 }
 
 /// Mounts a BPF file system of the site's own: the node's stays as it is.
 pub fn mount_bpffs(root: &Path) -> Result<()> {
     let none: Option<&str> = None;
-    mount(
-        Some("bpf"),
-        &root.join("bpffs"),
-        Some("bpf"),
-        MsFlags::empty(),
-        none,
-    )
-    .context("cannot mount a BPF file system; run as root")
+    mount(Some("bpf"), &root.join("bpffs"), Some("bpf"), MsFlags::empty(), none)
+        .context("cannot mount a BPF file system; run as root")
 }
 
 /// The program, or a copy of it in the site where the proxy's uid cannot reach the original.
@@ -73,18 +57,11 @@ pub fn reachable(program: &Path, root: &Path) -> Result<PathBuf> {
 
 /// Ends the site's processes, removes its namespaces, mounts and folder. Never fails: it does what is left.
 pub fn remove(root: &Path) {
-    for line in std::fs::read_to_string(root.join("pids"))
-        .unwrap_or_default()
-        .lines()
-    {
+    for line in std::fs::read_to_string(root.join("pids")).unwrap_or_default().lines() {
         end(line);
     }
     if let Ok(prefix) = prefix(root) {
-        for entry in std::fs::read_dir("/run/netns")
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+        for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
             let name = entry.file_name();
             if name.to_str().is_some_and(|name| name.starts_with(&prefix)) {
                 let _ = run(Command::new("ip").args(["netns", "del"]).arg(name), None);
@@ -127,10 +104,7 @@ fn remove_stale(home: &Path) {
 fn home() -> Result<PathBuf> {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
     if std::fs::create_dir_all(target.join("site")).is_ok() {
-        let home = target
-            .join("site")
-            .canonicalize()
-            .context("the folder was just made")?;
+        let home = target.join("site").canonicalize().context("the folder was just made")?;
         if open_to_all(&home) && home.as_os_str().len() <= MAX_ROOT {
             return Ok(home);
         }
@@ -138,19 +112,15 @@ fn home() -> Result<PathBuf> {
     let home = std::env::temp_dir().join("clovisor-site");
     std::fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
     if !open_to_all(&home) {
-        bail!(
-            "uid 1337 cannot reach {}; set TMPDIR to a folder that all may enter",
-            home.display()
-        );
+        bail!("uid 1337 cannot reach {}; set TMPDIR to a folder that all may enter", home.display());
     }
     Ok(home)
 }
 
 /// May everyone enter every folder of the path and read or run its end?
 fn open_to_all(path: &Path) -> bool {
-    path.ancestors().all(|part| {
-        std::fs::metadata(part).is_ok_and(|found| found.permissions().mode() & 0o001 == 0o001)
-    })
+    path.ancestors()
+        .all(|part| std::fs::metadata(part).is_ok_and(|found| found.permissions().mode() & 0o001 == 0o001))
 }
 
 /// Removes the site of this name that this process has made, if any.

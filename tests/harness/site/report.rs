@@ -21,11 +21,7 @@ pub fn write(site: &mut Site) -> String {
             };
         }
     }
-    for entry in std::fs::read_dir(site.path("logs"))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
+    for entry in std::fs::read_dir(site.path("logs")).into_iter().flatten().flatten() {
         section(&mut text, &entry.file_name().to_string_lossy());
         text += &last_lines(&entry.path(), 25);
         text.push('\n');

@@ -33,10 +33,7 @@ pub(super) fn links(edge: &Netns, cloud: &Netns, bridge: bool) -> Result<()> {
         ("net/ipv4/conf/default/rp_filter", "1"),
     ])?;
     // The service answers by the link that the source address belongs to, and pods by s8.
-    cloud.sysctl(&[
-        ("net/ipv4/conf/all/rp_filter", "0"),
-        ("net/ipv4/conf/default/rp_filter", "0"),
-    ])?;
+    cloud.sysctl(&[("net/ipv4/conf/all/rp_filter", "0"), ("net/ipv4/conf/default/rp_filter", "0")])?;
     let (mut near, mut far) = (String::new(), String::new());
     for link in LINKS {
         near += &format!(
@@ -74,14 +71,9 @@ pub(super) fn pod(index: usize, netns: Netns, edge: &Netns, bridge: bool) -> Res
     quiet_ipv6(&netns)?;
     let pod = Pod::new(index, netns)?;
     let (veth, ipv4, ipv6) = (&pod.veth, pod.ipv4, pod.ipv6);
-    let pair = format!(
-        "link add {veth} type veth peer name eth0 netns {}\n",
-        pod.netns.name()
-    );
+    let pair = format!("link add {veth} type veth peer name eth0 netns {}\n", pod.netns.name());
     if bridge {
-        edge.ip(&format!(
-            "{pair}link set {veth} master cni0\nlink set {veth} up\n"
-        ))?;
+        edge.ip(&format!("{pair}link set {veth} master cni0\nlink set {veth} up\n"))?;
         pod.netns.ip(&format!(
             "addr add {ipv4}/24 dev eth0\naddr add {ipv6}/64 dev eth0 nodad\nlink set eth0 up\n\
              route add 0.0.0.0/0 via 10.244.0.1\nroute add ::/0 via fd00:244::1\n"
