@@ -11,4 +11,14 @@ pub mod model;
 
 pub mod allocation;
 
+mod service;
+
+mod route;
+
+mod claim;
+
+pub mod compile;
+
 pub mod decide;
+
+pub mod explain;

@@ -207,14 +207,12 @@ fn wait_at(site: &Site) {
     let (pod, socket) = (pod.display(), socket.display());
     let host = stage::HOST;
     println!("\nThe site stays up until Ctrl-C. As root, try:\n");
-    println!(
-        "  nsenter --net={pod} curl -s -H 'x-user: minions' --resolve {host}:203.0.113.10 http://{host}/"
-    );
+    println!("  nsenter --net={pod} curl -s -H 'user: minions' --resolve {host}:203.0.113.10 http://{host}/");
     for words in [
         "status".to_owned(),
         "links".to_owned(),
         "sessions".to_owned(),
-        format!("explain --pod shop/client-0 --host {host} --header x-user=crew-00042 --path /"),
+        format!("explain --pod shop/client-0 --host {host} --header user=crew-00042 --path /"),
     ] {
         println!("  clovisorctl --socket {socket} {words}");
     }

@@ -32,7 +32,7 @@ pub enum Http {
 pub struct Caller {
     /// Name in the tables.
     pub name: String,
-    /// Values of `x-user`, taken in turn; empty: no such header.
+    /// Values of `user`, taken in turn; empty: no such header.
     pub users: Vec<String>,
     /// Further headers.
     pub headers: Vec<(String, String)>,
@@ -220,7 +220,7 @@ impl Load {
             request = request.header("host", &self.host);
         }
         if !caller.users.is_empty() {
-            request = request.header("x-user", &caller.users[number % caller.users.len()]);
+            request = request.header("user", &caller.users[number % caller.users.len()]);
         }
         for (name, value) in &caller.headers {
             request = request.header(name, value);

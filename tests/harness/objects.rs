@@ -44,7 +44,7 @@ pub fn service(host: &str, port: u16, protocol: &str, endpoint: SocketAddr) -> S
     )
 }
 
-/// A VirtualService whose named routes match `x-user` exactly, then `rest` for everything else.
+/// A VirtualService whose named routes match `user` exactly, then `rest` for everything else.
 #[must_use]
 pub fn routes(host: &str, users: &[&str]) -> String {
     let mut text = format!(
@@ -55,7 +55,7 @@ pub fn routes(host: &str, users: &[&str]) -> String {
     for user in users {
         let _ = write!(
             text,
-            "  - name: {user}\n    match: [{{headers: {{x-user: {{exact: {user}}}}}}}]\n    \
+            "  - name: {user}\n    match: [{{headers: {{user: {{exact: {user}}}}}}}]\n    \
              route: [{{destination: {{host: {host}}}}}]\n"
         );
     }
@@ -79,7 +79,7 @@ pub fn mapping(host: &str, route: &str, links: &[&str], extra: &str) -> String {
 #[must_use]
 pub fn set_rule(name: &str, users: &[String], links: &[&str]) -> String {
     format!(
-        "  rules:\n  - name: {name}\n    headers:\n    - name: x-user\n      in: [{}]\n    links: [{}]\n",
+        "  rules:\n  - name: {name}\n    headers:\n    - name: user\n      in: [{}]\n    links: [{}]\n",
         users.join(", "),
         links.join(", ")
     )

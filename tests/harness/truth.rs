@@ -135,7 +135,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut truth = connection;
     let headers = request.headers();
-    truth.user = text(headers, "x-user");
+    truth.user = text(headers, "user");
     truth.path = request.uri().path().to_owned();
     truth.leaked = headers
         .iter()

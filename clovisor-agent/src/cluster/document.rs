@@ -2,7 +2,7 @@
 
 use super::istio::{DestinationRule, ServiceEntry, VirtualService};
 use super::pod::{ISTIO_PROXY_UID, PROXY_UID, PodObject, PodStatus};
-use super::snapshot::{ObjectKey, Problem};
+use super::snapshot::{Dated, ObjectKey, Problem};
 use super::wan_link::WanLinkSpec;
 use super::wan_mapping::WanMappingSpec;
 use serde::Deserialize;
@@ -14,8 +14,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
     WanLink(Arc<WanLinkSpec>),
-    WanMapping(Arc<WanMappingSpec>),
-    VirtualService(Arc<VirtualService>),
+    WanMapping(Arc<Dated<WanMappingSpec>>),
+    VirtualService(Arc<Dated<VirtualService>>),
     DestinationRule(Arc<DestinationRule>),
     ServiceEntry(Arc<ServiceEntry>),
     Pod(Arc<PodObject>),
@@ -48,7 +48,9 @@ struct Head {
 }
 
 #[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
 struct Metadata {
+    creation_timestamp: Option<jiff::Timestamp>,
     name: Option<String>,
     namespace: Option<String>,
     #[serde(default)]
@@ -157,10 +159,13 @@ fn object(kind: &str, text: &str, offset: usize, metadata: &Metadata) -> Result<
     fn spec<S: DeserializeOwned>(text: &str, offset: usize) -> Result<Arc<S>, Failure> {
         parse::<WithSpec<S>>(text, offset).map(|d| Arc::new(d.spec))
     }
+    let created = metadata.creation_timestamp;
     match kind {
         "WanLink" => spec(text, offset).map(Object::WanLink),
-        "WanMapping" => spec(text, offset).map(Object::WanMapping),
-        "VirtualService" => spec(text, offset).map(Object::VirtualService),
+        "WanMapping" => parse::<WithSpec<_>>(text, offset)
+            .map(|d| Object::WanMapping(Arc::new(Dated { created, spec: d.spec }))),
+        "VirtualService" => parse::<WithSpec<_>>(text, offset)
+            .map(|d| Object::VirtualService(Arc::new(Dated { created, spec: d.spec }))),
         "DestinationRule" => spec(text, offset).map(Object::DestinationRule),
         "ServiceEntry" => spec(text, offset).map(Object::ServiceEntry),
         _ => pod(text, offset, metadata).map(|pod| Object::Pod(Arc::new(pod))),

@@ -16,6 +16,9 @@ pub struct VirtualService {
     pub hosts: Vec<String>,
     #[serde(default)]
     pub gateways: Vec<String>,
+    /// Namespaces that see the object; `.` its own, `*` or empty: all.
+    #[serde(default)]
+    pub export_to: Vec<String>,
     #[serde(default)]
     pub http: Vec<HttpRoute>,
 }
@@ -109,6 +112,8 @@ pub struct Retry {
 pub struct DestinationRule {
     #[serde(default)]
     pub host: String,
+    #[serde(default)]
+    pub export_to: Vec<String>,
     pub traffic_policy: Option<TrafficPolicy>,
 }
 
@@ -148,6 +153,8 @@ pub struct HttpPool {
 pub struct ServiceEntry {
     #[serde(default)]
     pub hosts: Vec<String>,
+    #[serde(default)]
+    pub export_to: Vec<String>,
     #[serde(default)]
     pub addresses: Vec<String>,
     #[serde(default)]

@@ -13,13 +13,21 @@ use std::sync::Arc;
 pub struct Snapshot {
     /// By name.
     pub links: BTreeMap<String, Arc<WanLinkSpec>>,
-    pub mappings: BTreeMap<ObjectKey, Arc<WanMappingSpec>>,
-    pub virtual_services: BTreeMap<ObjectKey, Arc<VirtualService>>,
+    pub mappings: BTreeMap<ObjectKey, Arc<Dated<WanMappingSpec>>>,
+    pub virtual_services: BTreeMap<ObjectKey, Arc<Dated<VirtualService>>>,
     pub destination_rules: BTreeMap<ObjectKey, Arc<DestinationRule>>,
     pub service_entries: BTreeMap<ObjectKey, Arc<ServiceEntry>>,
     pub pods: BTreeMap<ObjectKey, Arc<PodObject>>,
     /// What was refused while reading; the last good state of the same object, if any, is kept above.
     pub problems: Vec<Problem>,
+}
+
+/// A `spec` of a kind where the older of two objects wins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dated<S> {
+    /// `metadata.creationTimestamp`; none: unknown, taken for older than any that is known.
+    pub created: Option<jiff::Timestamp>,
+    pub spec: S,
 }
 
 /// Namespace and name of an object of a known kind.

@@ -3,10 +3,9 @@
 use super::bootstrap::watched_file;
 use super::names::{self, BLACK_HOLE, PASSTHROUGH, seconds};
 use super::render::{RenderConfig, resources};
-use crate::policy::model::{ClassId, Protocol, RouteDecision, Service, Tls};
+use crate::policy::model::{ClassId, NamespacePolicy, Protocol, Service, Tls};
 use clovisor_common::abi::dscp_of_class;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 
 /// Name of the file.
 pub(crate) const FILE: &str = "cds.json";
@@ -30,32 +29,14 @@ pub(crate) fn fixed() -> Vec<Value> {
     ]
 }
 
-/// The clusters of one service: without a class, and one for each class that its routes can choose.
-pub(crate) fn clusters(service: &Service, config: &RenderConfig) -> Vec<Value> {
-    let classes = classes(service);
-    std::iter::once(None)
-        .chain(classes.into_iter().map(Some))
-        .map(|class| cluster(service, class, config))
-        .collect()
-}
-
-/// Classes that the routes of a service can choose.
-pub(crate) fn classes(service: &Service) -> BTreeSet<ClassId> {
-    let mut all = BTreeSet::new();
-    for route in &service.routes {
-        match &route.decision {
-            RouteDecision::Unmapped => {}
-            RouteDecision::Class { class, .. } => _ = all.insert(*class),
-            RouteDecision::Callout { classes, fallback, .. } => {
-                all.extend(classes.iter().chain(fallback.as_ref()));
-            }
-        }
-    }
-    all
+/// The clusters of one service: without a class, and one for each class that may go there.
+pub(crate) fn clusters(own: &NamespacePolicy, service: &Service, config: &RenderConfig) -> Vec<Value> {
+    let classes = own.classes_towards(service).into_iter().map(Some);
+    std::iter::once(None).chain(classes).map(|class| cluster(service, class, config)).collect()
 }
 
 fn cluster(service: &Service, class: Option<ClassId>, config: &RenderConfig) -> Value {
-    let name = names::cluster(service, class);
+    let name = names::cluster(&service.host, service.port, class);
     let version = match service.protocol {
         Protocol::Http1 => json!({ "http_protocol_options": {} }),
         Protocol::Http2 => json!({ "http2_protocol_options": {} }),

@@ -1,6 +1,6 @@
 //! Names that more than one of the files use.
 
-use crate::policy::model::{ClassId, Service};
+use crate::policy::model::ClassId;
 use std::time::Duration;
 
 /// Header that carries the class from the callout's answer to the route; a client's own copy is removed early.
@@ -22,9 +22,8 @@ pub(crate) const BLACK_HOLE: &str = "BlackHoleCluster";
 /// The callout filter, in the chain and in the routes that enable it.
 pub(crate) const CALLOUT_FILTER: &str = "envoy.filters.http.ext_proc";
 
-/// Cluster of a service's requests without (none) or with a class.
-pub(crate) fn cluster(service: &Service, class: Option<ClassId>) -> String {
-    let (host, port) = (&service.host, service.port);
+/// Cluster of the requests to a service without (none) or with a class.
+pub(crate) fn cluster(host: &str, port: u16, class: Option<ClassId>) -> String {
     match class {
         None => format!("outbound|{port}||{host}"),
         Some(ClassId(class)) => format!("outbound|{port}|clovisor-c{class}|{host}"),

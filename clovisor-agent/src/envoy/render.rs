@@ -74,7 +74,7 @@ pub fn render(namespace: &str, policy: &Policy, config: &RenderConfig) -> Render
         chains.push(listener::chain(&scope, &services, config));
         rendered.files.insert(scope.file(), resources(vec![routes]));
         rendered.problems.append(&mut problems);
-        clusters.extend(services.iter().flat_map(|s| cluster::clusters(s, config)));
+        clusters.extend(services.iter().flat_map(|s| cluster::clusters(own, s, config)));
     }
     if clusters.iter().any(|c| c.get("transport_socket").is_some()) {
         rendered.files.extend(cluster::secrets(config));

@@ -63,15 +63,15 @@ fn routes(scope: &Scope<'_>, service: &Service, problems: &mut Vec<Problem>) -> 
     let mut all = Vec::new();
     for route in &service.routes {
         if route.matches.is_empty() {
-            all.extend(decided(scope, service, route, &json!({ "prefix": "/" })));
+            all.extend(decided(scope, route, &json!({ "prefix": "/" })));
         }
         for block in &route.matches {
             let condition = matching::condition(block);
             match matching::applies(block, &scope.pods) {
-                Applies::All => all.extend(decided(scope, service, route, &condition)),
+                Applies::All => all.extend(decided(scope, route, &condition)),
                 Applies::None => {}
                 Applies::Some => {
-                    all.push(forward(service, route, &condition, None));
+                    all.push(forward(route, &condition, None));
                     problems.push(matching::separate_pods(scope.namespace, service, route));
                 }
             }
@@ -81,11 +81,11 @@ fn routes(scope: &Scope<'_>, service: &Service, problems: &mut Vec<Problem>) -> 
 }
 
 /// The Envoy routes of one match of one route.
-fn decided(scope: &Scope<'_>, service: &Service, route: &Route, condition: &Value) -> Vec<Value> {
+fn decided(scope: &Scope<'_>, route: &Route, condition: &Value) -> Vec<Value> {
     match &route.decision {
-        RouteDecision::Unmapped => vec![forward(service, route, condition, None)],
+        RouteDecision::Unmapped => vec![forward(route, condition, None)],
         RouteDecision::Class { class, .. } => {
-            vec![forward(service, route, condition, Some(*class))]
+            vec![forward(route, condition, Some(*class))]
         }
         RouteDecision::Callout { mapping, classes, fallback, on_agent_loss } => {
             let answers: BTreeSet<ClassId> = classes.iter().chain(fallback).copied().collect();
@@ -93,16 +93,16 @@ fn decided(scope: &Scope<'_>, service: &Service, route: &Route, condition: &Valu
                 .into_iter()
                 .map(|class| {
                     let answered = answered(condition, &class.0.to_string());
-                    forward(service, route, &answered, Some(class))
+                    forward(route, &answered, Some(class))
                 })
                 .collect();
-            all.push(forward(service, route, &answered(condition, DEFAULT_ANSWER), None));
+            all.push(forward(route, &answered(condition, DEFAULT_ANSWER), None));
             let mut undecided = match on_agent_loss {
-                Fallback::Default => forward(service, route, condition, *fallback),
+                Fallback::Default => forward(route, condition, *fallback),
                 Fallback::Refuse => {
                     // An answer that these routes do not know yet, or no longer, is still an answer.
                     let other = with_answer(condition, &json!({ "present_match": true }));
-                    all.push(forward(service, route, &other, *fallback));
+                    all.push(forward(route, &other, *fallback));
                     refuse(scope.namespace, mapping, route, condition)
                 }
             };
@@ -129,9 +129,9 @@ fn with_answer(condition: &Value, answer: &Value) -> Value {
     condition
 }
 
-fn forward(service: &Service, route: &Route, condition: &Value, class: Option<ClassId>) -> Value {
+fn forward(route: &Route, condition: &Value, class: Option<ClassId>) -> Value {
     let mut action = json!({
-        "cluster": cluster(service, class),
+        "cluster": cluster(&route.destination.host, route.destination.port, class),
         "timeout": seconds(route.timeout.unwrap_or_default()),
     });
     if let Some(retries) = route.retries.as_ref().filter(|r| r.attempts > 0) {

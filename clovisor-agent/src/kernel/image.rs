@@ -5,7 +5,7 @@ use crate::cluster::wan_link::Nat;
 use crate::cluster::wan_mapping::{Established, Fallback};
 use crate::link::choose::choose;
 use crate::link::table::{Health, Link, LinkTable};
-use crate::policy::model::{Class, ClassId, NamespacePolicy, Policy, RouteDecision, Service};
+use crate::policy::model::{Class, NamespacePolicy, Policy, Service};
 use clovisor_common::abi;
 use clovisor_common::abi::{
     Addr, AddrKey, ClassKey, DestKey, LINK_NAT, LINK_UP, NO_LINK, Peer, PeerKey, Pod, SLOT_FOLLOW,
@@ -61,6 +61,9 @@ pub fn image(
             continue;
         };
         let zone = namespace.zone;
+        if zone == 0 {
+            continue;
+        }
         image.pods.insert(*veth, Pod { zone, flags: 0, proxy_uid: pod.proxy_uid, workload: number });
         for address in &pod.addresses {
             image.addrs.insert(wide(*address), Addr { veth: *veth, zone, pad: 0 });
@@ -105,11 +108,7 @@ fn add_class(image: &mut Image, namespace: &str, zone: u16, class: &Class, links
 }
 
 fn add_service(image: &mut Image, namespace: &NamespacePolicy, service: &Service) {
-    let bits = service
-        .routes
-        .iter()
-        .flat_map(|route| classes_of(&route.decision))
-        .fold(0, |bits, class| bits | 1u32 << (class.0 - 1));
+    let bits = namespace.classes_towards(service).iter().fold(0, |bits, class| bits | 1u32 << (class.0 - 1));
     if bits == 0 {
         return;
     }
@@ -122,15 +121,6 @@ fn add_service(image: &mut Image, namespace: &NamespacePolicy, service: &Service
             pad: [0; 3],
         };
         *image.dests.entry(key).or_default() |= bits;
-    }
-}
-
-/// Every class that requests of a route can have.
-fn classes_of(decision: &RouteDecision) -> Vec<ClassId> {
-    match decision {
-        RouteDecision::Unmapped => Vec::new(),
-        RouteDecision::Class { class, .. } => vec![*class],
-        RouteDecision::Callout { classes, fallback, .. } => classes.iter().chain(fallback).copied().collect(),
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Compiled {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
     pub namespaces: BTreeMap<String, NamespacePolicy>,
-    /// Pods of namespaces with a mapping.
+    /// The pods that are known; only those of a namespace with a zone are steered.
     pub pods: BTreeMap<ObjectKey, PodIdentity>,
 }
 
@@ -37,13 +37,36 @@ pub struct PodIdentity {
 /// Everything about the clients of one namespace.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NamespacePolicy {
-    /// The namespace's number on this node, 1..=0x7fff; kept while the namespace has a mapping.
+    /// The namespace's number on this node, from 1; kept while the namespace has a mapping. 0: it has none.
     pub zone: u16,
     /// By number, 1..=16.
     pub classes: BTreeMap<ClassId, Class>,
     pub mappings: BTreeMap<String, Arc<Mapping>>,
     /// One per destination host and port, in the order of host, port.
     pub services: Vec<Service>,
+}
+
+impl NamespacePolicy {
+    /// The classes of the requests that can reach a service: what its clusters and its destinations need.
+    #[must_use]
+    pub fn classes_towards(&self, service: &Service) -> BTreeSet<ClassId> {
+        let routes = self.services.iter().flat_map(|s| &s.routes);
+        let here =
+            routes.filter(|r| r.destination.host == service.host && r.destination.port == service.port);
+        here.flat_map(|route| route.decision.classes()).collect()
+    }
+}
+
+impl RouteDecision {
+    /// Every class that the decision can give.
+    #[must_use]
+    pub fn classes(&self) -> BTreeSet<ClassId> {
+        match self {
+            Self::Unmapped => BTreeSet::new(),
+            Self::Class { class, .. } => BTreeSet::from([*class]),
+            Self::Callout { classes, fallback, .. } => classes.iter().chain(fallback).copied().collect(),
+        }
+    }
 }
 
 /// Number of a class inside its namespace, 1..=16. Never 0.
@@ -126,6 +149,13 @@ pub enum Tls {
     },
 }
 
+/// Where the requests of a route go: host and port of a service of the same list.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Destination {
+    pub host: String,
+    pub port: u16,
+}
+
 /// One route of a service, with the classes of its requests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
@@ -135,6 +165,8 @@ pub struct Route {
     pub origin: Option<ObjectKey>,
     /// Any of these; empty: every request.
     pub matches: Vec<super::matcher::RouteMatch>,
+    /// Most often the service itself.
+    pub destination: Destination,
     /// Per-route timeout; none: no limit.
     pub timeout: Option<Duration>,
     pub retries: Option<Retries>,

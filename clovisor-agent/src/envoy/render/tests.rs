@@ -4,7 +4,9 @@ use super::*;
 use crate::cluster::snapshot::ObjectKey;
 use crate::cluster::wan_mapping::Fallback;
 use crate::policy::matcher::{RouteMatch, StringMatch};
-use crate::policy::model::{ClassId, Mapping, PodIdentity, Protocol, Retries, Route, RouteDecision, Tls};
+use crate::policy::model::{
+    ClassId, Destination, Mapping, PodIdentity, Protocol, Retries, Route, RouteDecision, Tls,
+};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -22,7 +24,9 @@ fn service(routes: Vec<Route>) -> Service {
 }
 
 fn route(name: &str, matches: Vec<RouteMatch>, decision: RouteDecision) -> Route {
-    Route { name: Some(name.into()), origin: None, matches, timeout: None, retries: None, decision }
+    let destination = Destination { host: "reviews.shop.svc.cluster.local".into(), port: 80 };
+    let name = Some(name.into());
+    Route { name, origin: None, matches, destination, timeout: None, retries: None, decision }
 }
 
 fn user(name: &str) -> RouteMatch {

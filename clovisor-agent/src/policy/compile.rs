@@ -1,0 +1,264 @@
+//! Objects to the policy.
+
+use super::allocation::Allocation;
+use super::claim::{Claims, claims, problem};
+use super::model::{
+    Class, ClassId, ClassName, Compiled, Mapping, NamespacePolicy, PodIdentity, Policy, RouteDecision,
+    Service,
+};
+use super::route::{Client, plain, routes};
+use super::rule::Rule;
+use super::service::{Services, covers, qualify, services, visible};
+use crate::cluster::istio::VirtualService;
+use crate::cluster::snapshot::{Dated, ObjectKey, Problem, Snapshot};
+use crate::cluster::wan_mapping::WanMappingSpec;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Compiles the objects. Numbers of `before` stay with their owners; the returned ones are for the next time.
+#[must_use]
+pub fn compile(snapshot: &Snapshot, before: &Allocation, generation: u64) -> (Compiled, Allocation) {
+    let mut claims = claims(snapshot);
+    let numbers = before.assign(&wanted(snapshot, &claims));
+    let mut problems = snapshot.problems.clone();
+    let mut policy = Policy { pods: pods(snapshot), ..Policy::default() };
+    let mut effective = BTreeSet::new();
+    for namespace in namespaces(snapshot) {
+        let mut own = NamespacePolicy { zone: numbers.zone(&namespace).unwrap_or(0), ..Default::default() };
+        add_mappings(&mut own, &namespace, &mut claims, &numbers);
+        let found = services(snapshot, &namespace);
+        let attached = attach(snapshot, &namespace, &found, &claims, &own);
+        own.services = attached.services;
+        problems.extend(found.problems.into_iter().chain(attached.problems));
+        problems.extend(unreached(&namespace, &claims, &attached.effective, &found.opaque, snapshot));
+        effective.extend(attached.effective);
+        policy.namespaces.insert(namespace, own);
+    }
+    problems.append(&mut claims.problems);
+    problems.sort();
+    problems.dedup();
+    (Compiled { generation, policy: Arc::new(policy), problems }, numbers)
+}
+
+/// Namespaces with clients, or with mappings for clients to come.
+fn namespaces(snapshot: &Snapshot) -> BTreeSet<String> {
+    snapshot.pods.keys().chain(snapshot.mappings.keys()).map(|key| key.namespace.clone()).collect()
+}
+
+fn pods(snapshot: &Snapshot) -> BTreeMap<ObjectKey, PodIdentity> {
+    let identity = |(key, pod): (&ObjectKey, &Arc<crate::cluster::pod::PodObject>)| {
+        let addresses = pod.addresses.iter().copied().collect();
+        let identity = PodIdentity { addresses, proxy_uid: pod.proxy_uid, labels: pod.labels.clone() };
+        (key.clone(), identity)
+    };
+    snapshot.pods.iter().map(identity).collect()
+}
+
+/// Every class that some mapping asks for; a namespace with a refused mapping keeps its number.
+fn wanted(snapshot: &Snapshot, claims: &Claims<'_>) -> BTreeMap<String, BTreeSet<ClassName>> {
+    let mut wanted = BTreeMap::<_, BTreeSet<_>>::new();
+    for key in snapshot.mappings.keys() {
+        wanted.entry(key.namespace.clone()).or_default();
+    }
+    for (key, spec) in &claims.accepted {
+        wanted.entry(key.namespace.clone()).or_default().extend(class_names(&key.name, spec));
+    }
+    wanted
+}
+
+fn class_names(mapping: &str, spec: &WanMappingSpec) -> Vec<ClassName> {
+    let own = (!spec.links.is_empty()).then(|| ClassName { mapping: mapping.to_owned(), rule: None });
+    let of = |name: &String| ClassName { mapping: mapping.to_owned(), rule: Some(name.clone()) };
+    own.into_iter().chain(spec.rules.iter().map(|rule| of(&rule.name))).collect()
+}
+
+/// Compiles the mappings of a namespace; one without numbers or with a bad rule leaves the claims.
+fn add_mappings(own: &mut NamespacePolicy, namespace: &str, claims: &mut Claims<'_>, numbers: &Allocation) {
+    let here: Vec<_> = claims.accepted.iter().filter(|(key, _)| key.namespace == namespace).collect();
+    let here: Vec<_> = here.into_iter().map(|(key, spec)| (key.clone(), *spec)).collect();
+    for (key, spec) in here {
+        match mapping(&key, spec, numbers) {
+            Ok((mapping, classes)) => {
+                own.classes.extend(classes.into_iter().map(|class| (class.id, class)));
+                own.mappings.insert(key.name, Arc::new(mapping));
+            }
+            Err(refused) => {
+                claims.accepted.remove(&key);
+                claims.by_route.retain(|(vs, _), by| vs.namespace != key.namespace || *by != key.name);
+                claims.problems.push(refused);
+            }
+        }
+    }
+}
+
+fn mapping(
+    key: &ObjectKey,
+    spec: &WanMappingSpec,
+    numbers: &Allocation,
+) -> Result<(Mapping, Vec<Class>), Problem> {
+    let mut classes = Vec::new();
+    for name in class_names(&key.name, spec) {
+        let id = numbers.zone(&key.namespace).and_then(|_| numbers.class(&key.namespace, &name));
+        let Some(id) = id else {
+            let message = "the namespace needs more than 16 classes (one per mapping with links and one per \
+                           rule), or the node has too many namespaces; join mappings or rules with equal links";
+            return Err(problem("OutOfClasses", key, "spec".into(), message.into()));
+        };
+        classes.push(class(id, name, spec));
+    }
+    let number_of = |rule: Option<&str>| classes.iter().find(|c| c.key.rule.as_deref() == rule).map(|c| c.id);
+    let mut rules = Vec::new();
+    for (i, source) in spec.rules.iter().enumerate() {
+        let Some(id) = number_of(Some(&source.name)) else { continue };
+        rules.push(Rule::compile(source, id).map_err(|(field, message)| {
+            let dot = if field.is_empty() { "" } else { "." };
+            problem("InvalidRule", key, format!("spec.rules[{i}]{dot}{field}"), message)
+        })?);
+    }
+    let class = number_of(None);
+    let mapping = Mapping { name: key.name.clone(), class, on_agent_loss: spec.on_agent_loss, rules };
+    Ok((mapping, classes))
+}
+
+fn class(id: ClassId, key: ClassName, spec: &WanMappingSpec) -> Class {
+    let of_rule = |name: &String| spec.rules.iter().find(|r| r.name == *name).map(|r| r.links.clone());
+    let links = key.rule.as_ref().map_or_else(|| Some(spec.links.clone()), of_rule).unwrap_or_default();
+    Class {
+        id,
+        key,
+        links,
+        established: spec.established,
+        on_links_down: spec.on_links_down,
+        wire_dscp: spec.dscp.and_then(|dscp| u8::try_from(dscp).ok()).unwrap_or(0),
+    }
+}
+
+#[derive(Default)]
+struct Attached {
+    services: Vec<Service>,
+    /// VirtualServices that rule at least one service.
+    effective: BTreeSet<ObjectKey>,
+    problems: Vec<Problem>,
+}
+
+/// Gives each service the routes of its VirtualService.
+fn attach(
+    snapshot: &Snapshot,
+    namespace: &str,
+    found: &Services,
+    claims: &Claims<'_>,
+    own: &NamespacePolicy,
+) -> Attached {
+    let mut ports = BTreeMap::<String, Vec<u16>>::new();
+    for (host, port) in found.http.keys() {
+        ports.entry(host.clone()).or_default().push(*port);
+    }
+    let client = Client { namespace, ports: &ports };
+    let mut attached = Attached::default();
+    for service in found.http.values() {
+        let mut service = service.clone();
+        let mut candidates = virtual_services(snapshot, namespace, &service.host).into_iter();
+        let Some((key, vs, how)) = candidates.next() else {
+            service.routes.push(plain(&service));
+            attached.services.push(service);
+            continue;
+        };
+        let losers = candidates.filter(|(_, _, other)| *other == how).map(|(loser, ..)| loser);
+        attached.problems.extend(losers.map(|loser| shadowed(loser, key, &service.host)));
+        attached.effective.insert(key.clone());
+        let decide = |i| decision(claims, own, key, i);
+        match routes(key, &vs.spec, &service, &client, decide) {
+            Ok(routes) => {
+                service.routes = routes;
+                attached.services.push(service);
+            }
+            Err((field, message)) => attached.problems.push(Problem {
+                reason: "InvalidRule",
+                kind: "VirtualService".into(),
+                object: key.to_string(),
+                field,
+                message: format!("{message}; until then requests to {} pass unrouted", service.host),
+            }),
+        }
+    }
+    attached
+}
+
+fn shadowed(loser: &ObjectKey, winner: &ObjectKey, host: &str) -> Problem {
+    Problem {
+        reason: "RuleNotEffective",
+        kind: "VirtualService".into(),
+        object: loser.to_string(),
+        field: "spec.hosts".into(),
+        message: format!(
+            "{host} is ruled by VirtualService {winner}; Istio does not merge them: join the two"
+        ),
+    }
+}
+
+type Candidate<'a> = (&'a ObjectKey, &'a Dated<VirtualService>, usize);
+
+/// The VirtualServices for a host: best fit first, then the client's own, then the oldest.
+fn virtual_services<'a>(snapshot: &'a Snapshot, client: &str, host: &str) -> Vec<Candidate<'a>> {
+    let fit = |(key, vs): (&'a ObjectKey, &'a Arc<Dated<VirtualService>>)| -> Option<Candidate<'a>> {
+        let mesh = vs.spec.gateways.is_empty() || vs.spec.gateways.iter().any(|g| g == "mesh");
+        if !mesh || !visible(&vs.spec.export_to, &key.namespace, client) {
+            return None;
+        }
+        let best = vs.spec.hosts.iter().filter_map(|h| covers(&qualify(h, &key.namespace), host)).max()?;
+        Some((key, &**vs, best))
+    };
+    let mut all: Vec<_> = snapshot.virtual_services.iter().filter_map(fit).collect();
+    all.sort_by_key(|(key, vs, best)| {
+        (std::cmp::Reverse(*best), key.namespace != client, vs.created, &key.name, &key.namespace)
+    });
+    all
+}
+
+fn decision(claims: &Claims<'_>, own: &NamespacePolicy, vs: &ObjectKey, i: usize) -> RouteDecision {
+    let mapping = claims.by_route.get(&(vs.clone(), i)).and_then(|name| own.mappings.get(name));
+    match mapping {
+        None => RouteDecision::Unmapped,
+        Some(mapping) if !mapping.rules.is_empty() => RouteDecision::Callout {
+            mapping: mapping.name.clone(),
+            classes: mapping.rules.iter().map(|rule| rule.class).collect(),
+            fallback: mapping.class,
+            on_agent_loss: mapping.on_agent_loss,
+        },
+        Some(mapping) => mapping.class.map_or(RouteDecision::Unmapped, |class| RouteDecision::Class {
+            mapping: mapping.name.clone(),
+            class,
+        }),
+    }
+}
+
+/// Mappings whose VirtualServices rule no HTTP service of this namespace: their requests are never seen.
+fn unreached(
+    namespace: &str,
+    claims: &Claims<'_>,
+    effective: &BTreeSet<ObjectKey>,
+    opaque: &BTreeMap<String, String>,
+    snapshot: &Snapshot,
+) -> Vec<Problem> {
+    let dead =
+        claims.by_route.iter().filter(|((vs, _), _)| vs.namespace == namespace && !effective.contains(vs));
+    let problems = dead.map(|((vs, _), name)| {
+        let hosts = snapshot.virtual_services.get(vs).map(|v| v.spec.hosts.as_slice()).unwrap_or_default();
+        let hidden = hosts.iter().map(|h| qualify(h, namespace)).find_map(|h| opaque.get(&h).cloned());
+        let key = ObjectKey { namespace: namespace.to_owned(), name: name.clone() };
+        let (reason, why) = match hidden {
+            Some(protocol) => (
+                "EncryptedBeforeProxy",
+                format!("its service speaks {protocol}, in which the proxy sees no requests"),
+            ),
+            None => ("RuleNotEffective", "it rules no service with an HTTP port in a ServiceEntry".into()),
+        };
+        let message =
+            format!("VirtualService {vs}: {why}; check its hosts {hosts:?} and the port's protocol");
+        problem(reason, &key, "spec.targetRefs".into(), message)
+    });
+    problems.collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+//! ServiceEntries and DestinationRules to the services that the pods of one namespace can reach.
+
+use super::model::{Protocol, Service, Tls};
+use crate::cluster::istio::{DestinationRule, Endpoint, ServiceEntry, ServicePort, TrafficPolicy};
+use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// Namespace whose DestinationRules hold where no nearer one does.
+const ROOT_NAMESPACE: &str = "istio-system";
+const SUFFIX: &str = ".svc.cluster.local";
+
+/// The services of a namespace, and the ports whose requests the proxy cannot see.
+#[derive(Debug, Default)]
+pub(crate) struct Services {
+    /// By host and port, without routes.
+    pub(crate) http: BTreeMap<(String, u16), Service>,
+    /// Hosts with a port of another protocol, and that protocol.
+    pub(crate) opaque: BTreeMap<String, String>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// The services that pods of `client` can reach; of two with one host and port the nearer one holds.
+pub(crate) fn services(snapshot: &Snapshot, client: &str) -> Services {
+    let mut found = Services::default();
+    let mut entries: Vec<_> = snapshot.service_entries.iter().collect();
+    entries.sort_by_key(|(key, _)| (key.namespace != client, *key));
+    for (key, entry) in entries {
+        if visible(&entry.export_to, &key.namespace, client) {
+            found.add(snapshot, client, key, entry);
+        }
+    }
+    found
+}
+
+/// Istio's `exportTo`: does `client` see an object of `own`?
+pub(crate) fn visible(export_to: &[String], own: &str, client: &str) -> bool {
+    let one = |to: &String| to == "*" || (to == "." && own == client) || to == client;
+    export_to.is_empty() || export_to.iter().any(one)
+}
+
+/// A short name becomes the full one of its object's namespace; names with a dot, `*` and addresses stay.
+pub(crate) fn qualify(host: &str, namespace: &str) -> String {
+    if host.contains(['.', ':', '*']) { host.to_owned() } else { format!("{host}.{namespace}{SUFFIX}") }
+}
+
+/// Does `pattern` (exact, `*`, or `*.suffix`) cover `host`? The length says how well; exact is best.
+pub(crate) fn covers(pattern: &str, host: &str) -> Option<usize> {
+    match pattern.strip_prefix('*') {
+        None => pattern.eq_ignore_ascii_case(host).then_some(usize::MAX),
+        Some(suffix) => {
+            host.to_ascii_lowercase().ends_with(&suffix.to_ascii_lowercase()).then_some(suffix.len())
+        }
+    }
+}
+
+impl Services {
+    fn add(&mut self, snapshot: &Snapshot, client: &str, key: &ObjectKey, entry: &ServiceEntry) {
+        let addresses = match checked(entry) {
+            Ok(addresses) => addresses,
+            Err((field, message)) => return self.refuse(key, field, message),
+        };
+        for (host, port) in entry.hosts.iter().flat_map(|h| entry.ports.iter().map(move |p| (h, p))) {
+            let Some(by_port) = protocol(port) else {
+                self.opaque.insert(host.clone(), port.protocol.clone());
+                continue;
+            };
+            let policy = traffic_policy(snapshot, client, &key.namespace, host);
+            let tls = match tls(policy, host, port.number) {
+                Ok(tls) => tls,
+                Err(message) => {
+                    self.refuse(key, format!("spec.hosts[{host}]"), message);
+                    continue;
+                }
+            };
+            let service = Service {
+                host: host.clone(),
+                port: port.number,
+                aliases: aliases(host, client),
+                addresses: addresses.clone(),
+                endpoints: entry.endpoints.iter().filter_map(|e| endpoint(e, port)).collect(),
+                protocol: upgraded(policy).unwrap_or(by_port),
+                tls,
+                routes: Vec::new(),
+            };
+            let place = (host.clone(), port.number);
+            if self.http.contains_key(&place) {
+                let message = format!(
+                    "port {} of this host is defined by another ServiceEntry, which holds; remove one",
+                    port.number
+                );
+                self.refuse(key, format!("spec.hosts[{host}]"), message);
+            } else {
+                self.http.insert(place, service);
+            }
+        }
+    }
+
+    fn refuse(&mut self, key: &ObjectKey, field: String, message: String) {
+        self.problems.push(Problem {
+            reason: "RuleNotEffective",
+            kind: "ServiceEntry".into(),
+            object: key.to_string(),
+            field,
+            message,
+        });
+    }
+}
+
+/// What managed proxies can serve: addresses, not names.
+fn checked(entry: &ServiceEntry) -> Result<Vec<IpAddr>, (String, String)> {
+    if entry.resolution.as_deref() != Some("STATIC") {
+        let now = entry.resolution.as_deref().unwrap_or("NONE");
+        let message =
+            format!("resolution {now} cannot be steered exactly; use STATIC and list the endpoints");
+        return Err(("spec.resolution".into(), message));
+    }
+    if let Some(i) = entry.endpoints.iter().position(|e| e.address.is_none()) {
+        return Err((format!("spec.endpoints[{i}].address"), "is no address; write an IP address".into()));
+    }
+    if let Some(i) = entry.hosts.iter().position(|h| h.contains('*')) {
+        return Err((format!("spec.hosts[{i}]"), "a wildcard needs no endpoints; name the hosts".into()));
+    }
+    let mut addresses = Vec::new();
+    for (i, text) in entry.addresses.iter().enumerate() {
+        let single = text.strip_suffix("/32").or_else(|| text.strip_suffix("/128")).unwrap_or(text);
+        let address = single.parse().map_err(|_| {
+            let message = format!("{text:?} is no single IP address; list the addresses one by one");
+            (format!("spec.addresses[{i}]"), message)
+        })?;
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+/// By `protocol`, else by the port name's first word, as in Istio; none: not HTTP.
+fn protocol(port: &ServicePort) -> Option<Protocol> {
+    let by_name = port.name.split('-').next().unwrap_or_default();
+    let word = if port.protocol.is_empty() { by_name } else { port.protocol.as_str() };
+    match word.to_ascii_uppercase().as_str() {
+        "HTTP" => Some(Protocol::Http1),
+        "HTTP2" | "GRPC" | "GRPC-WEB" => Some(Protocol::Http2),
+        _ => None,
+    }
+}
+
+fn endpoint(endpoint: &Endpoint, port: &ServicePort) -> Option<SocketAddr> {
+    let number = endpoint.ports.get(&port.name).copied().or(port.target_port).unwrap_or(port.number);
+    endpoint.address.map(|address| SocketAddr::new(address, number))
+}
+
+/// The short forms that a client's resolver would complete.
+fn aliases(host: &str, client: &str) -> Vec<String> {
+    let Some(name) = host.strip_suffix(SUFFIX) else {
+        return Vec::new();
+    };
+    let mut aliases = vec![format!("{name}.svc"), name.to_owned()];
+    if let Some((short, namespace)) = name.split_once('.')
+        && namespace == client
+    {
+        aliases.push(short.to_owned());
+    }
+    aliases
+}
+
+/// The nearest DestinationRule's policy: of the client, then of the service, then of the root namespace.
+fn traffic_policy<'a>(
+    snapshot: &'a Snapshot,
+    client: &str,
+    service: &str,
+    host: &str,
+) -> Option<&'a TrafficPolicy> {
+    let in_namespace = |namespace: &str| {
+        let rules = snapshot.destination_rules.iter().filter(|(key, rule)| {
+            key.namespace == namespace && visible(&rule.export_to, &key.namespace, client)
+        });
+        let fit = |(key, rule): &(&ObjectKey, &std::sync::Arc<DestinationRule>)| {
+            covers(&qualify(&rule.host, &key.namespace), host)
+        };
+        rules.filter(|r| fit(r).is_some()).max_by_key(fit).map(|(_, rule)| &**rule)
+    };
+    let rule =
+        in_namespace(client).or_else(|| in_namespace(service)).or_else(|| in_namespace(ROOT_NAMESPACE));
+    rule?.traffic_policy.as_ref()
+}
+
+fn upgraded(policy: Option<&TrafficPolicy>) -> Option<Protocol> {
+    let http = policy?.connection_pool.as_ref()?.http.as_ref()?;
+    (http.h2_upgrade_policy.as_deref() == Some("UPGRADE")).then_some(Protocol::Http2)
+}
+
+fn tls(policy: Option<&TrafficPolicy>, host: &str, port: u16) -> Result<Tls, String> {
+    let Some(tls) = policy.and_then(|p| p.tls.as_ref()) else {
+        return Ok(Tls::Disable);
+    };
+    match tls.mode.as_str() {
+        "" | "DISABLE" => Ok(Tls::Disable),
+        "ISTIO_MUTUAL" => {
+            let sni = tls.sni.clone().unwrap_or_else(|| format!("outbound_.{port}_._.{host}"));
+            Ok(Tls::IstioMutual { sni })
+        }
+        other => Err(format!(
+            "its DestinationRule wants tls.mode {other}, which managed proxies do not do; use ISTIO_MUTUAL or DISABLE"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_covered_exactly_or_by_suffix() {
+        assert_eq!(covers("a.b", "A.b"), Some(usize::MAX));
+        assert_eq!(covers("*.b", "x.a.b"), Some(2));
+        assert_eq!(covers("*", "a"), Some(0));
+        assert_eq!(covers("*.c", "a.b"), None);
+        assert_eq!(qualify("reviews", "shop"), "reviews.shop.svc.cluster.local");
+        assert_eq!(qualify("reviews.shop", "x"), "reviews.shop");
+    }
+
+    #[test]
+    fn the_protocol_is_named_by_the_port() {
+        let port = |name: &str, protocol: &str| ServicePort {
+            name: name.into(),
+            protocol: protocol.into(),
+            ..ServicePort::default()
+        };
+        assert_eq!(protocol(&port("http", "HTTP")), Some(Protocol::Http1));
+        assert_eq!(protocol(&port("grpc-x", "")), Some(Protocol::Http2));
+        assert_eq!(protocol(&port("db", "TCP")), None);
+        assert_eq!(protocol(&port("http", "HTTPS")), None);
+    }
+
+    #[test]
+    fn export_to_limits_who_sees_an_object() {
+        let to = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert!(visible(&[], "a", "b"));
+        assert!(visible(&to(&["*"]), "a", "b"));
+        assert!(!visible(&to(&["."]), "a", "b"));
+        assert!(visible(&to(&["."]), "a", "a"));
+        assert!(visible(&to(&["b"]), "a", "b"));
+    }
+}
