@@ -3,4 +3,17 @@
 //! **In**: the watch channels of the other stages, flow dumps. **Out**: the local API on a unix socket.
 //! **Never**: changes anything.
 
+/// The documents of the API, which `clovisorctl -o json` prints too.
 pub mod api;
+
+/// What readiness still waits for.
+pub mod ready;
+
+/// The documents from what the other stages publish; pure.
+pub mod view;
+
+/// One request from the route to the map entries; pure.
+pub mod explain;
+
+/// The API on its socket.
+pub mod serve;

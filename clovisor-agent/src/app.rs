@@ -1,1 +1,197 @@
 //! Builds the stages, connects them, drains them in reverse.
+//!
+//! **In**: flags. **Out**: a running agent. **Owns**: the order of start and end. **Never**: logic.
+
+mod compiler;
+mod gate;
+mod numbers;
+
+use crate::admin::ready::{Hold, Ready};
+use crate::admin::serve::{self as admin, Sources};
+use crate::cluster::folder;
+use crate::config::RunArgs;
+use crate::envoy::run::{EnvoyConfig, EnvoyStatus};
+use crate::kernel::image::PortRange;
+use crate::kernel::load::load;
+use crate::kernel::run::{Inputs, Kernel};
+use crate::policy::model::Policy;
+use crate::session::tally::Tally;
+use crate::{envoy, host, kernel, link, session};
+use anyhow::{Context, Result};
+use compiler::Compiler;
+use numbers::NumbersFile;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+/// How long requests in flight have at the end.
+const DRAIN: Duration = Duration::from_secs(4);
+
+/// Everything that can fail at the start has succeeded; nothing runs yet.
+#[derive(Debug)]
+pub struct Bound {
+    compiler: Compiler,
+    kernel: Kernel,
+    envoy: Option<EnvoyConfig>,
+    callout: UnixListener,
+    api: UnixListener,
+    sources: Sources,
+    envoy_status: watch::Sender<Arc<EnvoyStatus>>,
+    points: Points,
+}
+
+/// What readiness waits for.
+#[derive(Debug)]
+struct Points {
+    maps: Hold,
+    envoy: Hold,
+}
+
+/// Reads the folder, compiles the first policy, loads the programs, binds the sockets.
+///
+/// # Errors
+/// What failed and what to do about it.
+pub async fn bind(args: &RunArgs) -> Result<Bound> {
+    folder_of_ours(&args.run_dir)?;
+    folder_of_ours(&args.state_dir)?;
+    let (programs, tables) = load(&args.bpffs, args.attach)?;
+    let snapshots = folder::watch(&args.config)?;
+    let file = NumbersFile::in_dir(&args.state_dir);
+    let numbers = file.load();
+    let network = host::watch::watch().await?;
+    let links = link::watch::watch(numbers.links.clone(), snapshots.clone(), network.clone());
+    let (compiler, policy) = Compiler::new(snapshots, file, numbers);
+    let ports = PortRange { min: args.nat_ports.0, max: args.nat_ports.1 };
+    let inputs = Inputs { policy: policy.clone(), links: links.clone(), host: network.clone(), ports };
+    let (kernel, handle) = kernel::run::bind(programs, tables, inputs)?;
+    let socket = args.run_dir.join("callout/callout.sock");
+    let callout = session::listen::bind(&socket, Some(args.proxy_gid))?;
+    let api_socket = args.run_dir.join("agent.sock");
+    let api = admin::bind(&api_socket)
+        .with_context(|| format!("cannot listen on {}; set --run-dir", api_socket.display()))?;
+    let ready = Ready::default();
+    let points = Points { maps: ready.hold("kernel maps and programs"), envoy: ready.hold("Envoy files") };
+    let (envoy_status, envoy_state) = watch::channel(Arc::default());
+    let sources = Sources {
+        policy,
+        links,
+        host: network,
+        kernel: handle,
+        envoy: envoy_state,
+        tally: Arc::new(Tally::default()),
+        ready,
+        started: jiff::Timestamp::now(),
+    };
+    let envoy = args.envoy_dir.as_ref().map(|dir| envoy_config(args, dir, &socket));
+    Ok(Bound { compiler, kernel, envoy, callout, api, sources, envoy_status, points })
+}
+
+fn folder_of_ours(dir: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(dir);
+    made.with_context(|| format!("cannot create {}; set --run-dir and --state-dir", dir.display()))
+}
+
+fn envoy_config(args: &RunArgs, dir: &Path, callout: &Path) -> EnvoyConfig {
+    let mut config = EnvoyConfig::new(dir.to_owned());
+    config.mount = args.envoy_mount.clone();
+    config.render.callout = callout.to_owned();
+    config.render.certificates = args.envoy_certs.clone();
+    config.render.callout_timeout = args.callout_timeout();
+    config
+}
+
+impl Bound {
+    /// Runs until `shutdown` is ready, then drains: the callout answers what it has, the programs stay.
+    ///
+    /// # Errors
+    /// A stage ended by itself: the agent is better restarted than half alive.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
+        let Self { compiler, kernel, envoy, callout, api, sources, envoy_status, points } = self;
+        let (stop, stopped) = watch::channel(false);
+        let (implemented, to_envoy) = watch::channel(Arc::<Policy>::default());
+        let (written, to_callout) = watch::channel(Arc::<Policy>::default());
+        let mut stages = JoinSet::new();
+        stages.spawn(compiler.run(sources.links.clone()));
+        stages.spawn(kernel.run());
+        stages.spawn(gate::after_kernel(sources.policy.clone(), sources.kernel.state(), implemented));
+        stages.spawn(gate::after_envoy(sources.envoy.clone(), written));
+        let mut state = sources.kernel.state();
+        stages.spawn(files(envoy, to_envoy, envoy_status, state.clone()));
+        let api = tokio::spawn(admin::run(api, sources.clone(), signal(&stopped)));
+        let mut written = sources.envoy.clone();
+        let started = async {
+            state.wait_for(|s| s.generation > 0 && s.error.is_none()).await.map(drop)?;
+            drop(points.maps);
+            written.wait_for(|s| s.policy.is_some()).await.map(drop)?;
+            drop(points.envoy);
+            anyhow::Ok(())
+        };
+        tokio::pin!(shutdown);
+        // The callout answers once there are routes that know its answers.
+        let ended = tokio::select! {
+            () = &mut shutdown => None,
+            stage = stages.join_next() => Some(stage),
+            result = started => { result.context("a stage ended during the start")?; None }
+        };
+        if ended.is_some() {
+            anyhow::bail!("a stage of the agent ended by itself; see the log before this line");
+        }
+        tracing::info!("ready");
+        let callout = tokio::spawn(session::serve::run(callout, to_callout, sources.tally, signal(&stopped)));
+        tokio::select! {
+            () = &mut shutdown => {}
+            _ = stages.join_next() => anyhow::bail!("a stage of the agent ended by itself; see the log before this line"),
+        }
+        tracing::info!("draining; programs and maps stay");
+        stop.send_replace(true);
+        drain("callout", callout).await;
+        drain("api", api).await;
+        stages.shutdown().await;
+        Ok(())
+    }
+}
+
+/// Keeps the files, from the first policy that the kernel implements; without a folder there is nothing to wait for.
+async fn files(
+    config: Option<EnvoyConfig>,
+    mut policy: watch::Receiver<Arc<Policy>>,
+    status: watch::Sender<Arc<EnvoyStatus>>,
+    mut kernel: watch::Receiver<Arc<kernel::run::KernelState>>,
+) {
+    if kernel.wait_for(|state| state.generation > 0).await.is_err() || policy.changed().await.is_err() {
+        return;
+    }
+    if let Some(config) = config {
+        return envoy::run::run(policy, config, status).await;
+    }
+    loop {
+        let policy_now = policy.borrow_and_update().clone();
+        status.send_replace(Arc::new(EnvoyStatus { policy: Some(policy_now), problems: Vec::new() }));
+        if policy.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn signal(stopped: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send + use<> {
+    let mut stopped = stopped.clone();
+    async move {
+        // The sender lives as long as the agent; an error means the same.
+        let _gone = stopped.wait_for(|stop| *stop).await;
+    }
+}
+
+async fn drain<E: std::fmt::Display>(stage: &'static str, task: JoinHandle<Result<(), E>>) {
+    match timeout(DRAIN, task).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => tracing::warn!(stage, %error, "ended badly"),
+        Ok(Err(error)) => tracing::warn!(stage, %error, "ended badly"),
+        Err(_) => tracing::warn!(stage, "did not end in time"),
+    }
+}

@@ -1,1 +1,139 @@
 //! Flags and environment.
+//!
+//! **In**: the command line. **Out**: [`Command`] with every path and number checked. **Never**: reads files.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The node daemon of Clovisor: puts each request of a mesh on the WAN link that its route is mapped to.
+#[derive(Parser, Clone, Debug)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  clovisor-agent run --config /etc/clovisor --envoy-dir /var/lib/clovisor/envoy
+      steer by the YAML files of a folder, and write the files of the pods' Envoys
+  clovisor-agent cleanup --dry-run
+      show what would be removed from the kernel
+
+Ask the running agent with clovisorctl. RUST_LOG sets the log filter, e.g. RUST_LOG=clovisor_agent=debug."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Steer until stopped. Programs and maps stay when the agent ends: established flows keep their link.
+    Run(Box<RunArgs>),
+    /// Remove Clovisor's programs, maps and pins from the kernel, and nothing else.
+    Cleanup(CleanupArgs),
+}
+
+/// Flags of `run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Folder with the YAML files of WanLinks, WanMappings, Istio's objects and Pods; watched.
+    #[arg(long, value_name = "DIR", env = "CLOVISOR_CONFIG")]
+    pub config: PathBuf,
+    /// Write the files of the pods' Envoys here, a folder per namespace. Not set: no files.
+    #[arg(long, value_name = "DIR", env = "CLOVISOR_ENVOY_DIR")]
+    pub envoy_dir: Option<PathBuf>,
+    /// Where a pod sees its namespace's folder. Not set: at the same path as the agent.
+    #[arg(long, value_name = "DIR", env = "CLOVISOR_ENVOY_MOUNT")]
+    pub envoy_mount: Option<PathBuf>,
+    /// Where a pod sees cert-chain.pem, key.pem and root-cert.pem.
+    #[arg(long, value_name = "DIR", env = "CLOVISOR_ENVOY_CERTS", default_value = "/etc/clovisor/certs")]
+    pub envoy_certs: PathBuf,
+    /// Folder of the sockets: agent.sock (clovisorctl) and callout/callout.sock (Envoy).
+    #[arg(long, value_name = "DIR", env = "CLOVISOR_RUN_DIR", default_value = "/run/clovisor")]
+    pub run_dir: PathBuf,
+    /// Folder of what must outlive a restart: the numbers of namespaces, classes and links.
+    #[arg(long, value_name = "DIR", env = "CLOVISOR_STATE_DIR", default_value = "/var/lib/clovisor")]
+    pub state_dir: PathBuf,
+    /// A mounted BPF file system, where programs and maps are pinned.
+    #[arg(long, value_name = "DIR", env = "CLOVISOR_BPFFS", default_value = "/sys/fs/bpf")]
+    pub bpffs: PathBuf,
+    /// Group that may connect to the callout's socket: that of the proxies.
+    #[arg(long, value_name = "GID", env = "CLOVISOR_PROXY_GID", default_value_t = 1337)]
+    pub proxy_gid: u32,
+    /// How long a request waits for the agent's decision before onAgentLoss holds, milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    callout_timeout_ms: u64,
+    /// Source ports for address translation when a pod's own port is in use on the link.
+    #[arg(long, value_name = "MIN-MAX", default_value = "16384-29999", value_parser = ports)]
+    pub nat_ports: (u16, u16),
+    /// How programs are attached.
+    #[arg(long, value_enum, default_value_t, env = "CLOVISOR_ATTACH")]
+    pub attach: AttachMode,
+    /// One JSON object a line for collectors, or text for people.
+    #[arg(long, value_enum, default_value_t, env = "CLOVISOR_LOG_FORMAT")]
+    pub log_format: LogFormat,
+}
+
+impl RunArgs {
+    /// How long a request waits for the agent's decision.
+    #[must_use]
+    pub const fn callout_timeout(&self) -> Duration {
+        Duration::from_millis(self.callout_timeout_ms)
+    }
+}
+
+/// Flags of `cleanup`.
+#[derive(Args, Clone, Debug)]
+pub struct CleanupArgs {
+    /// The BPF file system that the agent was given.
+    #[arg(long, value_name = "DIR", env = "CLOVISOR_BPFFS", default_value = "/sys/fs/bpf")]
+    pub bpffs: PathBuf,
+    /// Only show what would be removed.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask.
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum AttachMode {
+    /// TCX links where the kernel has them (6.6), else clsact filters.
+    #[default]
+    Auto,
+    Tcx,
+    Clsact,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Json,
+    #[default]
+    Text,
+}
+
+fn ports(text: &str) -> Result<(u16, u16), String> {
+    let range = text.split_once('-').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    match range {
+        Some((min, max)) if min > 1023 && min <= max => Ok((min, max)),
+        _ => Err("write two ports above 1023, e.g. 16384-29999".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn flags_are_consistent_and_checked() {
+        Cli::command().debug_assert();
+        assert_eq!(ports("16384-29999"), Ok((16384, 29999)));
+        for bad in ["", "80-90", "5000-4000", "a-b"] {
+            assert!(ports(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -30,5 +30,11 @@ pub mod session;
 /// The local API and what it shows.
 pub mod admin;
 
+/// `clovisorctl`: asks the local API, prints tables.
+pub mod ctl;
+
+/// `clovisor-agent cleanup`: removes what is ours from the kernel.
+pub mod uninstall;
+
 /// Builds the stages, connects them, drains them in reverse.
 pub mod app;

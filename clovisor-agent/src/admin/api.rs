@@ -2,6 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A list as `kubectl -o json` prints one.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct List<T> {
+    pub api_version: String,
+    pub kind: String,
+    pub items: Vec<T>,
+}
+
+impl<T> List<T> {
+    /// A list of this kind, e.g. `SessionList`.
+    #[must_use]
+    pub fn new(kind: &str, items: Vec<T>) -> Self {
+        Self { api_version: "clovisor.io/v1alpha1".into(), kind: kind.into(), items }
+    }
+}
+
 /// `GET /v1/status`.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -12,16 +29,15 @@ pub struct Status {
     pub waiting_for: Vec<String>,
     /// RFC 3339.
     pub started: String,
-    /// Generation of the policy in force and when it was compiled.
+    /// Generation of the policy that the kernel maps implement.
     pub policy_generation: u64,
-    pub policy_since: String,
-    /// Sections of the last start: Fresh, Adopted or Replaced per attached program.
     pub attachments: Vec<Attachment>,
     pub maps: Vec<MapFill>,
     pub problems: Vec<Problem>,
     pub counters: Vec<Counter>,
-    pub links_up: u32,
-    pub links_total: u32,
+    pub links_up: u64,
+    pub links_total: u64,
+    pub sessions: u64,
     pub pods: Vec<PodStatus>,
 }
 
@@ -33,7 +49,7 @@ pub struct Attachment {
     pub device: String,
     /// `Tcx` or `Clsact`.
     pub hook: String,
-    /// `Fresh`, `Adopted` or `Replaced`.
+    /// `Fresh`, or `Replaced` where an agent before had attached its own.
     pub origin: String,
 }
 
@@ -86,6 +102,8 @@ pub struct LinkStatus {
     pub device: String,
     /// `Up` or `Down`.
     pub state: String,
+    /// `Active`, `Drain` or `Disabled`: what the WanLink says.
+    pub wanted: String,
     pub reason: Option<String>,
     pub gateways: Vec<String>,
     pub sources: Vec<String>,

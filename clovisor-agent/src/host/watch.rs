@@ -9,6 +9,7 @@ use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use rtnetlink::packet_route::tc::TcHandle;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -86,6 +87,36 @@ pub async fn solicit(address: IpAddr, device: &str) {
     };
     if let Err(error) = sent.await {
         tracing::debug!(%address, device, %error, "neighbour not solicited");
+    }
+}
+
+/// Removes the clsact qdisc of a device, unless a filter is left on it, which is not ours then.
+///
+/// # Errors
+/// Netlink refused. A device that is gone is no error.
+pub async fn remove_clsact(ifindex: u32) -> Result<(), HostError> {
+    let (connection, handle, _events) = new_multicast_connection(&[])?;
+    let connection = tokio::spawn(connection);
+    let result = remove_unused_clsact(&handle, ifindex).await;
+    connection.abort();
+    result
+}
+
+async fn remove_unused_clsact(handle: &Handle, ifindex: u32) -> Result<(), HostError> {
+    let Ok(index) = i32::try_from(ifindex) else { return Ok(()) };
+    let mut filters = handle.traffic_filter(index);
+    for request in [filters.get().ingress(), filters.get().egress()] {
+        let left: Vec<_> = request.execute().collect().await;
+        if left.iter().any(Result::is_ok) {
+            return Ok(());
+        }
+    }
+    let mut request = handle.qdisc().del(index);
+    let header = &mut request.message_mut().header;
+    (header.parent, header.handle) = (TcHandle::CLSACT, TcHandle { major: 0xffff, minor: 0 });
+    match request.execute().await {
+        Err(rtnetlink::Error::NetlinkError(e)) if e.raw_code() == -nix::libc::ENODEV => Ok(()),
+        result => Ok(result?),
     }
 }
 

@@ -1,9 +1,8 @@
 //! Removing everything of ours from the kernel, and nothing else.
 
-use super::load::{pin_root, pinned};
-use super::plan::{Hook, Place};
-use aya::programs::TcAttachType;
-use aya::programs::tc::qdisc_detach_program;
+use super::load::{FILTERS, LINKS, QDISC, filter, pin_root, pinned};
+use super::plan::Place;
+use aya::programs::links::Link as _;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -24,21 +23,22 @@ pub fn cleanup(bpffs: &Path, devices: &BTreeMap<u32, String>, dry_run: bool) -> 
     let mut report = Report::default();
     let root = pin_root(bpffs);
     for version in children(&root) {
-        let links = version.join("links");
-        for place in pinned(&links) {
+        for place in pinned(&version) {
             if !dry_run {
-                unpin(&links, place, devices.get(&place.ifindex).map(String::as_str));
+                detach(&version, place, devices.get(&place.ifindex).map(String::as_str));
             }
-            report.removed.push(links.join(place.to_string()));
+            report.removed.push(version.join(place.to_string()));
         }
-        for pin in children(&links) {
+        for pin in children(&version.join(FILTERS)) {
             let name = pin.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if let Some(ifindex) = name.strip_prefix("clsact-").and_then(|i| i.parse().ok()) {
+            if let Some(ifindex) = name.strip_prefix(QDISC).and_then(|i| i.parse().ok()) {
                 report.clsact.push(ifindex);
                 remove(&mut report, pin, dry_run, |p| std::fs::remove_file(p));
             }
         }
-        remove(&mut report, links, dry_run, |p| std::fs::remove_dir(p));
+        for folder in [LINKS, FILTERS].map(|kind| version.join(kind)).into_iter().filter(|f| f.exists()) {
+            remove(&mut report, folder, dry_run, |p| std::fs::remove_dir(p));
+        }
         for pin in children(&version).into_iter().filter(|p| p.is_file()) {
             remove(&mut report, pin, dry_run, |p| std::fs::remove_file(p));
         }
@@ -65,16 +65,36 @@ fn remove(report: &mut Report, path: PathBuf, dry_run: bool, how: fn(&Path) -> s
     report.removed.push(path);
 }
 
-/// Removes one attachment: the pin holds a TCX link alive; a filter is removed by the program's name.
-pub(super) fn unpin(links: &Path, place: Place, name: Option<&str>) {
-    if let Err(error) = std::fs::remove_file(links.join(place.to_string())) {
-        tracing::debug!(%place, %error, "no pin to remove");
+/// Removes one attachment, whichever way it is attached.
+pub(super) fn detach(version: &Path, place: Place, name: Option<&str>) {
+    remove_link(version, place);
+    remove_filter(version, place, name);
+}
+
+/// A TCX link lives by its pin.
+pub(super) fn remove_link(version: &Path, place: Place) {
+    forget(&version.join(LINKS).join(place.to_string()));
+}
+
+/// A filter lives by itself, and goes with its device.
+pub(super) fn remove_filter(version: &Path, place: Place, name: Option<&str>) {
+    let pin = version.join(FILTERS).join(place.to_string());
+    if !pin.exists() {
+        return;
     }
-    let direction = if place.hook == Hook::WanOut { TcAttachType::Egress } else { TcAttachType::Ingress };
-    if let Some(name) = name
-        && links.join(format!("clsact-{}", place.ifindex)).exists()
-        && let Err(error) = qdisc_detach_program(name, direction, place.hook.program())
+    let filter = name.map(|name| filter(name, place.hook));
+    if let Some(Ok(filter)) = filter
+        && let Err(error) = filter.detach()
     {
         tracing::debug!(%place, %error, "no filter to remove");
+    }
+    forget(&pin);
+}
+
+fn forget(pin: &Path) {
+    if let Err(error) = std::fs::remove_file(pin)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(pin = %pin.display(), %error, "pin not removed");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::plan::{Hook, Place, Step, plan};
 use super::tables::{TableError, Tables};
+use crate::config::AttachMode;
 use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
@@ -15,19 +16,16 @@ use std::path::{Path, PathBuf};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/clovisor.o"));
 
+/// Folder of the pinned TCX links.
+pub(super) const LINKS: &str = "links";
+/// Folder of the programs that clsact filters run, and of the marks of qdiscs that are ours.
+pub(super) const FILTERS: &str = "filters";
+/// Begin of the name of such a mark; the ifindex follows.
+pub(super) const QDISC: &str = "clsact-";
+
 /// Priority and handle of our filters where clsact is used.
 const PRIORITY: u16 = 1;
 const HANDLE: TcHandle = TcHandle::new(0, 0xc10);
-
-/// How programs are attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum AttachMode {
-    /// TCX links where the kernel has them (6.6), else clsact filters.
-    #[default]
-    Auto,
-    Tcx,
-    Clsact,
-}
 
 /// The kernel half could not be loaded or attached.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +103,9 @@ pub fn load(bpffs: &Path, mode: AttachMode) -> Result<(Programs, Tables), LoadEr
         let path = path.to_owned();
         move |source| LoadError::Io { path, source }
     };
-    std::fs::create_dir_all(dir.join("links")).map_err(io(&dir))?;
+    for kind in [LINKS, FILTERS] {
+        std::fs::create_dir_all(dir.join(kind)).map_err(io(&dir))?;
+    }
     let handle = File::open(&dir).map_err(io(&dir))?;
     let lock =
         Flock::lock(handle, FlockArg::LockExclusiveNonblock).map_err(|_| LoadError::Locked(dir.clone()))?;
@@ -117,15 +117,16 @@ pub fn load(bpffs: &Path, mode: AttachMode) -> Result<(Programs, Tables), LoadEr
             .map_err(|source| LoadError::Program { program, source })?;
     }
     let tables = Tables::take(&mut ebpf)?;
-    let inherited = pinned(&dir.join("links"));
+    let inherited = pinned(&dir);
     let programs = Programs { ebpf, dir, mode, attached: BTreeMap::new(), inherited, _lock: lock };
     Ok((programs, tables))
 }
 
-/// The places of the pins in a `links` folder.
+/// The attachments that are pinned in a version's folder.
 #[must_use]
-pub fn pinned(links: &Path) -> BTreeSet<Place> {
-    let names = std::fs::read_dir(links).into_iter().flatten().flatten().map(|entry| entry.file_name());
+pub fn pinned(dir: &Path) -> BTreeSet<Place> {
+    let folders = [LINKS, FILTERS].map(|kind| std::fs::read_dir(dir.join(kind)));
+    let names = folders.into_iter().flatten().flatten().flatten().map(|entry| entry.file_name());
     names.filter_map(|name| Place::parse(&name.to_string_lossy())).collect()
 }
 
@@ -197,20 +198,28 @@ impl Programs {
     }
 
     fn attach(&mut self, place: Place, name: &str) -> Result<Attached, String> {
-        if self.mode == AttachMode::Clsact {
-            return self.attach_clsact(place, name);
-        }
-        match self.attach_tcx(place, name) {
-            Err(reason) if self.mode == AttachMode::Auto && !tcx_supported() => {
-                tracing::debug!(%reason, "no TCX, using clsact");
-                self.attach_clsact(place, name)
+        let attached = if self.mode == AttachMode::Clsact {
+            self.attach_clsact(place, name)
+        } else {
+            match self.attach_tcx(place, name) {
+                Err(reason) if self.mode == AttachMode::Auto && !tcx_supported() => {
+                    tracing::debug!(%reason, "no TCX, using clsact");
+                    self.attach_clsact(place, name)
+                }
+                result => result,
             }
-            result => result,
+        }?;
+        // An agent before may have used the other way: no packet may meet both.
+        if attached.mode == AttachMode::Tcx {
+            super::cleanup::remove_filter(&self.dir, place, Some(name));
+        } else {
+            super::cleanup::remove_link(&self.dir, place);
         }
+        Ok(attached)
     }
 
     fn attach_tcx(&mut self, place: Place, name: &str) -> Result<Attached, String> {
-        let pin = self.pin(place);
+        let pin = self.dir.join(LINKS).join(place.to_string());
         let program = classifier(&mut self.ebpf, place.hook).map_err(|e| e.to_string())?;
         if let Ok(old) = PinnedLink::from_pin(&pin) {
             let link: Result<SchedClassifierLink, _> = FdLink::from(old).try_into();
@@ -240,20 +249,19 @@ impl Programs {
     }
 
     fn attach_clsact(&mut self, place: Place, name: &str) -> Result<Attached, String> {
-        let marker = self.dir.join("links").join(format!("clsact-{}", place.ifindex));
+        let folder = self.dir.join(FILTERS);
+        let marker = folder.join(format!("{QDISC}{}", place.ifindex));
         if qdisc_add_clsact(name).is_ok() {
             // Cleanup removes the qdisc only where we made it; a pin is the only thing bpffs can hold.
             let program = classifier(&mut self.ebpf, place.hook).map_err(|e| e.to_string())?;
             program.pin(&marker).map_err(|e| chain(&e))?;
         }
-        let pin = self.pin(place);
+        let pin = folder.join(place.to_string());
         let program = classifier(&mut self.ebpf, place.hook).map_err(|e| e.to_string())?;
         let attach = direction(place.hook);
         let replaced = pin.exists();
         let id = if replaced {
-            let old = SchedClassifierLink::attached(name, attach, PRIORITY, HANDLE, None)
-                .map_err(|e| e.to_string())?;
-            program.attach_to_link(old)
+            program.attach_to_link(filter(name, place.hook).map_err(|e| e.to_string())?)
         } else {
             let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
             program.attach_with_options(name, attach, TcAttachOptions::Netlink(options))
@@ -270,15 +278,16 @@ impl Programs {
 
     /// Forgets the attachment; a device that is gone took its filter with it.
     fn detach(&mut self, place: Place, name: Option<&str>) {
-        super::cleanup::unpin(&self.dir.join("links"), place, name);
+        super::cleanup::detach(&self.dir, place, name);
         self.attached.remove(&place);
         self.inherited.remove(&place);
         tracing::info!(program = place.hook.program(), device = name.unwrap_or("(gone)"), "detached");
     }
+}
 
-    fn pin(&self, place: Place) -> PathBuf {
-        self.dir.join("links").join(place.to_string())
-    }
+/// Our filter on a device, by its priority and handle.
+pub(super) fn filter(device: &str, hook: Hook) -> std::io::Result<SchedClassifierLink> {
+    SchedClassifierLink::attached(device, direction(hook), PRIORITY, HANDLE, None)
 }
 
 /// Does this kernel attach TCX links at all?

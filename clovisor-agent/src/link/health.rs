@@ -22,21 +22,26 @@ impl fmt::Display for DownReason {
     }
 }
 
-/// The table of `specs` now. Numbers and times of change are taken from `before` where the link was known.
+/// Numbers of links by name, kept on disk: pinned flows name their link by number.
+pub type LinkNumbers = BTreeMap<String, LinkId>;
+
+/// The table of `specs` now. Numbers and times of change are taken from `before` where the link was known, else
+/// its number from `numbers`, else a free one.
 #[must_use]
 pub fn observe(
     specs: &BTreeMap<String, Arc<WanLinkSpec>>,
     net: &HostNet,
     before: &LinkTable,
+    numbers: &LinkNumbers,
     now: jiff::Timestamp,
 ) -> LinkTable {
-    let mut taken: BTreeSet<u8> =
-        before.links.values().filter(|l| specs.contains_key(&l.name)).map(|l| l.id.0).collect();
+    let number = |name: &String| before.links.get(name).map(|l| l.id).or(numbers.get(name).copied());
+    let mut taken: BTreeSet<u8> = specs.keys().filter_map(number).map(|id| id.0).collect();
     let mut table = LinkTable::default();
     for (name, spec) in specs {
         let old = before.links.get(name);
-        let Some(id) = old.map(|l| l.id.0).or_else(|| (0..MAX_LINKS as u8).find(|id| !taken.contains(id)))
-        else {
+        let free = || (0..MAX_LINKS as u8).find(|id| !taken.contains(id));
+        let Some(id) = number(name).map(|id| id.0).or_else(free) else {
             continue;
         };
         taken.insert(id);
@@ -260,11 +265,11 @@ mod tests {
             names.iter().map(|n| ((*n).to_owned(), Arc::new(spec(n)))).collect()
         };
         let at = |s| jiff::Timestamp::from_second(s).unwrap_or_default();
-        let one = observe(&specs(&["s9"]), &net(), &LinkTable::default(), at(1));
-        let two = observe(&specs(&["a", "s9"]), &net(), &one, at(2));
+        let one = observe(&specs(&["s9"]), &net(), &LinkTable::default(), &LinkNumbers::new(), at(1));
+        let two = observe(&specs(&["a", "s9"]), &net(), &one, &LinkNumbers::new(), at(2));
         assert_eq!((two.links["s9"].id, two.links["a"].id), (LinkId(0), LinkId(1)));
         assert_eq!(two.links["s9"].since, at(1));
-        let three = observe(&specs(&["s9"]), &HostNet::default(), &two, at(3));
+        let three = observe(&specs(&["s9"]), &HostNet::default(), &two, &LinkNumbers::new(), at(3));
         assert_eq!(three.links["s9"].since, at(3));
     }
 }

@@ -1,17 +1,26 @@
 //! The state of every link at one moment.
 
 use crate::cluster::wan_link::{LinkState, Nat};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Number of a link on this node, 0..64: index of the kernel map. Kept while the WanLink exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub u8);
 
 /// All links of the node, by WanLink name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LinkTable {
     pub links: BTreeMap<String, Link>,
+}
+
+impl LinkTable {
+    /// The numbers in use.
+    #[must_use]
+    pub fn numbers(&self) -> BTreeMap<String, LinkId> {
+        self.links.iter().map(|(name, link)| (name.clone(), link.id)).collect()
+    }
 }
 
 /// One link as it is now.

@@ -1,6 +1,6 @@
 //! The task that keeps the link table.
 
-use super::health::{observe, unresolved};
+use super::health::{LinkNumbers, observe, unresolved};
 use super::table::{Health, LinkTable};
 use crate::cluster::snapshot::Snapshot;
 use crate::host::net::HostNet;
@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep_until};
 /// Between attempts to find a gateway's link-layer address.
 const SOLICIT: Duration = Duration::from_millis(200);
 
-/// The table now, and a task that follows snapshot and network.
+/// The table now, and a task that follows snapshot and network. `numbers`: those of an agent before.
 #[must_use]
 pub fn watch(
+    numbers: LinkNumbers,
     mut snapshot: watch::Receiver<Arc<Snapshot>>,
     mut host: watch::Receiver<Arc<HostNet>>,
 ) -> watch::Receiver<Arc<LinkTable>> {
@@ -23,6 +24,7 @@ pub fn watch(
         &snapshot.borrow_and_update().links,
         &host.borrow_and_update(),
         &LinkTable::default(),
+        &numbers,
         jiff::Timestamp::now(),
     );
     let (publish, links) = watch::channel(Arc::new(table));
@@ -44,15 +46,20 @@ pub fn watch(
                 () = publish.closed() => return,
                 () = sleep_until(next), if waiting => continue,
             }
-            update(&publish, &snapshot.borrow_and_update(), &host.borrow_and_update());
+            update(&publish, &snapshot.borrow_and_update(), &host.borrow_and_update(), &numbers);
         }
     });
     links
 }
 
-fn update(publish: &watch::Sender<Arc<LinkTable>>, snapshot: &Snapshot, net: &HostNet) {
+fn update(
+    publish: &watch::Sender<Arc<LinkTable>>,
+    snapshot: &Snapshot,
+    net: &HostNet,
+    numbers: &LinkNumbers,
+) {
     publish.send_if_modified(|old| {
-        let table = observe(&snapshot.links, net, old, jiff::Timestamp::now());
+        let table = observe(&snapshot.links, net, old, numbers, jiff::Timestamp::now());
         if table == **old {
             return false;
         }

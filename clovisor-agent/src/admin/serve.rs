@@ -1,0 +1,181 @@
+//! The local API on its unix socket.
+
+use super::api::{self, ApiError, ExplainRequest, List};
+use super::explain::{Node, explain};
+use super::ready::Ready;
+use super::view;
+use crate::cluster::snapshot::Problem;
+use crate::envoy::run::EnvoyStatus;
+use crate::host::net::HostNet;
+use crate::kernel::run::{Dump, KernelHandle};
+use crate::link::table::{Health, LinkTable};
+use crate::policy::model::Compiled;
+use crate::session::tally::Tally;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+
+/// Bytes of a request; the questions are small.
+const BODY: usize = 64 << 10;
+
+/// What the API reads.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    pub policy: watch::Receiver<Arc<Compiled>>,
+    pub links: watch::Receiver<Arc<LinkTable>>,
+    pub host: watch::Receiver<Arc<HostNet>>,
+    pub kernel: KernelHandle,
+    pub envoy: watch::Receiver<Arc<EnvoyStatus>>,
+    pub tally: Arc<Tally>,
+    pub ready: Ready,
+    pub started: jiff::Timestamp,
+}
+
+/// Binds the socket, readable for its owner and group only; one of an agent before is replaced.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    let fresh = path.with_extension("new");
+    if let Err(error) = std::fs::remove_file(&fresh)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let listener = UnixListener::bind(&fresh)?;
+    std::fs::set_permissions(&fresh, Permissions::from_mode(0o660))?;
+    std::fs::rename(&fresh, path)?;
+    Ok(listener)
+}
+
+/// Answers until `shutdown` is ready.
+///
+/// # Errors
+/// The listener failed for good.
+pub async fn run(
+    listener: UnixListener,
+    sources: Sources,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(listener, router(sources)).with_graceful_shutdown(shutdown).await
+}
+
+fn router(sources: Sources) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/v1/status", get(status))
+        .route("/v1/links", get(links))
+        .route("/v1/sessions", get(sessions))
+        .route("/v1/explain", post(explained))
+        .fallback(unknown)
+        .layer(DefaultBodyLimit::max(BODY))
+        .with_state(sources)
+}
+
+/// A failure of the API with its HTTP status.
+struct Failure(StatusCode, ApiError);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}
+
+async fn unknown() -> Failure {
+    let fix = "the API has /healthz, /readyz, /v1/status, /v1/links, /v1/sessions and /v1/explain (POST)";
+    Failure(StatusCode::NOT_FOUND, ApiError { error: "no such path".into(), fix: Some(fix.into()) })
+}
+
+async fn readyz(State(sources): State<Sources>) -> (StatusCode, String) {
+    let waiting = sources.ready.waiting_for();
+    if waiting.is_empty() {
+        return (StatusCode::OK, "ready\n".into());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", waiting.join(", ")))
+}
+
+impl Sources {
+    async fn dump(&self) -> Result<Dump, Failure> {
+        self.kernel.dump().await.ok_or_else(|| {
+            let error = ApiError {
+                error: "the task that owns the kernel maps has ended".into(),
+                fix: Some("look into the agent's log and restart the agent".into()),
+            };
+            Failure(StatusCode::INTERNAL_SERVER_ERROR, error)
+        })
+    }
+}
+
+async fn status(State(sources): State<Sources>) -> Result<Json<api::Status>, Failure> {
+    let dump = sources.dump().await?;
+    let compiled = sources.policy.borrow().clone();
+    let kernel = sources.kernel.state().borrow().clone();
+    let links = sources.links.borrow().clone();
+    let envoy = sources.envoy.borrow().clone();
+    let devices = view::device_names(&sources.host.borrow());
+    let failed = kernel.error.iter().map(|error| Problem {
+        reason: "NotProgrammed",
+        kind: "Node".into(),
+        object: "kernel".into(),
+        field: String::new(),
+        message: error.clone(),
+    });
+    let failed: Vec<_> = failed.collect();
+    let problems = compiled.problems.iter().chain(&envoy.problems).chain(&failed);
+    let waiting_for: Vec<_> = sources.ready.waiting_for().into_iter().map(str::to_owned).collect();
+    Ok(Json(api::Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        ready: waiting_for.is_empty(),
+        waiting_for,
+        started: sources.started.to_string(),
+        policy_generation: kernel.generation,
+        attachments: view::attachments(&kernel, &devices),
+        maps: view::fill(&dump),
+        problems: view::problems(problems),
+        counters: view::counters(&dump, &sources.tally.counts()),
+        links_up: links.links.values().filter(|l| l.health == Health::Up).count() as u64,
+        links_total: links.links.len() as u64,
+        sessions: dump.flows.len() as u64,
+        pods: view::pods(&compiled.policy, &kernel, &devices),
+    }))
+}
+
+async fn links(State(sources): State<Sources>) -> Result<Json<List<api::LinkStatus>>, Failure> {
+    let dump = sources.dump().await?;
+    let items = view::links(&sources.links.borrow(), &dump);
+    Ok(Json(List::new("LinkList", items)))
+}
+
+async fn sessions(State(sources): State<Sources>) -> Result<Json<List<api::Session>>, Failure> {
+    let dump = sources.dump().await?;
+    let items = view::sessions(&sources.policy.borrow(), &sources.links.borrow(), &dump);
+    Ok(Json(List::new("SessionList", items)))
+}
+
+async fn explained(
+    State(sources): State<Sources>,
+    request: Result<Json<ExplainRequest>, JsonRejection>,
+) -> Result<Json<api::Explanation>, Failure> {
+    let Json(request) = request.map_err(|rejection| {
+        let fix = Some("send the JSON document that clovisorctl explain sends".into());
+        Failure(rejection.status(), ApiError { error: rejection.body_text(), fix })
+    })?;
+    let compiled = sources.policy.borrow().clone();
+    let links = sources.links.borrow().clone();
+    let image = sources.kernel.state().borrow().image.clone();
+    let devices = view::device_names(&sources.host.borrow());
+    let node = Node { links: &links, image: &image, devices: &devices };
+    let answer = explain(&compiled.policy, &request, Some(node));
+    answer.map(Json).map_err(|error| Failure(StatusCode::NOT_FOUND, error))
+}

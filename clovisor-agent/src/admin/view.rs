@@ -1,0 +1,185 @@
+//! The documents of the API from what the other stages publish.
+
+use super::api;
+use crate::cluster::snapshot::ObjectKey;
+use crate::config::AttachMode;
+use crate::host::net::HostNet;
+use crate::kernel::load::Origin;
+use crate::kernel::run::{Dump, KernelState};
+use crate::kernel::tables::FlowEntry;
+use crate::link::table::{Health, Link, LinkTable};
+use crate::policy::model::{Compiled, Policy};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Names of devices by ifindex.
+#[must_use]
+pub fn device_names(host: &HostNet) -> BTreeMap<u32, String> {
+    host.devices.iter().map(|(ifindex, device)| (*ifindex, device.name.clone())).collect()
+}
+
+/// Attached programs, with the names of their devices.
+#[must_use]
+pub fn attachments(state: &KernelState, devices: &BTreeMap<u32, String>) -> Vec<api::Attachment> {
+    let one = |(place, attached): (&crate::kernel::plan::Place, &crate::kernel::load::Attached)| {
+        let unnamed = || format!("ifindex {}", place.ifindex);
+        api::Attachment {
+            program: place.hook.program().into(),
+            device: devices.get(&place.ifindex).cloned().unwrap_or_else(unnamed),
+            hook: if attached.mode == AttachMode::Clsact { "Clsact" } else { "Tcx" }.into(),
+            origin: match attached.origin {
+                Origin::Fresh => "Fresh",
+                Origin::Replaced => "Replaced",
+            }
+            .into(),
+        }
+    };
+    state.attached.iter().map(one).collect()
+}
+
+/// The known pods that can be steered, and where they were found.
+#[must_use]
+pub fn pods(policy: &Policy, state: &KernelState, devices: &BTreeMap<u32, String>) -> Vec<api::PodStatus> {
+    let steered = policy
+        .pods
+        .iter()
+        .filter(|(key, _)| policy.namespaces.get(&key.namespace).is_some_and(|own| own.zone != 0));
+    let one = |(key, pod): (&ObjectKey, &crate::policy::model::PodIdentity)| {
+        let (device, reason) = match state.pods.get(key) {
+            Some(Ok(ifindex)) => (devices.get(ifindex).cloned(), None),
+            Some(Err(reason)) => (None, Some(reason.to_string())),
+            None => (None, Some("not looked up yet".to_owned())),
+        };
+        api::PodStatus {
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            addresses: pod.addresses.iter().map(ToString::to_string).collect(),
+            device,
+            reason,
+        }
+    };
+    steered.map(one).collect()
+}
+
+/// Counters of the kernel half and of the callout, those that counted something.
+#[must_use]
+pub fn counters(dump: &Dump, callouts: &[(&'static str, u64)]) -> Vec<api::Counter> {
+    let kernel = dump.counters.iter().map(|(reason, counter)| api::Counter {
+        reason: reason.name().into(),
+        packets: counter.packets,
+        bytes: counter.bytes,
+    });
+    let callouts = callouts.iter().map(|(name, count)| api::Counter {
+        reason: format!("callout_{name}"),
+        packets: *count,
+        bytes: 0,
+    });
+    kernel.chain(callouts).filter(|counter| counter.packets > 0).collect()
+}
+
+/// How full the maps are.
+#[must_use]
+pub fn fill(dump: &Dump) -> Vec<api::MapFill> {
+    let one = |f: &crate::kernel::tables::Fill| api::MapFill {
+        map: f.map.into(),
+        entries: f.entries,
+        capacity: f.capacity,
+    };
+    dump.fill.iter().map(one).collect()
+}
+
+/// Every refused object, once.
+#[must_use]
+pub fn problems<'a>(all: impl Iterator<Item = &'a crate::cluster::snapshot::Problem>) -> Vec<api::Problem> {
+    let mut problems: Vec<_> = all.collect();
+    problems.sort();
+    problems.dedup();
+    let one = |p: &crate::cluster::snapshot::Problem| api::Problem {
+        reason: p.reason.into(),
+        kind: p.kind.clone(),
+        object: p.object.clone(),
+        field: p.field.clone(),
+        message: p.message.clone(),
+    };
+    problems.into_iter().map(one).collect()
+}
+
+/// Every link with its traffic.
+#[must_use]
+pub fn links(table: &LinkTable, dump: &Dump) -> Vec<api::LinkStatus> {
+    table.links.values().map(|link| link_status(link, dump)).collect()
+}
+
+fn link_status(link: &Link, dump: &Dump) -> api::LinkStatus {
+    let traffic = dump.links.get(&link.id.0).copied().unwrap_or_default();
+    let (state, reason) = match link.health {
+        Health::Up => ("Up", None),
+        Health::Down(reason) => ("Down", Some(reason.to_string())),
+    };
+    let both = |v4: Option<std::net::Ipv4Addr>, v6: Option<std::net::Ipv6Addr>| {
+        let all = [v4.map(IpAddr::from), v6.map(IpAddr::from)];
+        all.into_iter().flatten().map(|address| address.to_string()).collect()
+    };
+    api::LinkStatus {
+        name: link.name.clone(),
+        device: link.device.clone(),
+        state: state.into(),
+        wanted: format!("{:?}", link.wanted),
+        reason,
+        gateways: both(link.gateway4, link.gateway6),
+        sources: both(link.source4, link.source6),
+        mtu: link.mtu,
+        tx_bytes: traffic.tx.bytes,
+        rx_bytes: traffic.rx.bytes,
+        sessions: dump.flows.iter().filter(|flow| flow.forward.link == link.id.0).count() as u64,
+        since: link.since.to_string(),
+    }
+}
+
+/// Every steered flow with its pod, class and link.
+#[must_use]
+pub fn sessions(policy: &Compiled, table: &LinkTable, dump: &Dump) -> Vec<api::Session> {
+    let policy = &policy.policy;
+    let pods: BTreeMap<IpAddr, &ObjectKey> =
+        policy.pods.iter().flat_map(|(key, pod)| pod.addresses.iter().map(move |a| (*a, key))).collect();
+    let mut sessions: Vec<_> =
+        dump.flows.iter().map(|flow| session(policy, &pods, table, dump, flow)).collect();
+    sessions.sort_by(|a, b| (&a.namespace, &a.pod, &a.source).cmp(&(&b.namespace, &b.pod, &b.source)));
+    sessions
+}
+
+fn session(
+    policy: &Policy,
+    pods: &BTreeMap<IpAddr, &ObjectKey>,
+    table: &LinkTable,
+    dump: &Dump,
+    flow: &FlowEntry,
+) -> api::Session {
+    let state = &flow.forward;
+    let pod = pods.get(&flow.source.ip());
+    let class = policy
+        .namespaces
+        .values()
+        .find(|own| own.zone == state.zone)
+        .and_then(|own| own.classes.get(&crate::policy::model::ClassId(state.class)));
+    let link = table.links.values().find(|link| link.id.0 == state.link);
+    let back = flow.reverse.as_ref();
+    let last = back.map_or(state.last_seen_ns, |b| b.last_seen_ns.max(state.last_seen_ns));
+    let seconds = |ns: u64| dump.now_ns.saturating_sub(ns) / 1_000_000_000;
+    api::Session {
+        namespace: pod.map(|p| p.namespace.clone()).unwrap_or_default(),
+        pod: pod.map(|p| p.name.clone()).unwrap_or_default(),
+        protocol: "TCP".into(),
+        source: flow.source.to_string(),
+        destination: flow.destination.to_string(),
+        translated_source: flow.translated_source.to_string(),
+        translated_destination: flow.translated_destination.to_string(),
+        class: state.class,
+        class_name: class.map(|c| c.key.to_string()).unwrap_or_default(),
+        link: link.map(|l| l.name.clone()).unwrap_or_default(),
+        age_seconds: seconds(state.created_ns),
+        idle_seconds: seconds(last),
+        tx_bytes: state.bytes,
+        rx_bytes: back.map_or(0, |b| b.bytes),
+    }
+}

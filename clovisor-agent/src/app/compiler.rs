@@ -1,0 +1,84 @@
+//! The stage from snapshots to policies.
+
+use super::numbers::{Numbers, NumbersFile};
+use crate::cluster::snapshot::{Problem, Snapshot};
+use crate::link::table::LinkTable;
+use crate::policy::compile::compile;
+use crate::policy::model::Compiled;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The stage before it runs; the first policy is compiled.
+#[derive(Debug)]
+pub(super) struct Compiler {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    file: NumbersFile,
+    numbers: Numbers,
+    policies: watch::Sender<Arc<Compiled>>,
+}
+
+impl Compiler {
+    /// Compiles the first policy.
+    pub(super) fn new(
+        mut snapshots: watch::Receiver<Arc<Snapshot>>,
+        file: NumbersFile,
+        numbers: Numbers,
+    ) -> (Self, watch::Receiver<Arc<Compiled>>) {
+        let snapshot = snapshots.borrow_and_update().clone();
+        let (policies, policy) = watch::channel(Arc::default());
+        let mut compiler = Self { snapshots, file, numbers, policies };
+        compiler.step(&snapshot);
+        (compiler, policy)
+    }
+
+    /// Follows snapshots and link numbers until their senders are gone.
+    pub(super) async fn run(mut self, mut links: watch::Receiver<Arc<LinkTable>>) {
+        links.mark_changed();
+        loop {
+            tokio::select! {
+                changed = self.snapshots.changed() => {
+                    if changed.is_err() { return }
+                    let snapshot = self.snapshots.borrow_and_update().clone();
+                    self.step(&snapshot);
+                }
+                changed = links.changed() => {
+                    if changed.is_err() { return }
+                    let numbers = links.borrow_and_update().numbers();
+                    if numbers != self.numbers.links {
+                        self.numbers.links = numbers;
+                        self.save();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Numbers are on disk before anything uses them.
+    fn step(&mut self, snapshot: &Snapshot) {
+        let generation = self.policies.borrow().generation + 1;
+        let (mut compiled, classes) = compile(snapshot, &self.numbers.classes, generation);
+        if classes != self.numbers.classes {
+            self.numbers.classes = classes;
+            compiled.problems.extend(self.save());
+        }
+        for problem in &compiled.problems {
+            let Problem { reason, kind, object, field, message } = problem;
+            tracing::warn!(reason, kind, object, field, message, "refused");
+        }
+        let (namespaces, pods) = (compiled.policy.namespaces.len(), compiled.policy.pods.len());
+        tracing::info!(generation, namespaces, pods, problems = compiled.problems.len(), "policy compiled");
+        self.policies.send_replace(Arc::new(compiled));
+    }
+
+    fn save(&self) -> Option<Problem> {
+        let error = self.file.save(&self.numbers).err()?;
+        tracing::warn!(%error, "numbers not written");
+        Some(Problem {
+            reason: "StateNotWritten",
+            kind: "Node".into(),
+            object: "numbers.json".into(),
+            field: String::new(),
+            message: format!("{error}; numbers may change at the next restart: make --state-dir writable"),
+        })
+    }
+}

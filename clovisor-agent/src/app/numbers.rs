@@ -1,0 +1,92 @@
+//! The numbers of namespaces, classes and links on disk: what pinned flows and running proxies still use after
+//! a restart of the agent.
+
+use crate::link::health::LinkNumbers;
+use crate::policy::allocation::Allocation;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Everything that is kept.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(default)]
+pub(super) struct Numbers {
+    pub(super) classes: Allocation,
+    pub(super) links: LinkNumbers,
+}
+
+/// The file.
+#[derive(Clone, Debug)]
+pub(super) struct NumbersFile(PathBuf);
+
+impl NumbersFile {
+    /// The file in the state folder.
+    #[must_use]
+    pub(super) fn in_dir(dir: &Path) -> Self {
+        Self(dir.join("numbers.json"))
+    }
+
+    /// What an agent before left; nothing at the first start. A damaged file is put aside and counts as nothing:
+    /// steering by new numbers is right for every new connection.
+    #[must_use]
+    pub(super) fn load(&self) -> Numbers {
+        let text = match fs::read(&self.0) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Numbers::default(),
+            Err(error) => {
+                tracing::warn!(path = %self.0.display(), %error, "numbers not read, giving new ones");
+                return Numbers::default();
+            }
+        };
+        match serde_json::from_slice::<Numbers>(&text) {
+            Ok(numbers) if numbers.classes.is_sound() => numbers,
+            result => {
+                let reason = result.err().map_or("a number has two owners".into(), |e| e.to_string());
+                let aside = self.0.with_extension("damaged");
+                let moved = fs::rename(&self.0, &aside).is_ok();
+                tracing::warn!(path = %self.0.display(), reason, moved, "numbers damaged, giving new ones");
+                Numbers::default()
+            }
+        }
+    }
+
+    /// Replaces the file; complete or not at all, also after a power cut.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub(super) fn save(&self, numbers: &Numbers) -> io::Result<()> {
+        let temporary = self.0.with_extension("new");
+        let mut file = File::create(&temporary)?;
+        file.write_all(&serde_json::to_vec_pretty(numbers)?)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &self.0)?;
+        self.0.parent().map_or(Ok(()), |dir| File::open(dir).and_then(|dir| dir.sync_all()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::table::LinkId;
+    use crate::policy::model::ClassName;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    #[test]
+    fn numbers_come_back_and_damage_is_put_aside() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let file = NumbersFile::in_dir(dir.path());
+        assert_eq!(file.load(), Numbers::default());
+        let wanted = BTreeSet::from([ClassName { mapping: "m".into(), rule: None }]);
+        let numbers = Numbers {
+            classes: Allocation::default().assign(&BTreeMap::from([("shop".to_owned(), wanted)])),
+            links: BTreeMap::from([("s9".to_owned(), LinkId(3))]),
+        };
+        file.save(&numbers)?;
+        assert_eq!(file.load(), numbers);
+        fs::write(dir.path().join("numbers.json"), "{")?;
+        assert_eq!(file.load(), Numbers::default());
+        assert!(dir.path().join("numbers.damaged").exists());
+        Ok(())
+    }
+}

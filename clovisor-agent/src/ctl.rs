@@ -1,0 +1,22 @@
+//! The command line tool.
+//!
+//! **In**: words, the agent's local API or a folder of YAML. **Out**: tables, JSON or YAML on stdout, messages
+//! on stderr, an exit code. **Never**: changes anything.
+
+/// The words.
+pub mod cli;
+
+/// Exit codes and errors with a remedy.
+pub mod outcome;
+
+/// Asks the agent over its socket.
+mod client;
+
+/// Columns, ages and sizes as kubectl prints them; pure.
+mod table;
+
+/// Documents to text; pure.
+mod show;
+
+/// One command from its words to its output.
+pub mod run;

@@ -1,0 +1,139 @@
+//! The words of `clovisorctl`.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Ask the node's Clovisor agent: what it steers, by which link, and why.
+#[derive(Parser, Clone, Debug)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  clovisorctl status
+  clovisorctl sessions --link s9
+  clovisorctl explain --pod shop/client-0 --host reviews:8000 --header user=minions
+  clovisorctl explain -f deploy/example --pod shop/client-0 --host reviews:8000 --header user=boss
+
+Exit codes: 0 done, 1 failed, 64 wrong words, 65 bad input, 69 no agent, 77 not permitted, 79 problems found.
+Data goes to stdout, messages to stderr; NO_COLOR switches colour off."
+)]
+pub struct Cli {
+    /// The agent's socket.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "CLOVISOR_SOCKET",
+        default_value = "/run/clovisor/agent.sock"
+    )]
+    pub socket: PathBuf,
+    /// Form of the output.
+    #[arg(long, short, global = true, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Output,
+    /// Colour of states.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: Color,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to ask.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Readiness, programs, links, pods, refused objects and counters of the agent.
+    Status {
+        /// Wait until the agent is ready.
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait, seconds.
+        #[arg(long, value_name = "S", default_value_t = 30)]
+        timeout: u64,
+    },
+    /// Every link with its state and traffic.
+    Links,
+    /// Every steered connection with its pod, class and link.
+    Sessions {
+        /// Only those of this pod.
+        #[arg(long, value_name = "NS/POD")]
+        pod: Option<String>,
+        /// Only those on this link.
+        #[arg(long, value_name = "LINK")]
+        link: Option<String>,
+    },
+    /// Which route and rule a request takes, which were passed over and why, and by which link it leaves.
+    Explain(ExplainArgs),
+    /// Check a folder of YAML without an agent: exit code 79 if something would be refused.
+    Check {
+        /// Folder of YAML.
+        #[arg(short, long, value_name = "DIR")]
+        file: PathBuf,
+    },
+    /// Print the CustomResourceDefinitions of WanLink and WanMapping.
+    Crds,
+    /// Print the completion script of a shell.
+    Completion { shell: clap_complete::Shell },
+}
+
+/// The request to explain.
+#[derive(Args, Clone, Debug)]
+pub struct ExplainArgs {
+    /// The client pod.
+    #[arg(long, value_name = "NS/POD")]
+    pub pod: String,
+    /// Host as the client writes it, with or without port.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub host: String,
+    /// Request method.
+    #[arg(long, default_value = "GET")]
+    pub method: String,
+    /// Path with query.
+    #[arg(long, default_value = "/")]
+    pub path: String,
+    /// A request header; may be given several times.
+    #[arg(long = "header", short = 'H', value_name = "NAME=VALUE", value_parser = header)]
+    pub headers: Vec<(String, String)>,
+    /// Explain this folder of YAML instead of asking the agent; link states are not known then.
+    #[arg(short, long, value_name = "DIR")]
+    pub file: Option<PathBuf>,
+}
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    #[default]
+    Table,
+    /// A table with every column.
+    Wide,
+    Json,
+    Yaml,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').or_else(|| text.split_once(": "));
+    let (name, value) = pair.ok_or("write NAME=VALUE, e.g. user=minions")?;
+    if name.is_empty() { Err("the name is empty".into()) } else { Ok((name.to_owned(), value.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn words_are_consistent() {
+        Cli::command().debug_assert();
+        assert_eq!(header("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert_eq!(header("a: b"), Ok(("a".into(), "b".into())));
+        assert!(header("a").is_err());
+    }
+}
