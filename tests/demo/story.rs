@@ -106,7 +106,9 @@ impl Play<'_> {
         let seen = running.stop()?;
         let (before, after): (Vec<_>, Vec<_>) =
             seen.into_iter().partition(|seen| seen.sent + seen.took < cut);
-        let first = after.iter().filter(|seen| good(seen)).min_by_key(|seen| seen.sent + seen.took);
+        // An answer that still came by s9 came before the cut took effect.
+        let moved = |seen: &&Observation| good(seen) && seen.truth.as_ref().is_some_and(|t| t.link != "s9");
+        let first = after.iter().filter(moved).min_by_key(|seen| seen.sent + seen.took);
         let link = first.and_then(|seen| seen.truth.as_ref()).map(|truth| truth.link.clone());
         let gap = first.map(|seen| seen.sent + seen.took - cut);
         self.verdict.failover_ms = gap.and_then(|gap| u64::try_from(gap.as_millis()).ok());
