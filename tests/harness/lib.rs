@@ -25,6 +25,9 @@ pub mod truth;
 /// The load generator.
 pub mod load;
 
+/// One request by hand: any uid, any DSCP, any source address.
+pub mod probe;
+
 /// Observations to a verdict.
 pub mod tally;
 

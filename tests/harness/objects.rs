@@ -44,7 +44,8 @@ pub fn service(host: &str, port: u16, protocol: &str, endpoint: SocketAddr) -> S
     )
 }
 
-/// A VirtualService whose named routes match `user` exactly, then `rest` for everything else.
+/// A VirtualService whose named routes match `user` exactly, then `users` for all others with a user, then
+/// `rest` for everything else.
 #[must_use]
 pub fn routes(host: &str, users: &[&str]) -> String {
     let mut text = format!(
@@ -59,20 +60,33 @@ pub fn routes(host: &str, users: &[&str]) -> String {
              route: [{{destination: {{host: {host}}}}}]\n"
         );
     }
+    let _ = write!(
+        text,
+        "  - name: users\n    match: [{{headers: {{user: {{}}}}}}]\n    \
+         route: [{{destination: {{host: {host}}}}}]\n"
+    );
     let _ = write!(text, "  - name: rest\n    route: [{{destination: {{host: {host}}}}}]\n");
     text
 }
 
-/// A mapping of one route to links in order, with extra lines of its spec.
+/// A mapping of the route of this name of each host to links in order, with extra lines of its spec.
 #[must_use]
-pub fn mapping(host: &str, route: &str, links: &[&str], extra: &str) -> String {
-    let service = object_name(host);
-    let links = if links.is_empty() { String::new() } else { format!("  links: [{}]\n", links.join(", ")) };
-    format!(
-        "---\napiVersion: clovisor.io/v1alpha1\nkind: WanMapping\nmetadata:\n  name: {service}-{route}\n  \
-         namespace: {NAMESPACE}\nspec:\n  targetRefs:\n  - group: networking.istio.io\n    \
-         kind: VirtualService\n    name: {service}\n    sectionName: {route}\n{links}{extra}"
-    )
+pub fn mapping(hosts: &[&str], route: &str, links: &[&str], extra: &str) -> String {
+    let mut text = format!(
+        "---\napiVersion: clovisor.io/v1alpha1\nkind: WanMapping\nmetadata:\n  name: {route}\n  \
+         namespace: {NAMESPACE}\nspec:\n  targetRefs:\n"
+    );
+    for host in hosts {
+        let _ = write!(
+            text,
+            "  - {{group: networking.istio.io, kind: VirtualService, name: {}, sectionName: {route}}}\n",
+            object_name(host)
+        );
+    }
+    if !links.is_empty() {
+        let _ = writeln!(text, "  links: [{}]", links.join(", "));
+    }
+    text + extra
 }
 
 /// Lines of a mapping's spec: users of a set go by these links.

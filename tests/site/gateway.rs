@@ -16,35 +16,20 @@ const SNI: &str = "outbound_.8000_._.reviews.shop.svc.cluster.local";
 #[test]
 fn an_ordinary_sidecar_shares_its_pools() -> Result<()> {
     Site::builder("gateway").run(|site| {
-        site.start_gateway(&[Exposed {
-            host: HOST.to_owned(),
-            port: 8000,
-            local_port: APP_PORT,
-        }])?;
+        site.start_gateway(&[Exposed { host: HOST.to_owned(), port: 8000, local_port: APP_PORT }])?;
         let folder = site.path("envoy");
         let text = sidecar(&site.path("certs")).to_string();
-        std::fs::write(folder.join("bootstrap.json"), text)
-            .context("cannot write the bootstrap")?;
+        std::fs::write(folder.join("bootstrap.json"), text).context("cannot write the bootstrap")?;
         site.start_proxy_with(0, &folder)?;
         for http in [Http::H1, Http::H2] {
             let callers = vec![Caller::user("boss", "s8"), Caller::user("minions", "s8")];
             let load = Load::new(Site::service(false, 8000), HOST, callers.clone()).over(http);
             let seen = load.requests(200).run(&site.pods[0].netns)?;
             let tally = judge(&callers, &seen);
-            ensure!(
-                tally.errors + tally.wrong == 0 && tally.requests == 200,
-                "{http:?} {tally:#?}"
-            );
-            ensure!(
-                tally.shared > 0,
-                "pools are apart without classes? {tally:#?}"
-            );
+            ensure!(tally.errors + tally.wrong == 0 && tally.requests == 200, "{http:?} {tally:#?}");
+            ensure!(tally.shared > 0, "pools are apart without classes? {tally:#?}");
             let told = seen.iter().filter_map(|seen| seen.truth.as_ref());
-            ensure!(
-                told.map(|truth| truth.sni.as_deref())
-                    .all(|sni| sni == Some(SNI)),
-                "another SNI"
-            );
+            ensure!(told.map(|truth| truth.sni.as_deref()).all(|sni| sni == Some(SNI)), "another SNI");
         }
         Ok(())
     })

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::shell;
 use anyhow::{Context as _, Result, bail};
 
 /// Where distributions with a `rustc-web` package put a compiler that has its own sources.
@@ -15,7 +16,7 @@ const SYSTEM_CARGO: &str = "/usr/bin/cargo";
 
 /// A compiler that can build `core` for the kernel.
 #[derive(Debug)]
-enum Toolchain {
+pub(crate) enum Toolchain {
     /// A rustup nightly with `rust-src`.
     Nightly,
     /// The distribution's stable compiler with its sources.
@@ -28,9 +29,11 @@ enum Toolchain {
 ///
 /// No compiler or no `bpf-linker` is installed, or the build fails.
 pub(crate) fn run() -> Result<PathBuf> {
-    let root = root()?;
+    let root = shell::root()?;
     let toolchain = find_toolchain()?;
-    require_linker()?;
+    if !has_linker() {
+        bail!("no bpf-linker in PATH or target/tools; run `cargo xtask setup`");
+    }
     let build = root.join("target/ebpf-build");
     let status = cargo(&toolchain)
         .current_dir(&root)
@@ -44,11 +47,6 @@ pub(crate) fn run() -> Result<PathBuf> {
         bail!("the kernel half did not compile with {toolchain:?}; see the errors above");
     }
     publish(&build.join(target()).join("release/clovisor"), &root)
-}
-
-fn root() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    Ok(root.context("xtask lies in no workspace; run it from a full checkout")?.to_owned())
 }
 
 /// Copies the object only when it differs, so that its time stamp tells of real changes.
@@ -68,7 +66,8 @@ fn publish(object: &Path, root: &Path) -> Result<PathBuf> {
     Ok(place)
 }
 
-fn find_toolchain() -> Result<Toolchain> {
+/// A compiler that can build `core` for the kernel, or what to install.
+pub(crate) fn find_toolchain() -> Result<Toolchain> {
     if has_sources(Command::new("rustup").args(["run", "nightly", "rustc"])) {
         return Ok(Toolchain::Nightly);
     }
@@ -90,11 +89,18 @@ fn has_sources(rustc: &mut Command) -> bool {
     output.status.success() && library.exists()
 }
 
-fn require_linker() -> Result<()> {
-    match Command::new("bpf-linker").arg("--version").output() {
-        Ok(output) if output.status.success() => Ok(()),
-        _ => bail!("bpf-linker is not in PATH; run `cargo xtask setup`"),
-    }
+/// Is there a `bpf-linker`, in PATH or in `target/tools`?
+pub(crate) fn has_linker() -> bool {
+    let found = Command::new("bpf-linker").env("PATH", path()).arg("--version").output();
+    found.is_ok_and(|output| output.status.success())
+}
+
+/// PATH with the tools that `cargo xtask setup` installs.
+fn path() -> OsString {
+    let own = shell::root().unwrap_or_default().join("target/tools/bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let all = std::env::split_paths(&path).chain([own]);
+    std::env::join_paths(all).unwrap_or(path)
 }
 
 fn target() -> &'static str {
@@ -117,6 +123,7 @@ fn cargo(toolchain: &Toolchain) -> Command {
         Toolchain::System => command.env("RUSTC", SYSTEM_RUSTC).env("RUSTC_BOOTSTRAP", "1"),
     };
     command
+        .env("PATH", path())
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         .env("CARGO_PROFILE_RELEASE_LTO", "fat")

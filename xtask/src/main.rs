@@ -1,6 +1,95 @@
-mod ebpf;
+//! The project's own commands; see `cargo xtask --help`.
 
-fn main() -> anyhow::Result<()> {
-    println!("{}", ebpf::run()?.display());
-    Ok(())
+mod ci;
+mod demo;
+mod ebpf;
+mod gen_files;
+mod lint;
+mod setup;
+mod shell;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Build, test and show Clovisor. Each command first installs what it needs and says so.
+#[derive(Parser, Debug)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    after_help = "\
+Examples:
+  cargo xtask demo              see it work: two links, a mesh client, a far end that tells the truth
+  cargo xtask test              every test
+  cargo xtask test site exact   site tests whose name contains `exact`
+  cargo xtask setup --check     what is missing on this machine, without installing it"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Install what is missing on this machine: packages, the eBPF toolchain, Envoy.
+    Setup {
+        /// Only report; exit code 1 if something is missing.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Compile the kernel half to target/ebpf/clovisor.
+    Ebpf,
+    /// Show Clovisor at work in network namespaces; everything after `--` goes to the demo (try --help).
+    Demo {
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Run the tests, all or one kind, optionally only those whose name contains FILTER.
+    Test {
+        #[arg(value_enum)]
+        kind: Option<test::Kind>,
+        filter: Option<String>,
+    },
+    /// Check format, clippy, order of modules, sizes, names, the kernel interface and unsafe code.
+    Lint {
+        /// Record the present kernel interface (after raising ABI_VERSION, or for a change of comments only).
+        #[arg(long)]
+        bless_abi: bool,
+    },
+    /// Write the generated files: deploy/crd and the module table of README.md.
+    Gen {
+        /// Only compare; exit code 1 if they differ.
+        #[arg(long)]
+        check: bool,
+    },
+    /// What a change must pass: lint, gen --check, test, and the demo by its JSON.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    std::env::set_current_dir(shell::root()?)?;
+    match command {
+        Command::Setup { check } => setup::run(check),
+        Command::Ebpf => {
+            setup::run(false)?;
+            println!("{}", ebpf::run()?.display());
+            Ok(())
+        }
+        Command::Demo { arguments } => demo::run(&arguments),
+        Command::Test { kind, filter } => test::run(kind, filter.as_deref()).and_then(test::Count::verdict),
+        Command::Lint { bless_abi } => lint::run(bless_abi),
+        Command::Gen { check } => gen_files::run(check),
+        Command::Ci => ci::run(),
+    }
 }

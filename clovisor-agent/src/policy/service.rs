@@ -4,6 +4,7 @@ use super::model::{Protocol, Service, Tls};
 use crate::cluster::istio::{DestinationRule, Endpoint, ServiceEntry, ServicePort, TrafficPolicy};
 use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 
 /// Namespace whose DestinationRules hold where no nearer one does.
@@ -83,15 +84,14 @@ impl Services {
                 tls,
                 routes: Vec::new(),
             };
-            let place = (host.clone(), port.number);
-            if self.http.contains_key(&place) {
+            if let Entry::Vacant(place) = self.http.entry((host.clone(), port.number)) {
+                place.insert(service);
+            } else {
                 let message = format!(
                     "port {} of this host is defined by another ServiceEntry, which holds; remove one",
                     port.number
                 );
                 self.refuse(key, format!("spec.hosts[{host}]"), message);
-            } else {
-                self.http.insert(place, service);
             }
         }
     }

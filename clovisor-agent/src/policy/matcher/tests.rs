@@ -20,6 +20,9 @@ fn holds(block: &RouteMatch, request: &Request<'_>) -> bool {
     block.failure(request, &BTreeMap::new()).is_none()
 }
 
+/// A condition on the header `user`, the request's headers, and whether it holds.
+type Row<'a> = (StringMatch, &'a [(&'a str, &'a [u8])], bool);
+
 #[test]
 fn uris_are_matched_without_the_query() {
     // condition, ignore case, path, matches
@@ -45,7 +48,7 @@ fn uris_are_matched_without_the_query() {
 
 #[test]
 fn headers_match_by_any_of_their_lines() {
-    let rows: [(StringMatch, &[(&str, &[u8])], bool); 12] = [
+    let rows: [Row<'_>; 12] = [
         (exact("minions"), &[("user", b"minions")], true),
         (exact("minions"), &[("user", b" minions ")], true),
         (exact("minions"), &[("user", b"Minions")], false),
@@ -67,7 +70,7 @@ fn headers_match_by_any_of_their_lines() {
 
 #[test]
 fn without_headers_counts_an_absent_one_as_empty() {
-    let rows: [(StringMatch, &[(&str, &[u8])], bool); 7] = [
+    let rows: [Row<'_>; 7] = [
         (exact("minions"), &[], true),
         (exact("minions"), &[("user", b"minions")], false),
         (exact("minions"), &[("user", b"boss"), ("user", b"minions")], false),

@@ -1,0 +1,82 @@
+//! What the agent leaves of a node: everything that is not its own.
+
+use crate::shop;
+use anyhow::{Context, Result, ensure};
+use harness::agent::cleanup;
+use harness::load::Http;
+use harness::netns::run;
+use harness::site::Site;
+
+/// Everything about the node that an agent could have changed: rules, routes, queueing disciplines, filters.
+fn footprint(site: &Site) -> Result<String> {
+    let commands: [&[&str]; 6] = [
+        &["nft", "list", "ruleset"],
+        &["ip", "rule"],
+        &["ip", "route", "show", "table", "all"],
+        &["tc", "qdisc", "show"],
+        &["tc", "filter", "show", "dev", "s8", "ingress"],
+        &["ip", "-details", "link", "show", "s9"],
+    ];
+    let mut text = String::new();
+    for words in commands {
+        text += &run(site.edge.command(words[0]).args(&words[1..]), None)?;
+    }
+    // Counters and the time since a neighbour was seen change by themselves.
+    Ok(text.lines().filter(|line| !line.contains("expires")).collect::<Vec<_>>().join("\n"))
+}
+
+fn pins(site: &Site) -> Result<usize> {
+    Ok(std::fs::read_dir(site.path("bpffs")).context("no bpffs")?.count())
+}
+
+/// Foreign filters and qdiscs live through start, restart and cleanup; of ours nothing is left.
+#[test]
+fn cleanup_removes_everything_of_ours_and_nothing_else() -> Result<()> {
+    for attach in ["tcx", "clsact"] {
+        Site::builder(&format!("leave-{attach}")).attach(attach).run(|site| {
+            // A neighbour's qdisc and filter on s8, as a CNI plugin or a shaper would have.
+            run(site.edge.command("tc").args(["qdisc", "add", "dev", "s8", "clsact"]), None)?;
+            let filter = "filter add dev s8 ingress prio 7 handle 0x77 protocol all matchall action ok";
+            run(site.edge.command("tc").args(filter.split(' ')), None)?;
+            let before = footprint(site)?;
+            shop::open(site)?;
+            let tally = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
+            ensure!(tally.clean(), "{tally:#?}");
+            site.kill_agent()?;
+            site.start_agent()?;
+            let tally = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
+            ensure!(tally.clean(), "after a restart: {tally:#?}");
+            site.stop_agent()?;
+            ensure!(pins(site)? > 0, "programs and maps stay when the agent ends");
+            cleanup(&site.edge, &site.path(""))?;
+            ensure!(pins(site)? == 0, "pins are left");
+            let after = footprint(site)?;
+            ensure!(before == after, "{attach}: before\n{before}\nafter\n{after}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// A pod that goes takes its entries with it; one that comes back under the same address is steered again.
+#[test]
+fn entries_of_a_pod_end_with_it() -> Result<()> {
+    Site::builder("leave-pod").run(|site| {
+        shop::open(site)?;
+        let tally = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
+        ensure!(tally.clean() && !site.agent()?.sessions()?.is_empty(), "{tally:#?}");
+        site.withdraw("3-pods.yaml")?;
+        harness::eventually::eventually("no flow of the pod", std::time::Duration::from_secs(15), || {
+            let left = site.agent()?.sessions()?.len();
+            ensure!(left == 0, "{left} left");
+            Ok(())
+        })?;
+        site.apply("3-pods.yaml", &harness::objects::pods(&site.pods))?;
+        site.agent()?.wait_ready()?;
+        harness::eventually::eventually("steered again", std::time::Duration::from_secs(15), || {
+            let tally = shop::run(site, shop::SERVICES[0], Http::H2, 60)?;
+            ensure!(tally.wrong + tally.errors == 0, "{tally:#?}");
+            Ok(())
+        })
+    })
+}

@@ -1,0 +1,135 @@
+//! `cargo xtask test`: every test, with one line of sum at the end.
+
+use crate::{demo, shell};
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+/// The kinds of tests, from the least to the most powerful.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Pure code; no root.
+    Unit,
+    /// Packets through the real programs in this kernel.
+    Kernel,
+    /// Namespaces, real Envoys, the real agent.
+    Site,
+}
+
+/// How many tests ended how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+    pub(crate) skipped: usize,
+    /// A run that ended badly without a failed test: it did not compile, or it crashed.
+    pub(crate) broken: Vec<String>,
+}
+
+/// Runs the tests of a kind, or all.
+pub(crate) fn run(kind: Option<Kind>, filter: Option<&str>) -> Result<Count> {
+    demo::build()?;
+    let mut sum = Count::default();
+    for one in [Kind::Unit, Kind::Kernel, Kind::Site] {
+        if kind.is_none_or(|kind| kind == one) {
+            eprintln!("--- {} tests", format!("{one:?}").to_lowercase());
+            sum.add(cargo_test(one, filter)?);
+        }
+    }
+    println!("\n{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
+    Ok(sum)
+}
+
+impl Count {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.broken.extend(other.broken);
+    }
+
+    /// An error unless all is well.
+    pub(crate) fn verdict(self) -> Result<()> {
+        if let Some(broken) = self.broken.first() {
+            bail!("{broken}");
+        }
+        match (self.failed, self.passed) {
+            (0, 0) => bail!("no test ran; is the filter right?"),
+            (0, _) => Ok(()),
+            (failed, _) => bail!("{failed} tests failed"),
+        }
+    }
+}
+
+fn cargo_test(kind: Kind, filter: Option<&str>) -> Result<Count> {
+    let mut command = shell::cargo();
+    command.args(["test", "--locked", "--no-fail-fast", "--quiet"]);
+    match kind {
+        Kind::Unit => command.args(["--workspace", "--exclude", "clovisor-tests", "--lib", "--bins"]),
+        Kind::Kernel => command.args(["--package", "clovisor-tests", "--test", "kernel"]),
+        Kind::Site => command.args(["--package", "clovisor-tests", "--test", "site"]),
+    };
+    if kind != Kind::Unit && !shell::is_root() {
+        shell::announce_root("this kind of test");
+        command.env(runner_variable()?, "sudo --preserve-env");
+    }
+    command.arg("--").args(filter);
+    if kind == Kind::Site {
+        // Sites share the machine's two cores with the load that they measure.
+        command.arg("--test-threads=1");
+    }
+    counted(command, kind)
+}
+
+/// The variable that makes cargo run tests through another program.
+fn runner_variable() -> Result<String> {
+    let version = shell::output(Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
+    Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_")))
+}
+
+/// Runs, shows every line as it comes, and adds up the results.
+fn counted(mut command: Command, kind: Kind) -> Result<Count> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo test did not start")?;
+    let mut count = Count::default();
+    for line in BufReader::new(child.stdout.take().context("no output of cargo test")?).lines() {
+        let line = line.context("unreadable output of cargo test")?;
+        println!("{line}");
+        count.add(result(&line).unwrap_or_default());
+    }
+    let status = child.wait().context("cargo test was lost")?;
+    if !status.success() && count.failed == 0 {
+        count.broken.push(format!("the {kind:?} tests did not run to their end ({status})"));
+    }
+    Ok(count)
+}
+
+/// `test result: ok. 4 passed; 0 failed; 1 ignored; …`
+fn result(line: &str) -> Option<Count> {
+    let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    let number = |what: &str| {
+        let part = counts.split("; ").find_map(|part| part.strip_suffix(what))?;
+        part.trim().parse().ok()
+    };
+    Some(Count {
+        passed: number("passed")?,
+        failed: number("failed")?,
+        skipped: number("ignored")?,
+        broken: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_cargo_are_read() {
+        let line = "test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 1.34s";
+        let expected = Count { passed: 3, failed: 1, skipped: 2, broken: Vec::new() };
+        assert_eq!(result(line), Some(expected));
+        assert_eq!(result("test result of another kind"), None);
+        assert!(Count::default().verdict().is_err());
+    }
+}
