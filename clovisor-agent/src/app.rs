@@ -33,6 +33,9 @@ use tokio::time::timeout;
 /// How long requests in flight have at the end.
 const DRAIN: Duration = Duration::from_secs(4);
 
+/// How long the start waits for gateways and pods to answer.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// Everything that can fail at the start has succeeded; nothing runs yet.
 #[derive(Debug)]
 pub struct Bound {
@@ -118,7 +121,12 @@ impl Bound {
         let (written, to_callout) = watch::channel(Arc::<Policy>::default());
         let mut stages = JoinSet::new();
         stages.spawn(compiler.run(sources.links.clone()));
-        stages.spawn(kernel.run());
+        let mut links = sources.links.clone();
+        stages.spawn(async move {
+            // What an agent before wrote holds until this one knows as much.
+            settled(&mut links, |table| table.asked == 0).await;
+            kernel.run().await;
+        });
         stages.spawn(gate::after_kernel(sources.policy.clone(), sources.kernel.state(), implemented));
         stages.spawn(gate::after_envoy(sources.envoy.clone(), written));
         let mut state = sources.kernel.state();
@@ -127,6 +135,7 @@ impl Bound {
         let mut written = sources.envoy.clone();
         let started = async {
             state.wait_for(|s| s.generation > 0 && s.error.is_none()).await.map(drop)?;
+            settled(&mut state, |s| s.hidden == 0).await;
             drop(points.maps);
             written.wait_for(|s| s.policy.is_some()).await.map(drop)?;
             drop(points.envoy);
@@ -154,6 +163,13 @@ impl Bound {
         drain("api", api).await;
         stages.shutdown().await;
         Ok(())
+    }
+}
+
+/// Waits a moment for gateways and pods to show themselves; what does not by then is down or not here.
+async fn settled<T>(values: &mut watch::Receiver<Arc<T>>, is_settled: impl FnMut(&Arc<T>) -> bool) {
+    if timeout(SETTLE, values.wait_for(is_settled)).await.is_err() {
+        tracing::info!("not every gateway and pod has answered, going on without");
     }
 }
 

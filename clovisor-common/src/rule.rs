@@ -95,6 +95,9 @@ pub fn admit<A: Address, T: Tables>(
     let Some(slot) = tables.slot(index) else {
         return Err(Denial::pass(Reason::UnknownClass));
     };
+    if !segment.opens() {
+        return Err(Denial::of_slot(Reason::MidStream, slot));
+    }
     if !tables.link(slot.link).is_some_and(carries::<A>) {
         return Err(if slot.flags & SLOT_REFUSE != 0 {
             Denial::drop(Reason::NoLinkRefused)

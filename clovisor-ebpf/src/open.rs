@@ -66,15 +66,25 @@ pub(crate) fn first<'a, A: Family>(
     if outcome == Reason::Passed as u32 {
         return Err(PASS);
     }
-    maps::count_index(outcome & !DROPPED, 1, u64::from(packet.ip_len(ETHERNET)));
-    Err(if outcome & DROPPED != 0 { DROP } else { PASS })
+    maps::count_index(outcome & REASON, 1, u64::from(packet.ip_len(ETHERNET)));
+    if outcome & DROPPED != 0 {
+        return Err(DROP);
+    }
+    if outcome & UNMARK != 0 && A::set_tos(packet, segment, rule::wire_tos(segment.tos, 0)).is_none() {
+        return Err(verdict(packet, Reason::HelperFailed, DROP));
+    }
+    Err(PASS)
 }
 
 // The steps below are functions of their own in the kernel too, so that each has its stack for itself (512 bytes
 // a call chain). They can return a number only.
 
+/// Bits of the reason itself.
+const REASON: u32 = 0xff;
 /// Bit beside the reason: drop.
 const DROPPED: u32 = 0x100;
+/// Bit beside the reason: clear the class before the stack has the packet.
+const UNMARK: u32 = 0x200;
 /// Bit beside a packed grant.
 const GRANTED: u64 = 1 << 63;
 
@@ -92,7 +102,9 @@ fn admit<A: Family>(packet: &Packet, pod: &Pod, segment: &Segment<A>) -> u64 {
 
 #[inline(always)]
 fn packed(denial: Denial) -> u32 {
-    denial.reason as u32 | if denial.drop { DROPPED } else { 0 }
+    let drop = if denial.drop { DROPPED } else { 0 };
+    let unmark = if denial.reason.unmarks() { UNMARK } else { 0 };
+    denial.reason as u32 | drop | unmark
 }
 
 #[inline(always)]

@@ -169,6 +169,8 @@ impl Bytes for Packet {
 pub(crate) trait Wire: Sized {
     /// Writes the flow's tuple, the traffic class and the hop limit.
     fn rewrite(packet: &mut Packet, of: &Segment<Self>, flow: &Flow<Self>, tos: u8, hops: u8) -> Option<()>;
+    /// Writes the traffic class alone.
+    fn set_tos(packet: &mut Packet, of: &Segment<Self>, tos: u8) -> Option<()>;
     /// The verdict that sends the packet by an interface; `gateway` none = the destination is on the link.
     fn send(packet: &Packet, ifindex: u32, gateway: Self) -> i32;
 }
@@ -189,6 +191,18 @@ impl Wire for [u8; 4] {
         *saddr = u32::from_ne_bytes(flow.saddr);
         *daddr = u32::from_ne_bytes(flow.daddr);
         *ports = ports_of(flow);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn set_tos(packet: &mut Packet, of: &Segment<Self>, tos: u8) -> Option<()> {
+        let [first, _, third] = packet.view::<[u32; 3]>(of.l3)?;
+        let [a, old_tos, c, d] = first.to_ne_bytes();
+        let [hops, proto, s0, s1] = third.to_ne_bytes();
+        let change = u32::from(u16::from_ne_bytes([a, tos])) + u32::from(!u16::from_ne_bytes([a, old_tos]));
+        let [s0, s1] = checksum_after(u16::from_ne_bytes([s0, s1]), change).to_ne_bytes();
+        *first = u32::from_ne_bytes([a, tos, c, d]);
+        *third = u32::from_ne_bytes([hops, proto, s0, s1]);
         Some(())
     }
 
@@ -215,6 +229,14 @@ impl Wire for [u8; 16] {
         header[0] = u32::from_ne_bytes([a & 0xf0 | tos >> 4, tos << 4 | b & 0x0f, c, d]);
         header[1] = u32::from_ne_bytes([e, f, next, hops]);
         header[10] = ports_of(flow);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn set_tos(packet: &mut Packet, of: &Segment<Self>, tos: u8) -> Option<()> {
+        let [header] = packet.view::<[u32; 1]>(of.l3)?;
+        let [a, b, c, d] = header.to_ne_bytes();
+        *header = u32::from_ne_bytes([a & 0xf0 | tos >> 4, tos << 4 | b & 0x0f, c, d]);
         Some(())
     }
 

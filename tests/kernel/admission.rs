@@ -24,8 +24,17 @@ const ROWS: &[Row] = &[
             (shape.flags, shape.mss, shape.payload) = ("A", None, 100);
             Ok(())
         },
-        verdict: REDIRECT,
-        reason: Some(Reason::FlowOpened),
+        verdict: PASS,
+        reason: Some(Reason::MidStream),
+    },
+    Row {
+        name: "data of the proxy without a flow, refuse",
+        change: |machine, shape| {
+            (shape.flags, shape.mss, shape.payload) = ("A", None, 100);
+            machine.no_link(SLOT_REFUSE)
+        },
+        verdict: DROP,
+        reason: Some(Reason::MidStream),
     },
     Row {
         name: "no class",
@@ -155,7 +164,10 @@ fn check(row: &Row, v6: bool) -> Result<()> {
     let frame = shape.frame()?;
     let ran = machine.run("pod_in", &frame)?;
     ensure!(ran.verdict == row.verdict, "verdict {}", ran.verdict);
-    ensure!(row.verdict != PASS || ran.frame == frame, "a packet left to the stack was changed");
+    if row.reason.is_some_and(Reason::unmarks) {
+        shape.dscp = 0;
+    }
+    ensure!(row.verdict != PASS || ran.frame == shape.frame()?, "another change than that of the class");
     machine.expect_counted(row.reason.as_slice())?;
     let entries = machine.flows::<[u8; 4]>("FLOW4")?.len() + machine.flows::<[u8; 16]>("FLOW6")?.len();
     let pinned = if row.verdict == REDIRECT || row.reason == Some(Reason::HopsExceeded) { 2 } else { 0 };

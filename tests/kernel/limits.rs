@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use clovisor_common::abi::{Link, PeerKey, Reason, SLOT_REFUSE, Slot};
 use etherparse::{Icmpv4Type, Icmpv6Type, NetHeaders, PacketHeaders, TransportHeader, icmpv4, icmpv6};
 
-use crate::frames::{MAC_A, MAC_B, Shape, data, seen, syn};
+use crate::frames::{MAC_A, MAC_B, Seen, Shape, data, seen, syn};
 use crate::machine::{
     DROP, LINK, Machine, PASS, PEER4, POD4, PORT_BE, REAL4, REDIRECT, dest, link, mapped, peer,
 };
@@ -31,6 +31,7 @@ fn the_mss_of_a_syn_is_lowered_to_the_link() -> Result<()> {
 fn a_packet_larger_than_the_link_is_answered() -> Result<()> {
     for v6 in [false, true] {
         let machine = Machine::ready()?;
+        ensure!(machine.run("pod_in", &syn(v6).frame()?)?.verdict == REDIRECT, "the flow was not opened");
         let headers = if v6 { 60 } else { 40 };
         let fits = data(v6, 1500 - headers).frame()?;
         ensure!(machine.run("pod_in", &fits)?.verdict == REDIRECT, "v6 {v6}: the MTU itself does not fit");
@@ -116,9 +117,10 @@ fn ports_run_out() -> Result<()> {
         for last in 0..3 {
             ensure!(machine.run("pod_in", &to(last)?)?.verdict == REDIRECT, "flow {last} refused");
         }
-        let frame = to(3)?;
-        let ran = machine.run("pod_in", &frame)?;
-        ensure!(ran.verdict == verdict && ran.frame == frame, "verdict {}", ran.verdict);
+        let ran = machine.run("pod_in", &to(3)?)?;
+        ensure!(ran.verdict == verdict, "verdict {}", ran.verdict);
+        let unmarked = Seen { dscp: 0, ..seen(&to(3)?)? };
+        ensure!(verdict == DROP || seen(&ran.frame)? == unmarked, "another change than that of the class");
         ensure!(machine.counted(Reason::PortsExhausted)? == 1, "not counted");
         ensure!(machine.flows::<[u8; 4]>("FLOW4")?.len() == 6, "entries left behind");
     }

@@ -36,7 +36,7 @@ fn cleanup_removes_everything_of_ours_and_nothing_else() -> Result<()> {
         Site::builder(&format!("leave-{attach}")).attach(attach).run(|site| {
             // A neighbour's qdisc and filter on s8, as a CNI plugin or a shaper would have.
             run(site.edge.command("tc").args(["qdisc", "add", "dev", "s8", "clsact"]), None)?;
-            let filter = "filter add dev s8 ingress prio 7 handle 0x77 protocol all matchall action ok";
+            let filter = "filter add dev s8 ingress prio 7 protocol all u32 match u32 0 0 flowid 1:7";
             run(site.edge.command("tc").args(filter.split(' ')), None)?;
             let before = footprint(site)?;
             shop::open(site)?;

@@ -50,8 +50,14 @@ fn without_a_link_a_refusing_mapping_never_leaks() -> Result<()> {
         ensure!(row(&up, "minions", "s9") == 50 && row(&up, "boss", "s9") == 50, "{up:#?}");
         site.carrier("s9", false)?;
         site.agent()?.wait_link("s9", "Down")?;
-        let down = only(site, 20)?;
-        ensure!(row(&down, "boss", "s8") > 0, "Default goes on by the default route: {down:#?}");
+        // Connections of before die with their link, each with the request that finds it dead.
+        let dying = only(site, 200)?;
+        ensure!(
+            row(&dying, "boss", "s9") == 0 && row(&dying, "minions", "s9") == 0,
+            "by a dead link: {dying:#?}"
+        );
+        let down = only(site, 40)?;
+        ensure!(row(&down, "boss", "s8") == 20, "Default goes on by the default route: {down:#?}");
         ensure!(down.callers[1].errors == down.callers[1].requests, "Refuse must not pass: {down:#?}");
         ensure!(site.agent()?.counted("no_link_refused")? > 0, "no_link_refused not counted");
         Ok(())

@@ -3,6 +3,7 @@
 use super::numbers::{Numbers, NumbersFile};
 use crate::cluster::snapshot::{Problem, Snapshot};
 use crate::link::table::LinkTable;
+use crate::policy::allocation::Allocation;
 use crate::policy::compile::compile;
 use crate::policy::model::Compiled;
 use std::sync::Arc;
@@ -27,7 +28,8 @@ impl Compiler {
         let snapshot = snapshots.borrow_and_update().clone();
         let (policies, policy) = watch::channel(Arc::default());
         let mut compiler = Self { snapshots, file, numbers, policies };
-        compiler.step(&snapshot);
+        let first = compile(&snapshot, &compiler.numbers.classes, 1);
+        compiler.publish(first);
         (compiler, policy)
     }
 
@@ -39,7 +41,11 @@ impl Compiler {
                 changed = self.snapshots.changed() => {
                     if changed.is_err() { return }
                     let snapshot = self.snapshots.borrow_and_update().clone();
-                    self.step(&snapshot);
+                    let (before, generation) = (self.numbers.classes.clone(), self.policies.borrow().generation + 1);
+                    // Large sets take their time: not on the threads that answer callouts.
+                    let work = tokio::task::spawn_blocking(move || compile(&snapshot, &before, generation));
+                    let Ok(compiled) = work.await else { return };
+                    self.publish(compiled);
                 }
                 changed = links.changed() => {
                     if changed.is_err() { return }
@@ -54,9 +60,8 @@ impl Compiler {
     }
 
     /// Numbers are on disk before anything uses them.
-    fn step(&mut self, snapshot: &Snapshot) {
-        let generation = self.policies.borrow().generation + 1;
-        let (mut compiled, classes) = compile(snapshot, &self.numbers.classes, generation);
+    fn publish(&mut self, (mut compiled, classes): (Compiled, Allocation)) {
+        let generation = compiled.generation;
         if classes != self.numbers.classes {
             self.numbers.classes = classes;
             compiled.problems.extend(self.save());

@@ -29,7 +29,16 @@ pub enum FolderError {
 /// Remembers the last good state of every object of every file.
 #[derive(Debug, Default)]
 pub struct Folder {
-    files: BTreeMap<String, BTreeMap<Identity, Object>>,
+    files: BTreeMap<String, File>,
+}
+
+/// A file as it was read.
+#[derive(Debug, Default)]
+struct File {
+    /// None: it could not be read.
+    text: Option<String>,
+    objects: BTreeMap<Identity, Object>,
+    problems: Vec<Problem>,
 }
 
 impl Folder {
@@ -38,33 +47,26 @@ impl Folder {
     /// # Errors
     /// The folder itself cannot be listed.
     pub fn read(&mut self, dir: &Path) -> Result<Snapshot, FolderError> {
-        let mut problems = Vec::new();
         let mut files = BTreeMap::new();
         for (name, path) in list(dir)? {
             let before = self.files.remove(&name).unwrap_or_default();
-            let objects = match std::fs::read_to_string(&path) {
-                Ok(text) => objects(&name, &text, before, &mut problems),
-                Err(error) => {
-                    problems.push(Problem {
-                        reason: "InvalidObject",
-                        kind: "File".into(),
-                        object: name.clone(),
-                        field: String::new(),
-                        message: format!("{error}; the file's last good objects stay in force"),
-                    });
-                    before
-                }
+            let file = match std::fs::read_to_string(&path) {
+                // A set of thousands is parsed again only when its own file changes.
+                Ok(text) if before.text.as_ref() == Some(&text) => before,
+                Ok(text) => parsed(&name, text, before.objects),
+                Err(error) => unreadable(&name, &error, before.objects),
             };
-            files.insert(name, objects);
+            files.insert(name, file);
         }
         self.files = files;
-        Ok(self.snapshot(problems))
+        Ok(self.snapshot())
     }
 
-    fn snapshot(&self, mut problems: Vec<Problem>) -> Snapshot {
+    fn snapshot(&self) -> Snapshot {
+        let mut problems: Vec<_> = self.files.values().flat_map(|file| file.problems.clone()).collect();
         let mut snapshot = Snapshot::default();
         let mut seen: BTreeMap<&Identity, &String> = BTreeMap::new();
-        for (file, objects) in &self.files {
+        for (file, File { objects, .. }) in &self.files {
             for (identity, object) in objects {
                 if let Some(first) = seen.get(identity) {
                     problems.push(Problem {
@@ -95,36 +97,43 @@ fn list(dir: &Path) -> Result<BTreeMap<String, PathBuf>, FolderError> {
     Ok(named.filter(|(name, path)| yaml(name) && path.is_file()).collect())
 }
 
-fn objects(
-    file: &str,
-    text: &str,
-    before: BTreeMap<Identity, Object>,
-    problems: &mut Vec<Problem>,
-) -> BTreeMap<Identity, Object> {
-    let mut objects = BTreeMap::new();
-    let mut unreadable = false;
-    for (offset, document) in split(text) {
-        match read(file, offset, &document) {
+fn unreadable(name: &str, error: &std::io::Error, objects: BTreeMap<Identity, Object>) -> File {
+    let problem = Problem {
+        reason: "InvalidObject",
+        kind: "File".into(),
+        object: name.to_owned(),
+        field: String::new(),
+        message: format!("{error}; the file's last good objects stay in force"),
+    };
+    File { text: None, objects, problems: vec![problem] }
+}
+
+fn parsed(name: &str, text: String, before: BTreeMap<Identity, Object>) -> File {
+    let mut file = File::default();
+    let mut lost = false;
+    for (offset, document) in split(&text) {
+        match read(name, offset, &document) {
             Document::Ignored => {}
             Document::Object(identity, object) => {
-                objects.insert(identity, object);
+                file.objects.insert(identity, object);
             }
             Document::Refused(identity, problem) => {
                 match identity.and_then(|i| before.get(&i).map(|old| (i, old.clone()))) {
-                    Some((identity, old)) => drop(objects.insert(identity, old)),
-                    None => unreadable = true,
+                    Some((identity, old)) => drop(file.objects.insert(identity, old)),
+                    None => lost = true,
                 }
-                problems.push(problem);
+                file.problems.push(problem);
             }
         }
     }
-    if unreadable {
+    if lost {
         // Which object the bad document was is not known: nothing of the file is lost.
         for (identity, old) in before {
-            objects.entry(identity).or_insert(old);
+            file.objects.entry(identity).or_insert(old);
         }
     }
-    objects
+    file.text = Some(text);
+    file
 }
 
 fn insert(snapshot: &mut Snapshot, identity: &Identity, object: &Object) {
@@ -173,7 +182,15 @@ pub fn watch(dir: &Path) -> Result<watch::Receiver<Arc<Snapshot>>, FolderError> 
             if let Ok(Some(())) = timeout(RESCAN, woken.recv()).await {
                 sleep(SETTLE).await;
             }
-            match folder.read(&dir) {
+            // Large files take their time: not on the threads that answer callouts.
+            let place = dir.clone();
+            let reading = tokio::task::spawn_blocking(move || {
+                let snapshot = folder.read(&place);
+                (folder, snapshot)
+            });
+            let Ok((back, snapshot)) = reading.await else { return };
+            folder = back;
+            match snapshot {
                 Ok(snapshot) => drop(publish.send_if_modified(|old| {
                     let changed = **old != snapshot;
                     *old = Arc::new(snapshot);

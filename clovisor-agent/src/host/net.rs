@@ -42,14 +42,24 @@ pub struct Route {
     pub metric: u32,
 }
 
-/// A neighbour entry with a usable link-layer address.
+/// What the kernel knows of a neighbour's link-layer address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Permanent, reachable, stale, delay or probe.
+    Known,
+    /// Asked for, no answer yet.
+    Asked,
+    /// Asked for, and nobody answered.
+    Failed,
+}
+
+/// A neighbour entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbour {
     pub address: IpAddr,
     pub ifindex: u32,
     pub mac: Vec<u8>,
-    /// Permanent, reachable, stale, delay or probe; false for incomplete and failed.
-    pub usable: bool,
+    pub reach: Reach,
 }
 
 /// A bridge forwarding entry.

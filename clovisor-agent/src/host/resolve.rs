@@ -1,6 +1,6 @@
 //! From a pod's address to the host side of its veth, on any CNI, without entering the pod.
 
-use super::net::{Device, HostNet, Route};
+use super::net::{Device, HostNet, Reach, Route};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -44,9 +44,20 @@ pub fn resolve_pod(net: &HostNet, address: IpAddr) -> Result<u32, Unresolved> {
     if device.kind == "bridge" { port(net, device, address) } else { Ok(device.ifindex) }
 }
 
+/// The bridge on which to ask for the pod's link-layer address; none where asking would not help.
+#[must_use]
+pub fn bridge_to_ask(net: &HostNet, address: IpAddr) -> Option<&str> {
+    match resolve_pod(net, address) {
+        Err(Unresolved::NeighbourUnknown | Unresolved::PortUnknown) => {
+            net.devices.get(&route_to(net, address)?.ifindex).map(|bridge| bridge.name.as_str())
+        }
+        _ => None,
+    }
+}
+
 fn port(net: &HostNet, bridge: &Device, address: IpAddr) -> Result<u32, Unresolved> {
     let neighbour = net.neighbours.iter().find(|n| n.ifindex == bridge.ifindex && n.address == address);
-    let mac = &neighbour.filter(|n| n.usable).ok_or(Unresolved::NeighbourUnknown)?.mac;
+    let mac = &neighbour.filter(|n| n.reach == Reach::Known).ok_or(Unresolved::NeighbourUnknown)?.mac;
     let entry =
         net.fdb.iter().find(|e| e.bridge == bridge.ifindex && &e.mac == mac && e.ifindex != bridge.ifindex);
     Ok(entry.ok_or(Unresolved::PortUnknown)?.ifindex)
@@ -117,7 +128,12 @@ mod tests {
         net.routes.push(route("10.244.0.0", 24, 4, None));
         assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::NeighbourUnknown));
         let mac = vec![2, 0, 0, 0, 0, 1];
-        net.neighbours.push(Neighbour { address: ip(POD), ifindex: 4, mac: mac.clone(), usable: true });
+        net.neighbours.push(Neighbour {
+            address: ip(POD),
+            ifindex: 4,
+            mac: mac.clone(),
+            reach: Reach::Known,
+        });
         assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::PortUnknown));
         net.fdb.push(FdbEntry { mac: mac.clone(), ifindex: 4, bridge: 4 });
         assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::PortUnknown));

@@ -1,6 +1,6 @@
 //! The netlink shell: dumps the node's network, again after each burst of events.
 
-use super::net::{Device, FdbEntry, HostNet, Neighbour, Route};
+use super::net::{Device, FdbEntry, HostNet, Neighbour, Reach, Route};
 use futures_util::stream::{StreamExt, TryStreamExt};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressScope};
@@ -233,10 +233,12 @@ fn add_neighbour(net: &mut HostNet, message: &NeighbourMessage) {
     if message.header.family == AddressFamily::Bridge {
         net.fdb.extend(bridge.map(|bridge| FdbEntry { mac, ifindex, bridge }));
     } else if let Some(address) = address {
-        let dead = matches!(
-            message.header.state,
-            NeighbourState::Incomplete | NeighbourState::Failed | NeighbourState::None
-        );
-        net.neighbours.push(Neighbour { address, ifindex, usable: !dead && !mac.is_empty(), mac });
+        let reach = match message.header.state {
+            NeighbourState::Failed | NeighbourState::None => Reach::Failed,
+            NeighbourState::Incomplete => Reach::Asked,
+            _ if mac.is_empty() => Reach::Asked,
+            _ => Reach::Known,
+        };
+        net.neighbours.push(Neighbour { address, ifindex, mac, reach });
     }
 }

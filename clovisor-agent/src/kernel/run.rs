@@ -7,11 +7,13 @@ use super::plan::{Hook, Place};
 use super::tables::{Fill, FlowEntry, TableError, Tables};
 use crate::cluster::snapshot::ObjectKey;
 use crate::host::net::HostNet;
-use crate::host::resolve::{Unresolved, resolve_pod};
+use crate::host::resolve::{Unresolved, bridge_to_ask, resolve_pod};
+use crate::host::watch::solicit;
 use crate::link::table::LinkTable;
 use crate::policy::model::Compiled;
 use clovisor_common::abi::{Counter, LinkCounters, Reason};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,6 +22,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 /// How long entries of the policy before stay, so that no proxy is ahead of or behind the kernel.
 const LINGER: Duration = Duration::from_secs(3);
 const SWEEP: Duration = Duration::from_secs(5);
+/// Between attempts to make a pod behind a bridge show itself.
+const ASK: Duration = Duration::from_millis(500);
 
 /// What the task reads.
 #[derive(Debug)]
@@ -35,7 +39,9 @@ pub struct Inputs {
 pub struct KernelState {
     /// Generation of the policy that the maps implement.
     pub generation: u64,
-    pub pods: BTreeMap<ObjectKey, Result<u32, Unresolved>>,
+    pub pods: Pods,
+    /// Pods behind bridges that did not show themselves yet.
+    pub hidden: usize,
     pub attached: BTreeMap<Place, Attached>,
     /// The last failure, until a later attempt succeeds.
     pub error: Option<String>,
@@ -86,6 +92,7 @@ pub struct Kernel {
     current: Image,
     /// The image without what only lingers, and when it becomes the current one.
     trimmed: Option<(Image, Instant)>,
+    to_ask: Vec<(IpAddr, String)>,
 }
 
 /// Puts the task together; the maps' contents of an agent before are read, not changed.
@@ -100,13 +107,16 @@ pub fn bind(
     let current = tables.read()?;
     let (ask, asked) = mpsc::channel(16);
     let (state, published) = watch::channel(Arc::default());
-    let kernel = Kernel { programs, tables, inputs, asked, state, current, trimmed: None };
+    let kernel =
+        Kernel { programs, tables, inputs, asked, state, current, trimmed: None, to_ask: Vec::new() };
     Ok((kernel, KernelHandle { ask, state: published }))
 }
 
 impl Kernel {
     /// Follows the inputs until they end. Programs stay attached.
     pub async fn run(mut self) {
+        let mut ask = interval(ASK);
+        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.converge();
@@ -117,6 +127,12 @@ impl Kernel {
                 changed = self.inputs.links.changed() => if changed.is_err() { return },
                 changed = self.inputs.host.changed() => if changed.is_err() { return },
                 () = sleep_until(trim_at) => { self.trim(); continue }
+                _ = ask.tick(), if !self.to_ask.is_empty() => {
+                    for (address, bridge) in &self.to_ask {
+                        solicit(*address, bridge).await;
+                    }
+                    continue;
+                }
                 _ = sweep.tick() => { self.sweep(); self.retry(); continue }
                 Some(answer) = self.asked.recv() => { self.answer(answer); continue }
             }
@@ -129,7 +145,8 @@ impl Kernel {
         let policy = self.inputs.policy.borrow_and_update().clone();
         let links = self.inputs.links.borrow_and_update().clone();
         let host = self.inputs.host.borrow_and_update().clone();
-        let pods = resolve(&policy, &host);
+        let pods = resolve(&policy, &host, &self.state.borrow().pods);
+        self.to_ask = to_ask(&policy, &host, &pods);
         let veths = pods.iter().filter_map(|(k, v)| Some((k.clone(), *v.as_ref().ok()?))).collect();
         let wanted = image(&policy.policy, &links, &veths, self.inputs.ports);
         let both = union(&self.current, &wanted);
@@ -148,6 +165,7 @@ impl Kernel {
         }
         let state = KernelState {
             generation: policy.generation,
+            hidden: pods.values().filter(|p| is_hidden(p)).count(),
             pods,
             attached: self.programs.attached().clone(),
             error,
@@ -210,15 +228,32 @@ fn far_future() -> Instant {
     Instant::now() + Duration::from_secs(3600)
 }
 
-fn resolve(policy: &Compiled, host: &HostNet) -> BTreeMap<ObjectKey, Result<u32, Unresolved>> {
+/// The host side device of each pod, or why it is not known.
+pub type Pods = BTreeMap<ObjectKey, Result<u32, Unresolved>>;
+
+/// The device of every pod. One that was found stays while it exists: bridges and neighbour tables forget.
+fn resolve(policy: &Compiled, host: &HostNet, before: &Pods) -> Pods {
     let pods = policy.policy.pods.iter();
     pods.map(|(key, pod)| {
         let found: Vec<_> = pod.addresses.iter().map(|a| resolve_pod(host, *a)).collect();
         let first = found.iter().find_map(|r| r.as_ref().ok().copied());
         let reason = found.into_iter().find_map(Result::err).unwrap_or(Unresolved::NoAddress);
-        (key.clone(), first.ok_or(reason))
+        let forgotten = is_hidden(&Err(reason));
+        let known = before.get(key).and_then(|old| old.ok()).filter(|old| host.devices.contains_key(old));
+        (key.clone(), first.or(known.filter(|_| forgotten)).ok_or(reason))
     })
     .collect()
+}
+
+fn is_hidden(pod: &Result<u32, Unresolved>) -> bool {
+    matches!(pod, Err(Unresolved::NeighbourUnknown | Unresolved::PortUnknown))
+}
+
+/// Addresses of pods behind bridges that must show themselves, and the bridge of each.
+fn to_ask(policy: &Compiled, host: &HostNet, pods: &Pods) -> Vec<(IpAddr, String)> {
+    let hidden = policy.policy.pods.iter().filter(|(key, _)| pods.get(key).is_some_and(is_hidden));
+    let addresses = hidden.flat_map(|(_, pod)| pod.addresses.iter());
+    addresses.filter_map(|a| bridge_to_ask(host, *a).map(|bridge| (*a, bridge.to_owned()))).collect()
 }
 
 fn places(image: &Image) -> BTreeSet<Place> {

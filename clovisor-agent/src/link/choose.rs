@@ -58,6 +58,7 @@ mod tests {
         let down = Health::Down(DownReason::NoCarrier);
         LinkTable {
             links: [link(0, "s8", Health::Up), link(1, "s9", Health::Up), link(2, "lte", down)].into(),
+            asked: 0,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::table::{DownReason, Health, Link, LinkId, LinkTable, PeerAddress};
 use crate::cluster::wan_link::{LinkState, Peer, WanLinkSpec};
-use crate::host::net::{Device, HostNet};
+use crate::host::net::{Device, HostNet, Reach};
 use clovisor_common::abi::MAX_LINKS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -45,7 +45,7 @@ pub fn observe(
             continue;
         };
         taken.insert(id);
-        let mut link = link(name, spec, net, LinkId(id));
+        let mut link = link(name, spec, net, LinkId(id), old);
         let same = old.filter(|o| (o.health == Health::Up) == (link.health == Health::Up));
         link.since = same.map_or(now, |o| o.since);
         table.links.insert(name.clone(), link);
@@ -53,7 +53,7 @@ pub fn observe(
     table
 }
 
-fn link(name: &str, spec: &WanLinkSpec, net: &HostNet, id: LinkId) -> Link {
+fn link(name: &str, spec: &WanLinkSpec, net: &HostNet, id: LinkId, old: Option<&Link>) -> Link {
     let device = net.devices.values().find(|d| d.name == spec.device);
     let mut link = Link {
         id,
@@ -77,7 +77,7 @@ fn link(name: &str, spec: &WanLinkSpec, net: &HostNet, id: LinkId) -> Link {
         since: jiff::Timestamp::UNIX_EPOCH,
     };
     if let Some(device) = device {
-        link.health = judge(&mut link, spec, net, device);
+        link.health = judge(&mut link, spec, net, device, old);
     }
     link
 }
@@ -98,7 +98,7 @@ enum Hop {
     Unknown,
 }
 
-fn judge(link: &mut Link, spec: &WanLinkSpec, net: &HostNet, device: &Device) -> Health {
+fn judge(link: &mut Link, spec: &WanLinkSpec, net: &HostNet, device: &Device, old: Option<&Link>) -> Health {
     if spec.state == LinkState::Disabled {
         return Health::Down(DownReason::Disabled);
     }
@@ -110,8 +110,11 @@ fn judge(link: &mut Link, spec: &WanLinkSpec, net: &HostNet, device: &Device) ->
     if source4.is_none() && source6.is_none() {
         return Health::Down(DownReason::NoAddress);
     }
-    let hop4 = source4.map(|_| hop(net, device, spec.gateway.ipv4.map(IpAddr::V4), true));
-    let hop6 = source6.map(|_| hop(net, device, spec.gateway.ipv6.map(IpAddr::V6), false));
+    let known = old.filter(|old| old.ifindex == Some(device.ifindex));
+    let known4 = known.and_then(|old| old.gateway4).map(IpAddr::V4);
+    let known6 = known.and_then(|old| old.gateway6).map(IpAddr::V6);
+    let hop4 = source4.map(|_| hop(net, device, spec.gateway.ipv4.map(IpAddr::V4), true, known4));
+    let hop6 = source6.map(|_| hop(net, device, spec.gateway.ipv6.map(IpAddr::V6), false, known6));
     // A family without a next hop takes no traffic; the other one still may.
     if let (Some(Hop::Via(_) | Hop::OnLink), Some(IpAddr::V4(source))) = (hop4, source4) {
         link.source4 = Some(source);
@@ -130,14 +133,24 @@ fn judge(link: &mut Link, spec: &WanLinkSpec, net: &HostNet, device: &Device) ->
     }
 }
 
-fn hop(net: &HostNet, device: &Device, wanted: Option<IpAddr>, v4: bool) -> Hop {
+/// `known`: the gateway that was found before. It holds until it fails to answer: the kernel forgets entries
+/// that are not used, and asking again takes a moment.
+fn hop(net: &HostNet, device: &Device, wanted: Option<IpAddr>, v4: bool, known: Option<IpAddr>) -> Hop {
     let Some(gateway) = wanted.or_else(|| gateway(net, device, v4)) else {
         // Without a link layer there is no next hop to know.
         return if device.mac.is_empty() { Hop::OnLink } else { Hop::Unknown };
     };
-    let resolved =
-        net.neighbours.iter().any(|n| n.ifindex == device.ifindex && n.address == gateway && n.usable);
-    if resolved || device.mac.is_empty() { Hop::Via(gateway) } else { Hop::Unresolved }
+    match reach(net, device, gateway) {
+        _ if device.mac.is_empty() => Hop::Via(gateway),
+        Some(Reach::Known) => Hop::Via(gateway),
+        Some(Reach::Asked) | None if known == Some(gateway) => Hop::Via(gateway),
+        Some(_) | None => Hop::Unresolved,
+    }
+}
+
+fn reach(net: &HostNet, device: &Device, gateway: IpAddr) -> Option<Reach> {
+    let entry = net.neighbours.iter().find(|n| n.ifindex == device.ifindex && n.address == gateway);
+    entry.map(|n| n.reach)
 }
 
 /// The gateway that the node's own routes use on the device: of the default route, else of any route.
@@ -160,9 +173,9 @@ pub fn unresolved(specs: &BTreeMap<String, Arc<WanLinkSpec>>, net: &HostNet) -> 
             [(spec.gateway.ipv4.map(IpAddr::V4), true), (spec.gateway.ipv6.map(IpAddr::V6), false)]
         {
             let has_source = device.addresses.iter().any(|(ip, _)| ip.is_ipv4() == v4);
-            if has_source && hop(net, device, given, v4) == Hop::Unresolved {
-                wanted.extend(given.or_else(|| gateway(net, device, v4)).map(|ip| (ip, device.name.clone())));
-            }
+            let hop = given.or_else(|| gateway(net, device, v4)).filter(|_| has_source);
+            let lacking = hop.filter(|hop| reach(net, device, *hop) != Some(Reach::Known));
+            wanted.extend(lacking.map(|ip| (ip, device.name.clone())));
         }
     }
     wanted
@@ -203,18 +216,18 @@ mod tests {
         HostNet {
             devices: [(9, s9)].into(),
             routes: vec![Route { destination: any, prefix: 0, gateway: Some(HOP), ifindex: 9, metric: 0 }],
-            neighbours: vec![Neighbour { address: HOP, ifindex: 9, mac: vec![1], usable: true }],
+            neighbours: vec![Neighbour { address: HOP, ifindex: 9, mac: vec![1], reach: Reach::Known }],
             ..HostNet::default()
         }
     }
 
     fn health(spec: &WanLinkSpec, net: &HostNet) -> Health {
-        link("s9", spec, net, LinkId(0)).health
+        link("s9", spec, net, LinkId(0), None).health
     }
 
     #[test]
     fn a_link_is_up_when_everything_on_the_way_is() {
-        let up = link("s9", &spec("s9"), &net(), LinkId(0));
+        let up = link("s9", &spec("s9"), &net(), LinkId(0), None);
         assert_eq!(up.health, Health::Up);
         assert_eq!(
             (up.gateway4, up.source4),
@@ -237,6 +250,24 @@ mod tests {
     }
 
     #[test]
+    fn a_forgotten_gateway_holds_until_it_fails_to_answer() {
+        let up = link("s9", &spec("s9"), &net(), LinkId(0), None);
+        let rows = [(None, Health::Up), (Some(Reach::Asked), Health::Up), (Some(Reach::Known), Health::Up)];
+        let failed = (Some(Reach::Failed), Health::Down(DownReason::GatewayUnresolved));
+        for (reach, health) in rows.into_iter().chain([failed]) {
+            let mut net = net();
+            net.neighbours.clear();
+            net.neighbours.extend(reach.map(|reach| Neighbour {
+                address: HOP,
+                ifindex: 9,
+                mac: vec![1],
+                reach,
+            }));
+            assert_eq!(link("s9", &spec("s9"), &net, LinkId(0), Some(&up)).health, health, "{reach:?}");
+        }
+    }
+
+    #[test]
     fn the_gateway_may_be_given_and_is_solicited() {
         let mut net = net();
         net.routes.clear();
@@ -246,7 +277,7 @@ mod tests {
         assert_eq!(health(&spec, &net), Health::Down(DownReason::GatewayUnresolved));
         let specs = BTreeMap::from([("s9".to_owned(), Arc::new(spec.clone()))]);
         assert_eq!(unresolved(&specs, &net), [(HOP, "s9".to_owned())]);
-        net.neighbours.push(Neighbour { address: HOP, ifindex: 9, mac: vec![1], usable: true });
+        net.neighbours.push(Neighbour { address: HOP, ifindex: 9, mac: vec![1], reach: Reach::Known });
         assert_eq!(health(&spec, &net), Health::Up);
         assert_eq!(unresolved(&specs, &net), []);
     }

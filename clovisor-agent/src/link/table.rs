@@ -13,6 +13,8 @@ pub struct LinkId(pub u8);
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LinkTable {
     pub links: BTreeMap<String, Link>,
+    /// Next hops that were asked for and have not answered yet.
+    pub asked: usize,
 }
 
 impl LinkTable {

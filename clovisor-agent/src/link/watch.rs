@@ -20,13 +20,14 @@ pub fn watch(
     mut snapshot: watch::Receiver<Arc<Snapshot>>,
     mut host: watch::Receiver<Arc<HostNet>>,
 ) -> watch::Receiver<Arc<LinkTable>> {
-    let table = observe(
+    let mut table = observe(
         &snapshot.borrow_and_update().links,
         &host.borrow_and_update(),
         &LinkTable::default(),
         &numbers,
         jiff::Timestamp::now(),
     );
+    table.asked = unresolved(&snapshot.borrow().links, &host.borrow()).len();
     let (publish, links) = watch::channel(Arc::new(table));
     tokio::spawn(async move {
         let mut next = Instant::now();
@@ -59,7 +60,8 @@ fn update(
     numbers: &LinkNumbers,
 ) {
     publish.send_if_modified(|old| {
-        let table = observe(&snapshot.links, net, old, numbers, jiff::Timestamp::now());
+        let mut table = observe(&snapshot.links, net, old, numbers, jiff::Timestamp::now());
+        table.asked = unresolved(&snapshot.links, net).len();
         if table == **old {
             return false;
         }

@@ -20,6 +20,23 @@ macro_rules! reasons {
     };
 }
 
+impl Reason {
+    /// The proxy itself sent the packet and it takes the default route: its class is no application's mark, and
+    /// nobody beyond this node may see it.
+    #[must_use]
+    pub const fn unmarks(self) -> bool {
+        matches!(
+            self,
+            Self::UnknownClass
+                | Self::ForeignDestination
+                | Self::NoLinkDefault
+                | Self::PortsExhausted
+                | Self::FlowTableFull
+                | Self::MidStream
+        )
+    }
+}
+
 reasons! {
     /// Not a candidate: no class, not IP, not from a mapped pod. Left to the stack.
     Passed = "passed",
@@ -61,4 +78,7 @@ reasons! {
     HelperFailed = "helper_failed",
     /// Hop limit used up. Dropped: the stack's answer would let the packet escape the link.
     HopsExceeded = "hops_exceeded",
+    /// A class on a connection that was not opened on a link, or whose flow is forgotten. Dropped or default, as
+    /// the slot says: another source address would end it.
+    MidStream = "mid_stream",
 }
