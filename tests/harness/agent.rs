@@ -148,6 +148,8 @@ pub fn cleanup(netns: &Netns, site: &Path) -> Result<String> {
 /// Runs `clovisorctl` against the site's agent; its output.
 pub fn ctl(site: &Path, words: &[&str]) -> Result<String> {
     let mut command = Command::new(binary("clovisorctl")?);
+    // The same marks and no colours wherever the tests run.
+    command.env("LC_ALL", "C").env("NO_COLOR", "1");
     command.arg("--socket").arg(site.join("run/agent.sock")).args(words);
     run(&mut command, None)
 }

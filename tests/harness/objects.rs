@@ -77,9 +77,9 @@ pub fn mapping(hosts: &[&str], route: &str, links: &[&str], extra: &str) -> Stri
          namespace: {NAMESPACE}\nspec:\n  targetRefs:\n"
     );
     for host in hosts {
-        let _ = write!(
+        let _ = writeln!(
             text,
-            "  - {{group: networking.istio.io, kind: VirtualService, name: {}, sectionName: {route}}}\n",
+            "  - {{group: networking.istio.io, kind: VirtualService, name: {}, sectionName: {route}}}",
             object_name(host)
         );
     }

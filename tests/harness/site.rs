@@ -329,15 +329,4 @@ fn listening(process: &mut Process, netns: &Netns, port: u16) -> Result<()> {
 
 /// What a sidecar's init container sets up: every TCP connection of the pod goes to the proxy, except the
 /// proxy's own.
-const REDIRECT: &str = "
-table inet clovisor_redirect
-delete table inet clovisor_redirect
-table inet clovisor_redirect {
-  chain output {
-    type nat hook output priority -100;
-    meta skuid 1337 return
-    oifname \"lo\" return
-    meta l4proto tcp redirect to :15001
-  }
-}
-";
+const REDIRECT: &str = include_str!("../../deploy/envoy/redirect.nft");

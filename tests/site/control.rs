@@ -69,9 +69,8 @@ fn copy_without_options(from: &Path, to: &Path) -> Result<()> {
         let text = std::fs::read_to_string(entry.path()).context("unreadable file of the agent")?;
         let text = text.replace(&from.display().to_string(), &to.display().to_string());
         let mut file: Value = serde_json::from_str(&text).context("a file that is not JSON")?;
-        for resource in
-            file["resources"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut)
-        {
+        let resources = file.get_mut("resources").and_then(Value::as_array_mut);
+        for resource in resources.into_iter().flatten().filter_map(Value::as_object_mut) {
             removed += usize::from(resource.remove("upstream_bind_config").is_some());
         }
         std::fs::write(to.join(entry.file_name()), file.to_string()).context("cannot write the copy")?;

@@ -3,6 +3,7 @@
 use crate::shop::{self, SERVICES};
 use anyhow::{Result, ensure};
 use harness::load::Http;
+use harness::netns::run;
 use harness::objects;
 use harness::site::{APP_PORT, Site};
 
@@ -59,3 +60,40 @@ fn a_peer_is_reached_by_its_address_on_the_link() -> Result<()> {
         Ok(())
     })
 }
+
+/// Every SYN of a steered connection is seen once, on its own link; no copy takes the default route.
+#[test]
+fn a_steered_packet_leaves_once() -> Result<()> {
+    Site::builder("once").run(|site| {
+        shop::open(site)?;
+        site.cloud.nft(COUNTERS)?;
+        let mut load = shop::load(SERVICES[0], Http::H1, 400);
+        load.callers.retain(|caller| caller.name == "minions");
+        let callers = load.callers.clone();
+        let tally = harness::tally::judge(&callers, &load.run(&site.pods[0].netns)?);
+        ensure!(tally.clean() && tally.requests == 400, "{tally:#?}");
+        let list = run(site.cloud.command("nft").args(["list", "counters"]), None)?;
+        let count = |name: &str| {
+            let after = list.split_once(&format!("counter {name} ")).map(|(_, rest)| rest)?;
+            after.split_once("packets ")?.1.split(' ').next()?.parse::<usize>().ok()
+        };
+        ensure!(count("syn8") == Some(0) && count("all8") == Some(0), "copies by s8:\n{list}");
+        ensure!(count("syn9") == Some(tally.connections), "{} connections:\n{list}", tally.connections);
+        Ok(())
+    })
+}
+
+/// What arrives for the far end's port, by link.
+const COUNTERS: &str = "
+table inet seen {
+  counter syn8 { }
+  counter all8 { }
+  counter syn9 { }
+  chain input {
+    type filter hook prerouting priority -300;
+    iifname \"s8\" tcp dport 8000 counter name all8
+    iifname \"s8\" tcp dport 8000 tcp flags & (syn | ack) == syn counter name syn8
+    iifname \"s9\" tcp dport 8000 tcp flags & (syn | ack) == syn counter name syn9
+  }
+}
+";

@@ -1,6 +1,6 @@
 //! Istio's match conditions, as Envoy evaluates them.
 
-use regex::{Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -43,7 +43,8 @@ impl Request<'_> {
     }
 }
 
-/// A regular expression that matches whole values (RE2 syntax, linear time).
+/// A regular expression that matches whole values (RE2 syntax, linear time). As in Envoy, a character is a byte:
+/// `.` matches half of an `é`.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     source: String,
@@ -65,8 +66,8 @@ impl Pattern {
         if source.len() > MAX_PATTERN {
             return Err(format!("the pattern is longer than {MAX_PATTERN} bytes; split it"));
         }
-        let regex =
-            RegexBuilder::new(&format!("^(?:{source})$")).size_limit(MAX_COMPILED).nest_limit(50).build();
+        let whole = format!("^(?:{source})$");
+        let regex = RegexBuilder::new(&whole).unicode(false).size_limit(MAX_COMPILED).nest_limit(50).build();
         let regex = regex.map_err(|error| {
             let reason = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
             format!("not a pattern that Envoy takes (RE2): {reason}")
@@ -80,10 +81,10 @@ impl Pattern {
         &self.source
     }
 
-    /// Does the whole text match? Longer than 8 KiB: no.
+    /// Does the whole value match? Longer than 8 KiB: no.
     #[must_use]
-    pub fn matches(&self, text: &str) -> bool {
-        text.len() <= MAX_INPUT && self.regex.is_match(text)
+    pub fn matches(&self, value: &[u8]) -> bool {
+        value.len() <= MAX_INPUT && self.regex.is_match(value)
     }
 }
 
@@ -109,20 +110,17 @@ impl fmt::Display for StringMatch {
 }
 
 impl StringMatch {
-    /// Bytes that are not UTF-8 match nothing but presence.
+    /// Compares bytes, as Envoy does.
     #[must_use]
     pub fn matches(&self, value: &[u8], ignore_case: bool) -> bool {
-        let Ok(text) = std::str::from_utf8(value) else {
-            return matches!(self, Self::Present);
-        };
         match self {
-            Self::Exact(want) if ignore_case => text.eq_ignore_ascii_case(want),
-            Self::Exact(want) => text == want,
+            Self::Exact(want) if ignore_case => value.eq_ignore_ascii_case(want.as_bytes()),
+            Self::Exact(want) => value == want.as_bytes(),
             Self::Prefix(want) if ignore_case => {
-                text.get(..want.len()).is_some_and(|start| start.eq_ignore_ascii_case(want))
+                value.get(..want.len()).is_some_and(|start| start.eq_ignore_ascii_case(want.as_bytes()))
             }
-            Self::Prefix(want) => text.starts_with(want),
-            Self::Regex(pattern) => pattern.matches(text),
+            Self::Prefix(want) => value.starts_with(want.as_bytes()),
+            Self::Regex(pattern) => pattern.matches(value),
             Self::Present => true,
         }
     }

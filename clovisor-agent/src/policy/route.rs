@@ -145,6 +145,10 @@ fn string(source: &istio::StringMatch) -> Result<StringMatch, String> {
         istio::StringMatch { exact: Some(text), prefix: None, regex: None } => {
             Ok(StringMatch::Exact(text.clone()))
         }
+        // Every value begins with nothing.
+        istio::StringMatch { exact: None, prefix: Some(text), regex: None } if text.is_empty() => {
+            Ok(StringMatch::Present)
+        }
         istio::StringMatch { exact: None, prefix: Some(text), regex: None } => {
             Ok(StringMatch::Prefix(text.clone()))
         }

@@ -91,7 +91,7 @@ impl Value {
         match self {
             Self::Exact(want) => text == want,
             Self::Prefix(want) => text.starts_with(want),
-            Self::Regex(pattern) => pattern.matches(text),
+            Self::Regex(pattern) => pattern.matches(text.as_bytes()),
             Self::In(set) => set.contains(text),
         }
     }

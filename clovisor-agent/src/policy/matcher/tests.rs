@@ -141,8 +141,8 @@ fn dangerous_patterns_are_refused_or_harmless() {
     assert!(Pattern::new("(?:a{1000}){1000}").is_err());
     assert!(Pattern::new("a(?=b)").is_err());
     assert!(Pattern::new("(a").is_err());
-    let bomb = Pattern::new("(a+)+b").map(|p| p.matches(&"a".repeat(8000)));
+    let bomb = Pattern::new("(a+)+b").map(|p| p.matches("a".repeat(8000).as_bytes()));
     assert_eq!(bomb, Ok(false));
-    let long = Pattern::new("a*").map(|p| p.matches(&"a".repeat(8193)));
+    let long = Pattern::new("a*").map(|p| p.matches("a".repeat(8193).as_bytes()));
     assert_eq!(long, Ok(false));
 }

@@ -1,0 +1,90 @@
+//! The matcher in Rust and the real Envoy say the same of every request.
+
+/// The rows.
+mod table;
+
+use anyhow::{Context, Result, ensure};
+use clovisor_agent::cluster::folder::read_once;
+use clovisor_agent::cluster::snapshot::ObjectKey;
+use clovisor_agent::policy::allocation::Allocation;
+use clovisor_agent::policy::compile::compile;
+use clovisor_agent::policy::explain::explain;
+use clovisor_agent::policy::matcher::Request;
+use clovisor_agent::policy::model::Policy;
+use harness::objects;
+use harness::probe::Probe;
+use harness::site::{APP_PORT, Site};
+use std::fmt::Write as _;
+use table::{ROWS, Row};
+
+/// A host per row, whose route `yes` is mapped to s9; the far end's link is Envoy's word.
+#[test]
+fn the_matcher_and_envoy_agree() -> Result<()> {
+    ensure!(ROWS.len() >= 71, "only {} rows", ROWS.len());
+    Site::builder("matching").run(|site| {
+        site.apply("1-links.yaml", &(objects::link("s8", "") + &objects::link("s9", "")))?;
+        site.apply("2-pods.yaml", &objects::pods(&site.pods))?;
+        site.apply("3-rows.yaml", &rows())?;
+        site.start_agent()?;
+        site.start_proxy(0)?;
+        let snapshot = read_once(&site.path("config"))?;
+        let (compiled, _) = compile(&snapshot, &Allocation::default(), 1);
+        ensure!(compiled.problems.is_empty(), "refused: {:#?}", compiled.problems);
+        let mut wrong = String::new();
+        for (number, row) in ROWS.iter().enumerate() {
+            let envoy = by_envoy(site, number, row).with_context(|| format!("{row:?}"))?;
+            let rust = by_rust(&compiled.policy, number, row);
+            if envoy != row.holds || rust != row.holds {
+                writeln!(wrong, "{row:?}: Envoy says {envoy}, Rust says {rust}")?;
+            }
+        }
+        ensure!(wrong.is_empty(), "of {} rows:\n{wrong}", ROWS.len());
+        Ok(())
+    })
+}
+
+fn host(number: usize) -> String {
+    format!("r{number}.shop.svc.cluster.local")
+}
+
+fn rows() -> String {
+    let hosts: Vec<_> = (0..ROWS.len()).map(host).collect();
+    let mut text = String::new();
+    for (host, row) in hosts.iter().zip(ROWS) {
+        text += &objects::service(host, APP_PORT, "HTTP", Site::service(false, APP_PORT));
+        let route = format!("route: [{{destination: {{host: {host}}}}}]");
+        text += &format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {}, namespace: shop}}\n\
+             spec:\n  hosts: [{host}]\n  http:\n  - name: yes\n    match: [{}]\n    {route}\n  - name: no\n    {route}\n",
+            objects::object_name(host),
+            row.blocks.replace("HOST", host),
+        );
+    }
+    let hosts: Vec<_> = hosts.iter().map(String::as_str).collect();
+    text.replace("name: yes", "name: 'yes'").replace("name: no\n", "name: 'no'\n")
+        + &objects::mapping(&hosts, "'yes'", &["s9"], "")
+}
+
+fn by_envoy(site: &Site, number: usize, row: &Row) -> Result<bool> {
+    let mut probe = Probe::new(Site::service(false, APP_PORT), "");
+    let mut request =
+        format!("{} {} HTTP/1.1\r\nHost: {}:{APP_PORT}\r\n", row.method, row.path, host(number));
+    request += "Connection: close\r\nContent-Length: 0\r\n";
+    probe.request = request.into_bytes();
+    for (name, value) in row.headers {
+        probe.request.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
+    }
+    probe.request.extend(b"\r\n");
+    let answer = probe.ask(&site.pods[0].netns)?;
+    Ok(answer.link()? == "s9")
+}
+
+fn by_rust(policy: &Policy, number: usize, row: &Row) -> bool {
+    let pod = ObjectKey { namespace: "shop".into(), name: "client-0".into() };
+    let labels = policy.pods.get(&pod).map(|pod| pod.labels.clone()).unwrap_or_default();
+    let authority = format!("{}:{APP_PORT}", host(number));
+    let names: Vec<_> = row.headers.iter().map(|(name, value)| (name.to_lowercase(), *value)).collect();
+    let headers: Vec<_> = names.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let request = Request { method: row.method, authority: &authority, path: row.path, headers: &headers };
+    explain(policy, &pod, &labels, &request).class.is_some()
+}

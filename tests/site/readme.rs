@@ -1,0 +1,70 @@
+//! Every command of the README is one that works.
+
+use crate::shop;
+use anyhow::{Context, Result, bail, ensure};
+use harness::agent::binary;
+use harness::load::Http;
+use harness::site::Site;
+use std::path::Path;
+use std::process::Command;
+
+const README: &str = include_str!("../../README.md");
+
+/// Those that `cargo xtask ci` runs itself, or is.
+const OWN: [&str; 3] = ["cargo xtask demo", "cargo xtask test", "cargo xtask ci"];
+
+/// The lines of the blocks marked `sh`.
+fn commands() -> Vec<&'static str> {
+    let blocks = README.split("```sh\n").skip(1).filter_map(|rest| rest.split_once("```"));
+    blocks.flat_map(|(block, _)| block.lines()).filter(|line| !line.trim().is_empty()).collect()
+}
+
+/// `clovisorctl` and `clovisor-agent` run against a site with the README's own objects and pod.
+#[test]
+fn commands_of_the_readme_work() -> Result<()> {
+    ensure!(commands().len() >= 12, "the README has lost its commands: {:?}", commands());
+    Site::builder("readme").run(|site| {
+        shop::open(site)?;
+        let tally = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
+        ensure!(tally.clean(), "{tally:#?}");
+        for line in commands() {
+            if line.starts_with("clovisor-agent cleanup --yes") {
+                site.stop_agent()?;
+            }
+            run(site, line).with_context(|| format!("README: `{line}`"))?;
+        }
+        Ok(())
+    })
+}
+
+fn run(site: &Site, line: &str) -> Result<()> {
+    let mut words = line.split_whitespace();
+    match words.next() {
+        Some("cargo") => ensure!(OWN.contains(&line), "CI does not run it"),
+        Some("clovisor-agent") if line.contains(" run ") => known_flags(line)?,
+        Some(program @ ("clovisor-agent" | "clovisorctl")) => {
+            let mut command = site.edge.command(binary(program)?);
+            command.args(words).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+            command.env("CLOVISOR_SOCKET", site.path("run/agent.sock"));
+            command.env("CLOVISOR_BPFFS", site.path("bpffs"));
+            let output = command.output().context("it does not start")?;
+            let text = String::from_utf8_lossy(&output.stderr);
+            ensure!(
+                output.status.success() && !output.stdout.is_empty() || text.contains("no problems"),
+                "{text}"
+            );
+        }
+        other => bail!("{other:?} is no program of this project"),
+    }
+    Ok(())
+}
+
+/// The agent of the site runs with flags of its own; those of the README must exist.
+fn known_flags(line: &str) -> Result<()> {
+    let help = Command::new(binary("clovisor-agent")?).args(["run", "--help"]).output().context("no help")?;
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    for flag in line.split_whitespace().filter(|word| word.starts_with("--")) {
+        ensure!(help.contains(flag), "no flag {flag} in\n{help}");
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! `clovisorctl` as an operator uses it.
+
+use crate::shop;
+use anyhow::{Context, Result, ensure};
+use harness::agent::{binary, ctl};
+use harness::load::Http;
+use harness::site::Site;
+use std::path::Path;
+use std::process::Command;
+
+/// Exit code, stdout and stderr.
+fn ctl_all(socket: &Path, words: &[&str]) -> Result<(i32, String, String)> {
+    let output = Command::new(binary("clovisorctl")?).arg("--socket").arg(socket).args(words).output();
+    let output = output.context("clovisorctl did not start")?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr)))
+}
+
+/// Tables, explanations and documents of a working site.
+#[test]
+fn an_operator_sees_what_happens_and_why() -> Result<()> {
+    Site::builder("tool").run(|site| {
+        shop::open(site)?;
+        let tally = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
+        ensure!(tally.clean(), "{tally:#?}");
+        let root = site.path("");
+        let status = ctl(&root, &["status", "--wait"])?;
+        ensure!(status.contains("ready") && status.contains("2 of 2 up"), "{status}");
+        ensure!(status.contains("pod_in") && status.contains("flow_opened"), "{status}");
+        let links = ctl(&root, &["links"])?;
+        ensure!(links.starts_with("LINK") && links.lines().count() == 3, "{links}");
+        let sessions = ctl(&root, &["sessions", "--link", "s9"])?;
+        ensure!(sessions.contains("client-0") && !sessions.contains("boss"), "{sessions}");
+        let pod = ["explain", "--pod", "shop/client-0", "--host", "h1v4.shop:8001", "--header"];
+        let crew = ctl(&root, &[&pod[..], &["user=crew-00042"]].concat())?;
+        for word in ["Rules     + crew", "users/crew", "+ s9", "Link      s9", "CLASSES", "SLOTS", "LINKS"] {
+            ensure!(crew.contains(word), "no {word:?} in\n{crew}");
+        }
+        let guest = ctl(&root, &[&pod[..], &["user=guest-00042"]].concat())?;
+        ensure!(guest.contains("Link      default route"), "{guest}");
+        let json = ctl(&root, &["sessions", "-o", "json"])?;
+        let list: serde_json::Value = serde_json::from_str(&json).context("not JSON")?;
+        ensure!(list["kind"] == "SessionList" && list["items"][0]["pod"] == "client-0", "{json}");
+        let yaml = ctl(&root, &["links", "-o", "yaml"])?;
+        ensure!(yaml.contains("kind: LinkList"), "{yaml}");
+        Ok(())
+    })
+}
+
+/// What goes wrong is said with a remedy, and scripts can tell it by the exit code.
+#[test]
+fn failures_have_codes_and_remedies() -> Result<()> {
+    Site::builder("tool-wrong").run(|site| {
+        shop::apply(site)?;
+        site.start_agent()?;
+        let socket = site.path("run/agent.sock");
+        let nowhere = site.path("nowhere.sock");
+        let config = site.path("config");
+        let config = config.to_str().context("a path in UTF-8")?;
+        let rows: [(&Path, &[&str], i32, &str); 5] = [
+            (&nowhere, &["status"], 69, "start clovisor-agent"),
+            (&socket, &["sessoins"], 64, "sessions"),
+            (&socket, &["explain", "--pod", "client-0", "--host", "h"], 64, "NAMESPACE/POD"),
+            (
+                &socket,
+                &["explain", "--pod", "bank/client-0", "--host", "h"],
+                65,
+                "did you mean --pod shop/client-0?",
+            ),
+            (&socket, &["check", "-f", config], 0, "no problems"),
+        ];
+        for (socket, words, code, says) in rows {
+            let (found, out, err) = ctl_all(socket, words)?;
+            ensure!(found == code && err.contains(says), "{words:?}: {found}\n{out}\n{err}");
+        }
+        site.apply(
+            "9-bad.yaml",
+            "apiVersion: clovisor.io/v1alpha1\nkind: WanLink\nmetadata: {name: s7}\nspec: {devise: s7}\n",
+        )?;
+        let (found, out, _) = ctl_all(&socket, &["check", "-f", config])?;
+        ensure!(found == 79 && out.contains("devise") && out.contains("line 4"), "{found}\n{out}");
+        Ok(())
+    })
+}
