@@ -2,7 +2,7 @@
 
 use crate::config::CleanupArgs;
 use crate::host;
-use crate::kernel::cleanup::{Report, cleanup};
+use crate::kernel::cleanup::{Report, cleanup, held};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
@@ -26,6 +26,9 @@ pub fn run(args: &CleanupArgs) -> Result<()> {
     if args.dry_run {
         println!("nothing was removed (--dry-run)");
         return Ok(());
+    }
+    if let Some(held) = held(&args.bpffs).first() {
+        bail!("an agent is running and holds {}; stop it, then run this again", held.display());
     }
     if !args.yes && !confirmed()? {
         bail!("nothing was removed; answer y, or give --yes");

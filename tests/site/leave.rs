@@ -49,7 +49,9 @@ fn cleanup_removes_everything_of_ours_and_nothing_else() -> Result<()> {
             site.start_agent()?;
             let tally = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
             ensure!(tally.clean(), "after a restart: {tally:#?}");
-            site.stop_agent()?;
+            let refused = cleanup(&site.edge, &site.path("")).err().map(|error| error.to_string());
+            ensure!(refused.is_some_and(|text| text.contains("stop it")), "removed under a running agent");
+            ensure!(site.stop_agent()?, "the agent did not end in time");
             ensure!(!pins(site)?.is_empty(), "programs and maps stay when the agent ends");
             let said = cleanup(&site.edge, &site.path(""))?;
             let left = pins(site)?;

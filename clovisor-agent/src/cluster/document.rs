@@ -10,6 +10,9 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Characters of a parser's message that are shown: it may quote a whole line.
+const MAX_MESSAGE: usize = 300;
+
 /// An object of a kind that Clovisor reads.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
@@ -196,8 +199,8 @@ fn parse<T: DeserializeOwned>(text: &str, offset: usize) -> Result<T, Failure> {
             |at| format!("line {}, column {}", at.line() as usize + offset, at.column()),
         );
         let text = error.without_snippet().to_string();
-        let first = text.lines().next().unwrap_or_default().trim().to_owned();
-        (field, first)
+        let first = text.lines().next().unwrap_or_default().trim();
+        (field, first.chars().take(MAX_MESSAGE).collect())
     })
 }
 
@@ -248,6 +251,31 @@ mod tests {
     fn documents_know_where_they_begin() {
         let parts = split("a: 1\n---\nb: 2\n--- # three\nc: 3\n");
         assert_eq!(parts, [(0, "a: 1\n".into()), (2, "b: 2\n".into()), (4, "c: 3\n".into())]);
+    }
+
+    #[test]
+    fn huge_and_deep_documents_cost_themselves_only() {
+        let head = "apiVersion: clovisor.io/v1alpha1\nkind: WanMapping\nmetadata: {name: m}\nspec:";
+        let bomb = (1..20).fold(String::from("a0: &a0 [x, x]\n"), |text, n| {
+            format!("{text}a{n}: &a{n} [*a{}, *a{}]\n", n - 1, n - 1)
+        });
+        let long = "x".repeat(1 << 20);
+        let rows = [
+            format!("{head} {}", "[".repeat(100_000)),
+            format!("{head} {}{}", "{a: ".repeat(10_000), "}".repeat(10_000)),
+            format!("{bomb}{head} {{}}"),
+            format!("{head} {{targetRefs: [], links: [{long}]}}"),
+            format!("{head} {{{long}: 1}}"),
+        ];
+        for row in rows {
+            let start = std::time::Instant::now();
+            let read = read("f.yaml", 0, &row);
+            assert!(!matches!(read, Document::Ignored), "{}", row.get(..80).unwrap_or_default());
+            assert!(start.elapsed().as_secs() < 5, "{}", row.get(..80).unwrap_or_default());
+            if let Document::Refused(_, problem) = read {
+                assert!(problem.message.len() < 1000, "{} bytes of message", problem.message.len());
+            }
+        }
     }
 
     proptest! {

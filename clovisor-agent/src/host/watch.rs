@@ -2,6 +2,7 @@
 
 use super::net::{Device, FdbEntry, HostNet, Neighbour, Reach, Route};
 use futures_util::stream::{StreamExt, TryStreamExt};
+use nix::libc::{ENODEV, ENOENT};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressScope};
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
@@ -90,6 +91,35 @@ pub async fn solicit(address: IpAddr, device: &str) {
     }
 }
 
+/// Drops what the kernel knows of a neighbour, and with it the packets that wait for its answer. The sockets of
+/// those packets send nothing again until they are gone, which is three seconds otherwise.
+///
+/// # Errors
+/// Netlink refused. A neighbour or device that is gone is no error.
+pub async fn forget_neighbour(ifindex: u32, address: IpAddr) -> Result<(), HostError> {
+    let (connection, handle, _events) = new_multicast_connection(&[])?;
+    let connection = tokio::spawn(connection);
+    let mut message = NeighbourMessage::default();
+    message.header.ifindex = ifindex;
+    let destination = match address {
+        IpAddr::V4(v4) => {
+            message.header.family = AddressFamily::Inet;
+            NeighbourAddress::Inet(v4)
+        }
+        IpAddr::V6(v6) => {
+            message.header.family = AddressFamily::Inet6;
+            NeighbourAddress::Inet6(v6)
+        }
+    };
+    message.attributes.push(NeighbourAttribute::Destination(destination));
+    let result = handle.neighbours().del(message).execute().await;
+    connection.abort();
+    match result {
+        Err(rtnetlink::Error::NetlinkError(e)) if [-ENODEV, -ENOENT].contains(&e.raw_code()) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
 /// Removes the clsact qdisc of a device, unless a filter is left on it, which is not ours then.
 ///
 /// # Errors
@@ -115,7 +145,7 @@ async fn remove_unused_clsact(handle: &Handle, ifindex: u32) -> Result<(), HostE
     let header = &mut request.message_mut().header;
     (header.parent, header.handle) = (TcHandle::CLSACT, TcHandle { major: 0xffff, minor: 0 });
     match request.execute().await {
-        Err(rtnetlink::Error::NetlinkError(e)) if e.raw_code() == -nix::libc::ENODEV => Ok(()),
+        Err(rtnetlink::Error::NetlinkError(e)) if e.raw_code() == -ENODEV => Ok(()),
         result => Ok(result?),
     }
 }

@@ -1,6 +1,6 @@
 //! Removing everything of ours from the kernel, and nothing else.
 
-use super::load::{FILTERS, LINKS, QDISC, filter, pin_root, pinned};
+use super::load::{FILTERS, LINKS, QDISC, filter, is_held, pin_root, pinned};
 use super::plan::Place;
 use aya::programs::links::Link as _;
 use std::collections::BTreeMap;
@@ -14,6 +14,12 @@ pub struct Report {
     pub failed: Vec<(PathBuf, String)>,
     /// Devices that have a clsact qdisc of ours, to be removed by the caller's netlink.
     pub clsact: Vec<u32>,
+}
+
+/// The folders that a running agent holds: it would put back what is removed.
+#[must_use]
+pub fn held(bpffs: &Path) -> Vec<PathBuf> {
+    children(&pin_root(bpffs)).into_iter().filter(|dir| is_held(dir)).collect()
 }
 
 /// Removes programs, links, filters, maps and pins of every version under `bpffs`. `devices`: names by ifindex.

@@ -122,6 +122,13 @@ pub fn load(bpffs: &Path, mode: AttachMode) -> Result<(Programs, Tables), LoadEr
     Ok((programs, tables))
 }
 
+/// Does a running agent hold one of these folders?
+#[must_use]
+pub fn is_held(dir: &Path) -> bool {
+    let handle = File::open(dir).ok();
+    handle.is_some_and(|handle| Flock::lock(handle, FlockArg::LockExclusiveNonblock).is_err())
+}
+
 /// The attachments that are pinned in a version's folder.
 #[must_use]
 pub fn pinned(dir: &Path) -> BTreeSet<Place> {

@@ -8,10 +8,10 @@ use super::tables::{Fill, FlowEntry, TableError, Tables};
 use crate::cluster::snapshot::ObjectKey;
 use crate::host::net::HostNet;
 use crate::host::resolve::{Unresolved, bridge_to_ask, resolve_pod};
-use crate::host::watch::solicit;
+use crate::host::watch::{forget_neighbour, solicit};
 use crate::link::table::LinkTable;
 use crate::policy::model::Compiled;
-use clovisor_common::abi::{Counter, LinkCounters, Reason};
+use clovisor_common::abi::{self, Counter, LinkCounters, Reason};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -93,6 +93,8 @@ pub struct Kernel {
     /// The image without what only lingers, and when it becomes the current one.
     trimmed: Option<(Image, Instant)>,
     to_ask: Vec<(IpAddr, String)>,
+    /// Gateways of links that died, whose waiting packets must go.
+    dead: Vec<(u32, IpAddr)>,
 }
 
 /// Puts the task together; the maps' contents of an agent before are read, not changed.
@@ -107,8 +109,17 @@ pub fn bind(
     let current = tables.read()?;
     let (ask, asked) = mpsc::channel(16);
     let (state, published) = watch::channel(Arc::default());
-    let kernel =
-        Kernel { programs, tables, inputs, asked, state, current, trimmed: None, to_ask: Vec::new() };
+    let kernel = Kernel {
+        programs,
+        tables,
+        inputs,
+        asked,
+        state,
+        current,
+        trimmed: None,
+        to_ask: Vec::new(),
+        dead: Vec::new(),
+    };
     Ok((kernel, KernelHandle { ask, state: published }))
 }
 
@@ -137,6 +148,11 @@ impl Kernel {
                 Some(answer) = self.asked.recv() => { self.answer(answer); continue }
             }
             self.converge();
+            for (ifindex, gateway) in std::mem::take(&mut self.dead) {
+                if let Err(error) = forget_neighbour(ifindex, gateway).await {
+                    tracing::debug!(ifindex, %gateway, %error, "packets for a dead link may wait");
+                }
+            }
         }
     }
 
@@ -150,6 +166,7 @@ impl Kernel {
         let veths = pods.iter().filter_map(|(k, v)| Some((k.clone(), *v.as_ref().ok()?))).collect();
         let wanted = image(&policy.policy, &links, &veths, self.inputs.ports);
         let both = union(&self.current, &wanted);
+        self.dead.extend(died(&self.current, &wanted));
         let mut error = self.write(both.clone()).err();
         if both != wanted {
             self.trimmed = Some((wanted.clone(), Instant::now() + LINGER));
@@ -254,6 +271,17 @@ fn to_ask(policy: &Compiled, host: &HostNet, pods: &Pods) -> Vec<(IpAddr, String
     let hidden = policy.policy.pods.iter().filter(|(key, _)| pods.get(key).is_some_and(is_hidden));
     let addresses = hidden.flat_map(|(_, pod)| pod.addresses.iter());
     addresses.filter_map(|a| bridge_to_ask(host, *a).map(|bridge| (*a, bridge.to_owned()))).collect()
+}
+
+/// Devices and gateways of links that new packets no longer take.
+fn died(old: &Image, new: &Image) -> Vec<(u32, IpAddr)> {
+    let is_up = |link: &abi::Link| link.flags & abi::LINK_UP != 0;
+    let gone = old.links.iter().filter(|(id, link)| is_up(link) && !new.links.get(id).is_some_and(is_up));
+    let gateways = gone.flat_map(|(_, link)| {
+        let both = [IpAddr::from(link.gateway4), IpAddr::from(link.gateway6)];
+        both.map(|gateway| (link.ifindex, gateway))
+    });
+    gateways.filter(|(_, gateway)| !gateway.is_unspecified()).collect()
 }
 
 fn places(image: &Image) -> BTreeSet<Place> {
