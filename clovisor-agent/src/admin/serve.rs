@@ -146,7 +146,7 @@ async fn status(State(sources): State<Sources>) -> Result<Json<api::Status>, Fai
         counters: view::counters(&dump, &sources.tally.counts()),
         links_up: links.links.values().filter(|l| l.health == Health::Up).count() as u64,
         links_total: links.links.len() as u64,
-        sessions: dump.flows.len() as u64,
+        sessions: view::open_flows(&dump).count() as u64,
         pods: view::pods(&compiled.policy, &kernel, &devices),
     }))
 }

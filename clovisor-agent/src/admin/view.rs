@@ -4,6 +4,7 @@ use super::api;
 use crate::cluster::snapshot::ObjectKey;
 use crate::config::AttachMode;
 use crate::host::net::HostNet;
+use crate::kernel::expiry::ended;
 use crate::kernel::load::Origin;
 use crate::kernel::run::{Dump, KernelState};
 use crate::kernel::tables::FlowEntry;
@@ -131,19 +132,24 @@ fn link_status(link: &Link, dump: &Dump) -> api::LinkStatus {
         mtu: link.mtu,
         tx_bytes: traffic.tx.bytes,
         rx_bytes: traffic.rx.bytes,
-        sessions: dump.flows.iter().filter(|flow| flow.forward.link == link.id.0).count() as u64,
+        sessions: open_flows(dump).filter(|flow| flow.forward.link == link.id.0).count() as u64,
         since: link.since.to_string(),
     }
 }
 
-/// Every steered flow with its pod, class and link.
+/// Flows of connections that neither side has ended.
+pub fn open_flows(dump: &Dump) -> impl Iterator<Item = &FlowEntry> {
+    dump.flows.iter().filter(|flow| !ended(&flow.forward, flow.reverse.as_ref()))
+}
+
+/// Every steered connection with its pod, class and link.
 #[must_use]
 pub fn sessions(policy: &Compiled, table: &LinkTable, dump: &Dump) -> Vec<api::Session> {
     let policy = &policy.policy;
     let pods: BTreeMap<IpAddr, &ObjectKey> =
         policy.pods.iter().flat_map(|(key, pod)| pod.addresses.iter().map(move |a| (*a, key))).collect();
     let mut sessions: Vec<_> =
-        dump.flows.iter().map(|flow| session(policy, &pods, table, dump, flow)).collect();
+        open_flows(dump).map(|flow| session(policy, &pods, table, dump, flow)).collect();
     sessions.sort_by(|a, b| (&a.namespace, &a.pod, &a.source).cmp(&(&b.namespace, &b.pod, &b.source)));
     sessions
 }

@@ -15,6 +15,13 @@ const ORPHAN: Duration = Duration::from_secs(5);
 /// Nothing in either direction; a keep-alive counts.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 
+/// Has either side ended the connection? Its entries stay a little longer, for packets under way.
+#[must_use]
+pub fn ended(forward: &FlowState, reverse: Option<&FlowState>) -> bool {
+    let back = reverse.map_or(0, |state| state.tcp_flags);
+    (forward.tcp_flags | back) & RST != 0 || forward.tcp_flags & back & FIN != 0
+}
+
 /// Is the flow over at `now_ns` (CLOCK_MONOTONIC)? One half may be missing.
 #[must_use]
 pub fn expired(forward: Option<&FlowState>, reverse: Option<&FlowState>, now_ns: u64) -> bool {
