@@ -4,6 +4,7 @@ use crate::eventually::eventually;
 use crate::netns::{Netns, run};
 use crate::process::{Identity, Process, setpriv};
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -113,6 +114,16 @@ impl Agent {
             ensure!(now == state, "it is {now}");
             Ok(())
         })
+    }
+
+    /// SIGSTOP: it holds its sockets and answers nothing.
+    pub fn hang(&self) -> Result<()> {
+        self.process.signal(Signal::SIGSTOP)
+    }
+
+    /// SIGCONT.
+    pub fn wake(&self) -> Result<()> {
+        self.process.signal(Signal::SIGCONT)
     }
 
     /// SIGKILL.

@@ -39,18 +39,36 @@ fn a_dead_agent_changes_nothing_that_routes_decide() -> Result<()> {
         shop::open(site)?;
         everywhere(site, 600)?;
         site.kill_agent()?;
-        let mut callers = shop::callers();
-        for caller in callers.iter_mut().filter(|caller| caller.name == "crew") {
-            "s8".clone_into(&mut caller.link);
-            "default".clone_into(&mut caller.group);
-        }
-        for service in shop::SERVICES {
-            let seen = shop::load(service, Http::H1, 600).run(&site.pods[0].netns)?;
-            let tally = harness::tally::judge(&callers, &seen);
-            ensure!(tally.clean() && tally.requests == 600, "{service:?}: {tally:#?}");
-        }
-        Ok(())
+        without_answers(site, 600)
     })
+}
+
+/// The same while it hangs: whoever asks it waits no longer than the callout's timeout.
+#[test]
+fn a_hung_agent_changes_nothing_that_routes_decide() -> Result<()> {
+    Site::builder("exact-hung").run(|site| {
+        shop::open(site)?;
+        everywhere(site, 60)?;
+        site.agent()?.hang()?;
+        without_answers(site, 300)?;
+        site.agent()?.wake()?;
+        everywhere(site, 60)
+    })
+}
+
+/// Nobody answers callouts: the crew takes the default route.
+fn without_answers(site: &Site, requests: usize) -> Result<()> {
+    let mut callers = shop::callers();
+    for caller in callers.iter_mut().filter(|caller| caller.name == "crew") {
+        "s8".clone_into(&mut caller.link);
+        "default".clone_into(&mut caller.group);
+    }
+    for service in shop::SERVICES {
+        let seen = shop::load(service, Http::H1, requests).run(&site.pods[0].netns)?;
+        let tally = harness::tally::judge(&callers, &seen);
+        ensure!(tally.clean() && tally.requests == requests, "{service:?}: {tally:#?}");
+    }
+    Ok(())
 }
 
 fn everywhere(site: &Site, requests: usize) -> Result<()> {

@@ -106,6 +106,38 @@ fn a_forged_source_address_is_not_steered() -> Result<()> {
     })
 }
 
+/// Header lines that the agent cannot decide on exactly: the route's own way, and the next request is as before.
+#[test]
+fn unclear_headers_are_not_guessed() -> Result<()> {
+    Site::builder("unclear").run(|site| {
+        shop::open(site)?;
+        let target = Site::service(false, 8001);
+        let ask = |lines: &[u8]| {
+            let mut probe = Probe::new(target, "");
+            probe.request =
+                [b"GET / HTTP/1.1\r\nHost: h1v4.shop:8001\r\nConnection: close\r\n", lines, b"\r\n"].concat();
+            probe.ask(&site.pods[0].netns)
+        };
+        let rows: [(&[u8], &str); 5] = [
+            (b"user: crew-00042\r\n", "s9"),
+            (b"user: crew-00042\xff\r\n", "s8"),
+            (b"user: crew-00042\r\nuser: crew-00043\r\n", "s8"),
+            (b"user: \xc3\xa9\r\n", "s8"),
+            (b"user: crew-09999\r\n", "s9"),
+        ];
+        for (lines, link) in rows {
+            let answer = ask(lines)?;
+            ensure!(
+                answer.status == 200 && answer.link()? == link,
+                "{:?}: {answer:?}",
+                String::from_utf8_lossy(lines)
+            );
+        }
+        ensure!(site.agent()?.counted("callout_unclear_header")? == 2, "not counted");
+        Ok(())
+    })
+}
+
 /// All sixteen classes over both families must arrive by `link`, without their mark where the node is asked to
 /// clear nothing: the application's own DSCP is the application's.
 fn every_class(pod: &Netns, uid: u32, link: &str) -> Result<()> {

