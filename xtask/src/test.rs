@@ -75,10 +75,6 @@ fn cargo_test(kind: Kind, filter: Option<&str>) -> Result<Count> {
         command.env(runner_variable()?, "sudo --preserve-env");
     }
     command.arg("--").args(filter);
-    if kind == Kind::Site {
-        // Sites share the machine's two cores with the load that they measure.
-        command.arg("--test-threads=1");
-    }
     counted(command, kind)
 }
 
