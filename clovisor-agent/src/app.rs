@@ -8,7 +8,9 @@ mod numbers;
 
 use crate::admin::ready::{Hold, Ready};
 use crate::admin::serve::{self as admin, Sources};
-use crate::cluster::folder;
+use crate::cluster::saved::SavedFile;
+use crate::cluster::snapshot::Snapshot;
+use crate::cluster::{api, folder};
 use crate::config::RunArgs;
 use crate::envoy::run::{EnvoyConfig, EnvoyStatus};
 use crate::kernel::image::PortRange;
@@ -17,7 +19,7 @@ use crate::kernel::run::{Inputs, Kernel};
 use crate::policy::model::Policy;
 use crate::session::tally::Tally;
 use crate::{envoy, host, kernel, link, session};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use compiler::Compiler;
 use numbers::NumbersFile;
 use std::fs::DirBuilder;
@@ -64,7 +66,7 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
     folder_of_ours(&args.run_dir)?;
     folder_of_ours(&args.state_dir)?;
     let (programs, tables) = load(&args.bpffs, args.attach)?;
-    let snapshots = folder::watch(&args.config)?;
+    let snapshots = snapshots(args).await?;
     let file = NumbersFile::in_dir(&args.state_dir);
     let numbers = file.load();
     let network = host::watch::watch().await?;
@@ -76,7 +78,7 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
     let socket = args.run_dir.join("callout/callout.sock");
     let callout = session::listen::bind(&socket, Some(args.proxy_gid))?;
     let api_socket = args.run_dir.join("agent.sock");
-    let api = admin::bind(&api_socket)
+    let local_api = admin::bind(&api_socket)
         .with_context(|| format!("cannot listen on {}; set --run-dir", api_socket.display()))?;
     let ready = Ready::default();
     let points = Points { maps: ready.hold("kernel maps and programs"), envoy: ready.hold("Envoy files") };
@@ -92,7 +94,21 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
         started: jiff::Timestamp::now(),
     };
     let envoy = args.envoy_dir.as_ref().map(|dir| envoy_config(args, dir, &socket));
-    Ok(Bound { compiler, kernel, envoy, callout, api, sources, envoy_status, points })
+    Ok(Bound { compiler, kernel, envoy, callout, api: local_api, sources, envoy_status, points })
+}
+
+/// Follows the source of objects that the flags name.
+async fn snapshots(args: &RunArgs) -> Result<watch::Receiver<Arc<Snapshot>>> {
+    match (&args.config, &args.node_name) {
+        (Some(dir), _) => Ok(folder::watch(dir)?),
+        (None, Some(node)) => {
+            let client = kube::Client::try_default().await.context(
+                "no way to the API server; run in a pod with a service account, or set KUBECONFIG",
+            )?;
+            Ok(api::watch(client, node, SavedFile::in_dir(&args.state_dir)).await)
+        }
+        (None, None) => bail!("no source of objects; give --config DIR, or --kubernetes with --node-name"),
+    }
 }
 
 fn folder_of_ours(dir: &Path) -> Result<()> {
@@ -149,13 +165,13 @@ impl Bound {
             result = started => { result.context("a stage ended during the start")?; None }
         };
         if ended.is_some() {
-            anyhow::bail!("a stage of the agent ended by itself; see the log before this line");
+            bail!("a stage of the agent ended by itself; see the log before this line");
         }
         tracing::info!("ready");
         let callout = tokio::spawn(session::serve::run(callout, to_callout, sources.tally, signal(&stopped)));
         tokio::select! {
             () = &mut shutdown => {}
-            _ = stages.join_next() => anyhow::bail!("a stage of the agent ended by itself; see the log before this line"),
+            _ = stages.join_next() => bail!("a stage of the agent ended by itself; see the log before this line"),
         }
         tracing::info!("draining; programs and maps stay");
         stop.send_replace(true);

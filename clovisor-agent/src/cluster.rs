@@ -1,7 +1,7 @@
 //! Where objects come from.
 //!
-//! **In**: a folder of YAML. **Out**: `watch<Arc<Snapshot>>`. **Owns**: the watch on the folder and the
-//! last good state of each file. **Never**: decides what an object means for traffic.
+//! **In**: a folder of YAML, or the API server. **Out**: `watch<Arc<Snapshot>>`. **Owns**: the watches, the last
+//! good state of each object, the saved objects. **Never**: decides what an object means for traffic.
 
 pub mod wan_link;
 
@@ -13,6 +13,12 @@ pub mod wan_mapping;
 
 pub mod snapshot;
 
+pub mod object;
+
 pub mod document;
 
 pub mod folder;
+
+pub mod saved;
+
+pub mod api;

@@ -15,6 +15,8 @@ use std::time::Duration;
 Examples:
   clovisor-agent run --config /etc/clovisor --envoy-dir /var/lib/clovisor/envoy
       steer by the YAML files of a folder, and write the files of the pods' Envoys
+  clovisor-agent run --kubernetes --node-name edge-1
+      the same by the objects of a cluster
   clovisor-agent cleanup --dry-run
       show what would be removed from the kernel
 
@@ -38,8 +40,14 @@ pub enum Command {
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
     /// Folder with the YAML files of WanLinks, WanMappings, Istio's objects and Pods; watched.
-    #[arg(long, value_name = "DIR", env = "CLOVISOR_CONFIG")]
-    pub config: PathBuf,
+    #[arg(long, value_name = "DIR", env = "CLOVISOR_CONFIG", required_unless_present = "kubernetes")]
+    pub config: Option<PathBuf>,
+    /// Read the objects from the Kubernetes API server (in a pod, or by KUBECONFIG) instead of a folder.
+    #[arg(long, conflicts_with = "config", requires = "node_name", env = "CLOVISOR_KUBERNETES")]
+    pub kubernetes: bool,
+    /// Name of this node in Kubernetes: its pods are those that are steered here.
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub node_name: Option<String>,
     /// Write the files of the pods' Envoys here, a folder per namespace. Not set: no files.
     #[arg(long, value_name = "DIR", env = "CLOVISOR_ENVOY_DIR")]
     pub envoy_dir: Option<PathBuf>,

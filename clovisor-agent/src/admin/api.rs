@@ -29,6 +29,8 @@ pub struct Status {
     pub waiting_for: Vec<String>,
     /// RFC 3339.
     pub started: String,
+    /// RFC 3339, while objects come from disk because the API server is not heard.
+    pub stale_since: Option<String>,
     /// Generation of the policy that the kernel maps implement.
     pub policy_generation: u64,
     pub attachments: Vec<Attachment>,

@@ -139,6 +139,7 @@ async fn status(State(sources): State<Sources>) -> Result<Json<api::Status>, Fai
         ready: waiting_for.is_empty(),
         waiting_for,
         started: sources.started.to_string(),
+        stale_since: compiled.stale_since.map(|time| time.to_string()),
         policy_generation: kernel.generation,
         attachments: view::attachments(&kernel, &devices),
         maps: view::fill(&dump),

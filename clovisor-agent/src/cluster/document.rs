@@ -1,36 +1,12 @@
 //! One YAML document to one typed object, or a problem that says where and why.
 
-use super::istio::{DestinationRule, ServiceEntry, VirtualService};
-use super::pod::{ISTIO_PROXY_UID, PROXY_UID, PodObject, PodStatus};
-use super::snapshot::{Dated, ObjectKey, Problem};
-use super::wan_link::WanLinkSpec;
-use super::wan_mapping::WanMappingSpec;
+use super::object::{Body, Failure, Identity, Metadata, Object, decode, known, label};
+use super::snapshot::{ObjectKey, Problem};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Characters of a parser's message that are shown: it may quote a whole line.
 const MAX_MESSAGE: usize = 300;
-
-/// An object of a kind that Clovisor reads.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Object {
-    WanLink(Arc<WanLinkSpec>),
-    WanMapping(Arc<Dated<WanMappingSpec>>),
-    VirtualService(Arc<Dated<VirtualService>>),
-    DestinationRule(Arc<DestinationRule>),
-    ServiceEntry(Arc<ServiceEntry>),
-    Pod(Arc<PodObject>),
-}
-
-/// Kind, namespace and name: what makes two documents the same object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Identity {
-    pub kind: String,
-    /// Empty namespace for cluster-scoped kinds.
-    pub key: ObjectKey,
-}
 
 /// A document as far as it could be read.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,28 +24,6 @@ struct Head {
     api_version: Option<String>,
     kind: Option<String>,
     metadata: Option<Metadata>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    creation_timestamp: Option<jiff::Timestamp>,
-    name: Option<String>,
-    namespace: Option<String>,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-struct WithSpec<S> {
-    spec: S,
-}
-
-#[derive(Deserialize)]
-struct WithStatus<S> {
-    status: Option<S>,
 }
 
 /// The documents of a file with the number of the line before each, so that positions are the file's.
@@ -105,7 +59,8 @@ pub fn read(file: &str, offset: usize, text: &str) -> Document {
             return Document::Refused(None, problem);
         }
     };
-    let Some((kind, namespaced)) = known(&head) else {
+    let named = head.api_version.as_deref().zip(head.kind.as_deref());
+    let Some((kind, namespaced)) = named.and_then(|(version, kind)| known(version, kind)) else {
         return Document::Ignored;
     };
     let metadata = head.metadata.unwrap_or_default();
@@ -122,7 +77,7 @@ pub fn read(file: &str, offset: usize, text: &str) -> Document {
         String::new()
     };
     let identity = Identity { kind: kind.to_owned(), key: ObjectKey { namespace, name } };
-    match object(kind, text, offset, &metadata) {
+    match decode(kind, &Text { text, offset }, &metadata) {
         Ok(object) => Document::Object(identity, object),
         Err((field, message)) => {
             let object = label(&identity);
@@ -132,64 +87,34 @@ pub fn read(file: &str, offset: usize, text: &str) -> Document {
     }
 }
 
-/// `NAMESPACE/NAME`, or the name alone where there is no namespace.
-#[must_use]
-pub fn label(identity: &Identity) -> String {
-    if identity.key.namespace.is_empty() { identity.key.name.clone() } else { identity.key.to_string() }
-}
-
 fn refused(kind: &str, object: String, field: String, message: String) -> Problem {
     Problem { reason: "InvalidObject", kind: kind.to_owned(), object, field, message }
 }
 
-/// The kind's own name and whether it has a namespace.
-fn known(head: &Head) -> Option<(&'static str, bool)> {
-    let group = head.api_version.as_deref()?.split_once('/').map_or("", |(group, _)| group);
-    match (group, head.kind.as_deref()?) {
-        ("clovisor.io", "WanLink") => Some(("WanLink", false)),
-        ("clovisor.io", "WanMapping") => Some(("WanMapping", true)),
-        ("networking.istio.io", "VirtualService") => Some(("VirtualService", true)),
-        ("networking.istio.io", "DestinationRule") => Some(("DestinationRule", true)),
-        ("networking.istio.io", "ServiceEntry") => Some(("ServiceEntry", true)),
-        ("", "Pod") => Some(("Pod", true)),
-        _ => None,
-    }
+/// One YAML document; what is wrong with it is told by line and column.
+struct Text<'a> {
+    text: &'a str,
+    offset: usize,
 }
 
-type Failure = (String, String);
-
-fn object(kind: &str, text: &str, offset: usize, metadata: &Metadata) -> Result<Object, Failure> {
-    fn spec<S: DeserializeOwned>(text: &str, offset: usize) -> Result<Arc<S>, Failure> {
-        parse::<WithSpec<S>>(text, offset).map(|d| Arc::new(d.spec))
-    }
-    let created = metadata.creation_timestamp;
-    match kind {
-        "WanLink" => spec(text, offset).map(Object::WanLink),
-        "WanMapping" => parse::<WithSpec<_>>(text, offset)
-            .map(|d| Object::WanMapping(Arc::new(Dated { created, spec: d.spec }))),
-        "VirtualService" => parse::<WithSpec<_>>(text, offset)
-            .map(|d| Object::VirtualService(Arc::new(Dated { created, spec: d.spec }))),
-        "DestinationRule" => spec(text, offset).map(Object::DestinationRule),
-        "ServiceEntry" => spec(text, offset).map(Object::ServiceEntry),
-        _ => pod(text, offset, metadata).map(|pod| Object::Pod(Arc::new(pod))),
-    }
+#[derive(Deserialize)]
+struct WithSpec<S> {
+    spec: S,
 }
 
-fn pod(text: &str, offset: usize, metadata: &Metadata) -> Result<PodObject, Failure> {
-    let status = parse::<WithStatus<PodStatus>>(text, offset)?.status.unwrap_or_default();
-    let mut addresses: Vec<_> = status.pod_ips.iter().map(|p| p.ip).collect();
-    if let Some(ip) = status.pod_ip.filter(|ip| !addresses.contains(ip)) {
-        addresses.push(ip);
+#[derive(Deserialize)]
+struct WithStatus<S> {
+    status: Option<S>,
+}
+
+impl Body for Text<'_> {
+    fn spec<S: DeserializeOwned>(&self) -> Result<S, Failure> {
+        parse::<WithSpec<S>>(self.text, self.offset).map(|d| d.spec)
     }
-    let proxy_uid = match metadata.annotations.get(PROXY_UID) {
-        None => ISTIO_PROXY_UID,
-        Some(text) => text.parse().map_err(|_| {
-            let message =
-                format!("annotation {PROXY_UID} is not a number; write the proxy's uid, e.g. \"1337\"");
-            ("metadata.annotations".to_owned(), message)
-        })?,
-    };
-    Ok(PodObject { labels: metadata.labels.clone(), addresses, proxy_uid })
+
+    fn status<S: DeserializeOwned + Default>(&self) -> Result<S, Failure> {
+        parse::<WithStatus<S>>(self.text, self.offset).map(|d| d.status.unwrap_or_default())
+    }
 }
 
 fn parse<T: DeserializeOwned>(text: &str, offset: usize) -> Result<T, Failure> {

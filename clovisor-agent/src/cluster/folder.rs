@@ -1,6 +1,7 @@
 //! A folder of YAML files as the source of objects.
 
-use super::document::{Document, Identity, Object, label, read, split};
+use super::document::{Document, read, split};
+use super::object::{Identity, Object, insert, label};
 use super::snapshot::{Problem, Snapshot};
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecursiveMode, Watcher};
@@ -134,18 +135,6 @@ fn parsed(name: &str, text: String, before: BTreeMap<Identity, Object>) -> File 
     }
     file.text = Some(text);
     file
-}
-
-fn insert(snapshot: &mut Snapshot, identity: &Identity, object: &Object) {
-    let key = identity.key.clone();
-    match object {
-        Object::WanLink(o) => drop(snapshot.links.insert(key.name, o.clone())),
-        Object::WanMapping(o) => drop(snapshot.mappings.insert(key, o.clone())),
-        Object::VirtualService(o) => drop(snapshot.virtual_services.insert(key, o.clone())),
-        Object::DestinationRule(o) => drop(snapshot.destination_rules.insert(key, o.clone())),
-        Object::ServiceEntry(o) => drop(snapshot.service_entries.insert(key, o.clone())),
-        Object::Pod(o) => drop(snapshot.pods.insert(key, o.clone())),
-    }
 }
 
 /// Reads the folder once.

@@ -3,13 +3,13 @@
 //! Fields that are not here are ignored, but not inside a match: a condition that is not understood would make
 //! the match wider than its author meant.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// `spec` of a `VirtualService` (networking.istio.io).
-#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualService {
     #[serde(default)]
@@ -24,7 +24,7 @@ pub struct VirtualService {
 }
 
 /// `http[]`.
-#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpRoute {
     pub name: Option<String>,
@@ -40,7 +40,7 @@ pub struct HttpRoute {
 }
 
 /// `http[].match[]`: all conditions must hold.
-#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpMatch {
     pub name: Option<String>,
@@ -66,7 +66,7 @@ pub struct HttpMatch {
 }
 
 /// A condition on a string; none of the fields: it is present.
-#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct StringMatch {
     pub exact: Option<String>,
@@ -75,7 +75,7 @@ pub struct StringMatch {
 }
 
 /// `http[].route[]`.
-#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 pub struct Destination {
     pub destination: DestinationHost,
     pub weight: Option<i32>,
@@ -83,7 +83,7 @@ pub struct Destination {
 }
 
 /// `destination`.
-#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct DestinationHost {
     pub host: String,
     pub subset: Option<String>,
@@ -91,13 +91,13 @@ pub struct DestinationHost {
 }
 
 /// `port: {number: N}`.
-#[derive(Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortNumber {
     pub number: u16,
 }
 
 /// `http[].retries`.
-#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Retry {
     #[serde(default)]
@@ -107,7 +107,7 @@ pub struct Retry {
 }
 
 /// `spec` of a `DestinationRule`.
-#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct DestinationRule {
     #[serde(default)]
@@ -118,7 +118,7 @@ pub struct DestinationRule {
 }
 
 /// `trafficPolicy`.
-#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficPolicy {
     pub tls: Option<ClientTls>,
@@ -126,7 +126,7 @@ pub struct TrafficPolicy {
 }
 
 /// `trafficPolicy.tls`.
-#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientTls {
     /// `DISABLE`, `SIMPLE`, `MUTUAL` or `ISTIO_MUTUAL`.
     #[serde(default)]
@@ -135,20 +135,20 @@ pub struct ClientTls {
 }
 
 /// `trafficPolicy.connectionPool`.
-#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionPool {
     pub http: Option<HttpPool>,
 }
 
 /// `trafficPolicy.connectionPool.http`.
-#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpPool {
     pub h2_upgrade_policy: Option<String>,
 }
 
 /// `spec` of a `ServiceEntry`.
-#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceEntry {
     #[serde(default)]
@@ -165,7 +165,7 @@ pub struct ServiceEntry {
 }
 
 /// `ports[]`.
-#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ServicePort {
     pub number: u16,
@@ -177,7 +177,7 @@ pub struct ServicePort {
 }
 
 /// `endpoints[]`.
-#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoint {
     pub address: Option<IpAddr>,
     /// Port name to number.

@@ -1,6 +1,6 @@
 //! The part of a `Pod` that Clovisor reads.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ pub const PROXY_UID: &str = "clovisor.io/proxy-uid";
 pub const ISTIO_PROXY_UID: u32 = 1337;
 
 /// A pod: who it is and where.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodObject {
     pub labels: BTreeMap<String, String>,
     pub addresses: Vec<IpAddr>,

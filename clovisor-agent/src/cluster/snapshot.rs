@@ -4,6 +4,7 @@ use super::istio::{DestinationRule, ServiceEntry, VirtualService};
 use super::pod::PodObject;
 use super::wan_link::WanLinkSpec;
 use super::wan_mapping::WanMappingSpec;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -18,12 +19,14 @@ pub struct Snapshot {
     pub destination_rules: BTreeMap<ObjectKey, Arc<DestinationRule>>,
     pub service_entries: BTreeMap<ObjectKey, Arc<ServiceEntry>>,
     pub pods: BTreeMap<ObjectKey, Arc<PodObject>>,
+    /// Since when the API server has not been heard, while objects come from disk.
+    pub stale_since: Option<jiff::Timestamp>,
     /// What was refused while reading; the last good state of the same object, if any, is kept above.
     pub problems: Vec<Problem>,
 }
 
 /// A `spec` of a kind where the older of two objects wins.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dated<S> {
     /// `metadata.creationTimestamp`; none: unknown, taken for older than any that is known.
     pub created: Option<jiff::Timestamp>,
@@ -31,7 +34,7 @@ pub struct Dated<S> {
 }
 
 /// Namespace and name of an object of a known kind.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
     pub namespace: String,
     pub name: String,

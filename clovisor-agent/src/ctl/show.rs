@@ -110,6 +110,13 @@ pub(super) fn status(status: &Status, style: Style, now: jiff::Timestamp) -> Str
     let up = since(&status.started, now);
     field("Agent", &format!("{}, version {}, up {up}", style.state(status.ready, &ready), status.version));
     field("Policy", &format!("generation {}", status.policy_generation));
+    if let Some(time) = &status.stale_since {
+        let age = since(time, now);
+        field(
+            "Objects",
+            &style.state(false, &format!("from disk, the API server is not heard since {age} ({time})")),
+        );
+    }
     let all_up = status.links_up == status.links_total;
     field("Links", &style.state(all_up, &format!("{} of {} up", status.links_up, status.links_total)));
     field("Pods", &format!("{}, {unmapped} not found on this node", status.pods.len()));

@@ -37,7 +37,8 @@ pub fn compile(snapshot: &Snapshot, before: &Allocation, generation: u64) -> (Co
     problems.append(&mut claims.problems);
     problems.sort();
     problems.dedup();
-    (Compiled { generation, policy: Arc::new(policy), problems }, numbers)
+    let stale_since = snapshot.stale_since;
+    (Compiled { generation, policy: Arc::new(policy), problems, stale_since }, numbers)
 }
 
 /// Namespaces with clients, or with mappings for clients to come.

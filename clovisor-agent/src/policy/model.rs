@@ -15,6 +15,8 @@ pub struct Compiled {
     pub generation: u64,
     pub policy: Arc<Policy>,
     pub problems: Vec<Problem>,
+    /// Since when the objects come from disk because the API server is not heard.
+    pub stale_since: Option<jiff::Timestamp>,
 }
 
 /// Who goes where, by namespace of the client pods.

@@ -1,0 +1,216 @@
+//! The API server as the source of objects.
+
+mod store;
+
+#[cfg(test)]
+mod tests;
+
+use super::object::{Body, Failure, Identity, Metadata, Object, decode};
+use super::saved::SavedFile;
+use super::snapshot::{ObjectKey, Snapshot};
+use futures_util::StreamExt as _;
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Client, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Heard, Raw, Store};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Changes come in bursts; one snapshot serves those that follow each other this closely, up to a limit.
+const BURST: Duration = Duration::from_millis(20);
+const LONGEST_BURST: Duration = Duration::from_millis(200);
+/// Between lines that say what a start still waits for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Kind, group, version, plural.
+const KINDS: [(&str, &str, &str, &str); 6] = [
+    ("WanLink", "clovisor.io", "v1alpha1", "wanlinks"),
+    ("WanMapping", "clovisor.io", "v1alpha1", "wanmappings"),
+    ("VirtualService", "networking.istio.io", "v1", "virtualservices"),
+    ("DestinationRule", "networking.istio.io", "v1", "destinationrules"),
+    ("ServiceEntry", "networking.istio.io", "v1", "serviceentries"),
+    ("Pod", "", "v1", "pods"),
+];
+
+type Said = (&'static str, Heard);
+
+/// The snapshot now, and tasks that follow the server. `node`: only its pods are watched.
+///
+/// With objects on disk it returns at once, whether the server is there or not; without any it waits for the
+/// first complete answer, because "no objects" would undo what an agent before has set up.
+pub async fn watch(client: Client, node: &str, saved: SavedFile) -> watch::Receiver<Arc<Snapshot>> {
+    let (say, mut heard) = mpsc::channel(1024);
+    for (kind, group, version, plural) in KINDS {
+        tokio::spawn(follow(
+            client.clone(),
+            kind,
+            resource(kind, group, version, plural),
+            node.to_owned(),
+            say.clone(),
+        ));
+    }
+    let mut store = Store::new(KINDS.map(|(kind, ..)| kind));
+    let first = match saved.load() {
+        Some(snapshot) => {
+            let since = snapshot.stale_since.map(|time| time.to_string());
+            tracing::info!(since, "steering by saved objects until the API server answers");
+            snapshot
+        }
+        None => complete(&mut store, &mut heard).await,
+    };
+    let (publish, snapshots) = watch::channel(Arc::new(first));
+    tokio::spawn(async move {
+        let mut is_saved = false;
+        loop {
+            if let Some(snapshot) = store.snapshot() {
+                let changed = publish.send_if_modified(|old| {
+                    let changed = **old != snapshot;
+                    *old = Arc::new(snapshot);
+                    changed
+                });
+                if changed || !is_saved {
+                    save(&saved, &store).await;
+                    is_saved = true;
+                }
+            }
+            tokio::select! {
+                () = publish.closed() => return,
+                more = burst(&mut store, &mut heard) => if !more { return },
+            }
+        }
+    });
+    snapshots
+}
+
+fn resource(kind: &str, group: &str, version: &str, plural: &str) -> ApiResource {
+    let slash = if group.is_empty() { "" } else { "/" };
+    ApiResource {
+        group: group.into(),
+        version: version.into(),
+        api_version: format!("{group}{slash}{version}"),
+        kind: kind.into(),
+        plural: plural.into(),
+    }
+}
+
+/// Waits for the first complete answer, and says every while what for.
+async fn complete(store: &mut Store, heard: &mut mpsc::Receiver<Said>) -> Snapshot {
+    loop {
+        if let Some(snapshot) = store.snapshot() {
+            return snapshot;
+        }
+        if timeout(PATIENCE, burst(store, heard)).await.is_err() {
+            let failures: Vec<_> =
+                store.failures().map(|(kind, reason)| format!("{kind}: {reason}")).collect();
+            tracing::warn!(missing = ?store.missing(), ?failures, "waiting for the API server");
+        }
+    }
+}
+
+/// Takes in the next events; false when there are no more to come.
+async fn burst(store: &mut Store, heard: &mut mpsc::Receiver<Said>) -> bool {
+    let Some((kind, first)) = heard.recv().await else {
+        return false;
+    };
+    store.hear(kind, first);
+    let limit = Instant::now() + LONGEST_BURST;
+    while let Ok(Some((kind, next))) = timeout_at(limit.min(Instant::now() + BURST), heard.recv()).await {
+        store.hear(kind, next);
+    }
+    true
+}
+
+async fn save(saved: &SavedFile, store: &Store) {
+    let (saved, objects) = (saved.clone(), store.objects());
+    let written = tokio::task::spawn_blocking(move || saved.save(objects, jiff::Timestamp::now())).await;
+    if let Ok(Err(error)) = written {
+        tracing::warn!(%error, "objects not saved; an agent that starts without the API server will lack them");
+    }
+}
+
+/// Passes on what is heard of one kind, for ever.
+async fn follow(
+    client: Client,
+    kind: &'static str,
+    resource: ApiResource,
+    node: String,
+    say: mpsc::Sender<Said>,
+) {
+    let api: Api<DynamicObject> = Api::all_with(client, &resource);
+    let mut config = watcher::Config::default();
+    if kind == "Pod" {
+        config = config.fields(&format!("spec.nodeName={node}"));
+    }
+    let mut events = pin!(watcher(api, config).default_backoff());
+    while let Some(event) = events.next().await {
+        let heard = match event {
+            Ok(Event::Init) => Heard::Begin,
+            Ok(Event::InitApply(object)) => Heard::Listed(raw(kind, &object)),
+            Ok(Event::InitDone) => Heard::Complete,
+            Ok(Event::Apply(object)) => Heard::Changed(raw(kind, &object)),
+            Ok(Event::Delete(object)) => Heard::Gone(key(&object)),
+            Err(error) => failed(kind, &error),
+        };
+        if say.send((kind, heard)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn failed(kind: &str, error: &watcher::Error) -> Heard {
+    if let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error
+        && status.code == 404
+    {
+        tracing::info!(kind, "the API server does not know this kind; asking again later");
+        return Heard::Absent;
+    }
+    // The server's own words name verb, resource and user where rights are missing.
+    tracing::warn!(kind, %error, "not readable");
+    Heard::Failed(error.to_string())
+}
+
+fn key(object: &DynamicObject) -> ObjectKey {
+    ObjectKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+}
+
+fn raw(kind: &'static str, object: &DynamicObject) -> Raw {
+    let metadata = Metadata {
+        creation_timestamp: object.creation_timestamp().map(|time| time.0),
+        name: object.metadata.name.clone(),
+        namespace: object.namespace(),
+        labels: object.labels().clone(),
+        annotations: object.annotations().clone(),
+    };
+    let identity = Identity { kind: kind.to_owned(), key: key(object) };
+    Raw { identity, decoded: decode(kind, &Json(&object.data), &metadata) as Result<Object, Failure> }
+}
+
+/// An object from the server; what is wrong with it is told by field path.
+struct Json<'a>(&'a Value);
+
+impl Json<'_> {
+    fn part<S: DeserializeOwned>(&self, name: &str) -> Option<Result<S, Failure>> {
+        let part = self.0.get(name)?;
+        Some(serde_path_to_error::deserialize(part).map_err(|error| {
+            let path = error.path().to_string();
+            let dot = if path.starts_with('[') || path == "." { "" } else { "." };
+            (format!("{name}{dot}{}", path.trim_matches('.')), error.into_inner().to_string())
+        }))
+    }
+}
+
+impl Body for Json<'_> {
+    fn spec<S: DeserializeOwned>(&self) -> Result<S, Failure> {
+        self.part("spec").unwrap_or_else(|| Err(("spec".into(), "is missing".into())))
+    }
+
+    fn status<S: DeserializeOwned + Default>(&self) -> Result<S, Failure> {
+        self.part("status").unwrap_or_else(|| Ok(S::default()))
+    }
+}

@@ -1,0 +1,215 @@
+//! What was heard from the API server, to consistent snapshots; pure.
+
+use crate::cluster::object::{Identity, Object, insert, label};
+use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
+use std::collections::BTreeMap;
+
+/// An object as it came.
+#[derive(Clone, Debug)]
+pub(super) struct Raw {
+    pub(super) identity: Identity,
+    /// Field path and what is wrong there.
+    pub(super) decoded: Result<Object, (String, String)>,
+}
+
+/// One event of the watch on a kind.
+#[derive(Clone, Debug)]
+pub(super) enum Heard {
+    /// A list begins: what it does not name is gone, once it is complete.
+    Begin,
+    Listed(Raw),
+    Complete,
+    Changed(Raw),
+    Gone(ObjectKey),
+    /// The server does not know the kind.
+    Absent,
+    /// The kind cannot be read now.
+    Failed(String),
+}
+
+/// An object, its last good state, and what is wrong with its newest.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    object: Option<Object>,
+    problem: Option<Problem>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Kind {
+    held: BTreeMap<ObjectKey, Held>,
+    /// A list under way.
+    fresh: Option<BTreeMap<ObjectKey, Held>>,
+    /// Listed once, or known to be absent.
+    known: bool,
+    failure: Option<String>,
+}
+
+/// Everything heard so far, by kind.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    kinds: BTreeMap<&'static str, Kind>,
+}
+
+impl Store {
+    /// Nothing heard of these kinds yet.
+    pub(super) fn new(kinds: impl IntoIterator<Item = &'static str>) -> Self {
+        Self { kinds: kinds.into_iter().map(|kind| (kind, Kind::default())).collect() }
+    }
+
+    /// Takes in one event.
+    pub(super) fn hear(&mut self, kind: &'static str, heard: Heard) {
+        let kind = self.kinds.entry(kind).or_default();
+        match heard {
+            Heard::Begin => kind.fresh = Some(BTreeMap::new()),
+            Heard::Listed(raw) => {
+                let held = hold(kind.held.get(&raw.identity.key), &raw);
+                kind.fresh.get_or_insert_default().insert(raw.identity.key, held);
+            }
+            Heard::Complete => {
+                kind.held = kind.fresh.take().unwrap_or_default();
+                (kind.known, kind.failure) = (true, None);
+            }
+            Heard::Changed(raw) => {
+                let held = hold(kind.held.get(&raw.identity.key), &raw);
+                kind.held.insert(raw.identity.key, held);
+                kind.failure = None;
+            }
+            Heard::Gone(key) => drop(kind.held.remove(&key)),
+            Heard::Absent => *kind = Kind { known: true, ..Kind::default() },
+            Heard::Failed(reason) => {
+                kind.fresh = None;
+                kind.failure = Some(reason);
+            }
+        }
+    }
+
+    /// Kinds that were never heard of completely: without them nothing can be concluded.
+    pub(super) fn missing(&self) -> Vec<&'static str> {
+        self.kinds.iter().filter(|(_, kind)| !kind.known).map(|(name, _)| *name).collect()
+    }
+
+    /// Why kinds cannot be read now.
+    pub(super) fn failures(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.kinds.iter().filter_map(|(name, kind)| Some((*name, kind.failure.as_deref()?)))
+    }
+
+    /// The snapshot of now; none while a kind is missing.
+    pub(super) fn snapshot(&self) -> Option<Snapshot> {
+        if !self.missing().is_empty() {
+            return None;
+        }
+        let mut snapshot = Snapshot::default();
+        for (name, kind) in &self.kinds {
+            for (key, held) in &kind.held {
+                let identity = Identity { kind: (*name).to_owned(), key: key.clone() };
+                if let Some(object) = &held.object {
+                    insert(&mut snapshot, &identity, object);
+                }
+                snapshot.problems.extend(held.problem.clone());
+            }
+        }
+        snapshot.problems.extend(self.failures().map(|(kind, reason)| unreadable(kind, reason)));
+        snapshot.problems.sort();
+        Some(snapshot)
+    }
+
+    /// Every object in force.
+    pub(super) fn objects(&self) -> Vec<(Identity, Object)> {
+        let mut objects = Vec::new();
+        for (name, kind) in &self.kinds {
+            let good = kind.held.iter().filter_map(|(key, held)| Some((key, held.object.as_ref()?)));
+            objects.extend(good.map(|(key, object)| {
+                (Identity { kind: (*name).to_owned(), key: key.clone() }, object.clone())
+            }));
+        }
+        objects
+    }
+}
+
+fn hold(before: Option<&Held>, raw: &Raw) -> Held {
+    match &raw.decoded {
+        Ok(object) => Held { object: Some(object.clone()), problem: None },
+        Err((field, message)) => Held {
+            object: before.and_then(|held| held.object.clone()),
+            problem: Some(Problem {
+                reason: "InvalidObject",
+                kind: raw.identity.kind.clone(),
+                object: label(&raw.identity),
+                field: field.clone(),
+                message: format!("{message}; the object's last good state stays in force"),
+            }),
+        },
+    }
+}
+
+fn unreadable(kind: &str, reason: &str) -> Problem {
+    Problem {
+        reason: "Unreadable",
+        kind: kind.into(),
+        object: "(all)".into(),
+        field: String::new(),
+        message: format!("{reason}; what was known of them stays in force"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::pod::PodObject;
+    use std::sync::Arc;
+
+    fn raw(name: &str, uid: Option<u32>) -> Raw {
+        let key = ObjectKey { namespace: "shop".into(), name: name.into() };
+        let pod = |proxy_uid| Object::Pod(Arc::new(PodObject { proxy_uid, ..PodObject::default() }));
+        let bad = ("status.podIP".to_owned(), "is no address".to_owned());
+        Raw { identity: Identity { kind: "Pod".into(), key }, decoded: uid.map(pod).ok_or(bad) }
+    }
+
+    fn pods(store: &Store) -> Option<Vec<(String, u32)>> {
+        let snapshot = store.snapshot()?;
+        Some(snapshot.pods.iter().map(|(key, pod)| (key.name.clone(), pod.proxy_uid)).collect())
+    }
+
+    fn hear(store: &mut Store, heard: impl IntoIterator<Item = Heard>) {
+        heard.into_iter().for_each(|heard| store.hear("Pod", heard));
+    }
+
+    #[test]
+    fn nothing_is_concluded_before_every_kind_was_heard() {
+        let mut store = Store::new(["Pod", "WanLink"]);
+        hear(&mut store, [Heard::Begin, Heard::Listed(raw("a", Some(1))), Heard::Complete]);
+        assert_eq!((pods(&store), store.missing()), (None, vec!["WanLink"]));
+        store.hear("WanLink", Heard::Failed("forbidden".into()));
+        assert_eq!(pods(&store), None);
+        store.hear("WanLink", Heard::Absent);
+        assert_eq!(pods(&store), Some(vec![("a".into(), 1)]));
+    }
+
+    #[test]
+    fn a_new_list_deletes_nothing_until_it_is_complete() {
+        let mut store = Store::new(["Pod"]);
+        let both = [Heard::Listed(raw("a", Some(1))), Heard::Listed(raw("b", Some(1)))];
+        hear(&mut store, [Heard::Begin]);
+        hear(&mut store, both);
+        hear(&mut store, [Heard::Complete, Heard::Begin, Heard::Listed(raw("a", Some(2)))]);
+        assert_eq!(pods(&store), Some(vec![("a".into(), 1), ("b".into(), 1)]));
+        hear(&mut store, [Heard::Failed("cut".into())]);
+        assert_eq!(pods(&store).map(|p| p.len()), Some(2));
+        assert_eq!(store.snapshot().map(|s| s.problems.len()), Some(1));
+        hear(&mut store, [Heard::Begin, Heard::Listed(raw("a", Some(2))), Heard::Complete]);
+        assert_eq!(pods(&store), Some(vec![("a".into(), 2)]));
+        assert_eq!(store.snapshot().map(|s| s.problems.len()), Some(0));
+    }
+
+    #[test]
+    fn a_bad_object_keeps_its_last_good_state() {
+        let mut store = Store::new(["Pod"]);
+        hear(&mut store, [Heard::Begin, Heard::Listed(raw("a", Some(1))), Heard::Complete]);
+        hear(&mut store, [Heard::Changed(raw("a", None)), Heard::Changed(raw("new", None))]);
+        assert_eq!(pods(&store), Some(vec![("a".into(), 1)]));
+        assert_eq!(store.snapshot().map(|s| s.problems.len()), Some(2));
+        hear(&mut store, [Heard::Gone(raw("a", None).identity.key), Heard::Changed(raw("new", Some(3)))]);
+        assert_eq!(pods(&store), Some(vec![("new".into(), 3)]));
+        assert_eq!(store.objects().len(), 1);
+    }
+}

@@ -1,0 +1,166 @@
+//! Against a scripted server: lists, watches, and everything that goes wrong with them.
+
+use super::*;
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Frame;
+use kube::client::Body as ClientBody;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Mutex;
+
+type Answer = (u16, Value);
+type Served = UnsyncBoxBody<Bytes, Infallible>;
+type Lines = mpsc::UnboundedReceiver<Result<Frame<Bytes>, Infallible>>;
+
+/// What the server answers to lists by plural, and the watches that were opened.
+#[derive(Clone, Default)]
+struct Server {
+    lists: Arc<Mutex<BTreeMap<String, Answer>>>,
+    watches: Arc<Mutex<BTreeMap<String, mpsc::UnboundedSender<Result<Frame<Bytes>, Infallible>>>>>,
+}
+
+impl Server {
+    fn client(&self) -> Client {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: hyper::Request<ClientBody>| {
+            let answer = server.answer(request.uri());
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        Client::new(service, "default")
+    }
+
+    fn answer(&self, uri: &hyper::Uri) -> hyper::Response<Served> {
+        let plural = uri.path().rsplit('/').next().unwrap_or_default().to_owned();
+        if uri.query().unwrap_or_default().contains("watch=true") {
+            let (lines, stream): (_, Lines) = mpsc::unbounded_channel();
+            self.watches.lock().unwrap_or_else(|e| panic!("{e}")).insert(plural, lines);
+            let stream = tokio_stream::wrappers::UnboundedReceiverStream::new(stream);
+            return hyper::Response::new(StreamBody::new(stream).boxed_unsync());
+        }
+        let lists = self.lists.lock().unwrap_or_else(|e| panic!("{e}"));
+        let (status, body) = lists.get(&plural).cloned().unwrap_or_else(|| (200, list(&[])));
+        let mut response = hyper::Response::new(Full::new(Bytes::from(body.to_string())).boxed_unsync());
+        *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
+        response
+    }
+
+    fn set(&self, plural: &str, answer: Answer) {
+        self.lists.lock().unwrap_or_else(|e| panic!("{e}")).insert(plural.into(), answer);
+    }
+
+    async fn say(&self, plural: &str, kind: &str, object: &Value) {
+        let line = format!("{}\n", json!({ "type": kind, "object": object }));
+        eventually("a watch", || {
+            let watches = self.watches.lock().unwrap_or_else(|e| panic!("{e}"));
+            watches.get(plural).is_some_and(|lines| lines.send(Ok(Frame::data(line.clone().into()))).is_ok())
+        })
+        .await;
+    }
+}
+
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(10), "not within 10 s: {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+fn list(items: &[Value]) -> Value {
+    json!({ "apiVersion": "v1", "kind": "List", "metadata": { "resourceVersion": "1" }, "items": items })
+}
+
+fn link(name: &str, device: &Value) -> Value {
+    json!({
+        "apiVersion": "clovisor.io/v1alpha1", "kind": "WanLink",
+        "metadata": { "name": name, "resourceVersion": "2" }, "spec": { "device": device },
+    })
+}
+
+fn failure(code: u16, message: &str) -> Answer {
+    let status = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message, "reason": "x" });
+    (code, status)
+}
+
+fn saved() -> (tempfile::TempDir, SavedFile) {
+    let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("{e}"));
+    let file = SavedFile::in_dir(dir.path());
+    (dir, file)
+}
+
+fn devices(snapshot: &Snapshot) -> Vec<(String, String)> {
+    snapshot.links.iter().map(|(name, link)| (name.clone(), link.device.clone())).collect()
+}
+
+#[tokio::test]
+async fn objects_are_followed_and_saved() {
+    let server = Server::default();
+    server.set("wanlinks", (200, list(&[link("s8", &json!("eth0"))])));
+    // Istio is not installed.
+    server.set("virtualservices", failure(404, "the server could not find the requested resource"));
+    let (_dir, file) = saved();
+    let snapshots = watch(server.client(), "edge-1", file.clone()).await;
+    assert_eq!(devices(&snapshots.borrow()), [("s8".into(), "eth0".into())]);
+    server.say("wanlinks", "ADDED", &link("s9", &json!("eth1"))).await;
+    eventually("the new link", || snapshots.borrow().links.len() == 2).await;
+    server.say("wanlinks", "DELETED", &link("s8", &json!("eth0"))).await;
+    eventually("the deletion", || snapshots.borrow().links.len() == 1).await;
+    eventually("the save", || file.load().is_some_and(|s| devices(&s) == [("s9".into(), "eth1".into())]))
+        .await;
+}
+
+#[tokio::test]
+async fn a_bad_object_costs_itself_and_names_its_field() {
+    let server = Server::default();
+    server.set("wanlinks", (200, list(&[link("s8", &json!("eth0")), link("s9", &json!(["eth1"]))])));
+    let (_dir, file) = saved();
+    let snapshots = watch(server.client(), "edge-1", file).await;
+    let snapshot = snapshots.borrow().clone();
+    assert_eq!(devices(&snapshot).len(), 1);
+    let problem = snapshot.problems.first().map(|p| (p.object.as_str(), p.field.as_str()));
+    assert_eq!(problem, Some(("s9", "spec.device")));
+}
+
+#[tokio::test]
+async fn without_the_server_the_saved_objects_hold() {
+    let (_dir, file) = saved();
+    {
+        let server = Server::default();
+        server.set("wanlinks", (200, list(&[link("s8", &json!("eth0"))])));
+        let _first = watch(server.client(), "edge-1", file.clone()).await;
+        eventually("the save", || file.load().is_some()).await;
+    }
+    let server = Server::default();
+    for (_, _, _, plural) in KINDS {
+        server.set(plural, failure(503, "the server is starting"));
+    }
+    let snapshots = watch(server.client(), "edge-1", file).await;
+    assert_eq!(devices(&snapshots.borrow()), [("s8".into(), "eth0".into())]);
+    assert!(snapshots.borrow().stale_since.is_some());
+    for (_, _, _, plural) in KINDS {
+        server.set(plural, (200, list(&[])));
+    }
+    eventually("the server's word", || snapshots.borrow().stale_since.is_none()).await;
+    assert!(snapshots.borrow().links.is_empty());
+}
+
+#[tokio::test]
+async fn missing_rights_are_named() {
+    let server = Server::default();
+    server.set("wanlinks", (200, list(&[link("s8", &json!("eth0"))])));
+    let (_dir, file) = saved();
+    let snapshots = watch(server.client(), "edge-1", file).await;
+    let text = "wanlinks.clovisor.io is forbidden: User \"agent\" cannot list resource \"wanlinks\"";
+    server.set("wanlinks", failure(403, text));
+    // The watch ends with an error: the next list is refused.
+    let gone = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old" });
+    server.say("wanlinks", "ERROR", &gone).await;
+    eventually("the problem", || {
+        snapshots.borrow().problems.iter().any(|p| p.message.contains("cannot list"))
+    })
+    .await;
+    assert_eq!(snapshots.borrow().links.len(), 1, "what was known stays");
+}

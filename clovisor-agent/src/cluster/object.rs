@@ -1,0 +1,130 @@
+//! The objects that Clovisor reads, wherever they come from.
+
+use super::istio::{DestinationRule, ServiceEntry, VirtualService};
+use super::pod::{ISTIO_PROXY_UID, PROXY_UID, PodObject, PodStatus};
+use super::snapshot::{Dated, ObjectKey, Snapshot};
+use super::wan_link::WanLinkSpec;
+use super::wan_mapping::WanMappingSpec;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// An object of a kind that Clovisor reads.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub enum Object {
+    WanLink(Arc<WanLinkSpec>),
+    WanMapping(Arc<Dated<WanMappingSpec>>),
+    VirtualService(Arc<Dated<VirtualService>>),
+    DestinationRule(Arc<DestinationRule>),
+    ServiceEntry(Arc<ServiceEntry>),
+    Pod(Arc<PodObject>),
+}
+
+/// Kind, namespace and name: what makes two documents the same object.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    pub kind: String,
+    /// Empty namespace for cluster-scoped kinds.
+    pub key: ObjectKey,
+}
+
+/// `metadata`, as far as it is read.
+#[derive(Deserialize, Default, Clone, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    pub creation_timestamp: Option<jiff::Timestamp>,
+    pub name: Option<String>,
+    pub namespace: Option<String>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Where something is wrong, and what.
+pub type Failure = (String, String);
+
+/// The parts of an object that are read.
+pub trait Body {
+    /// `spec`.
+    ///
+    /// # Errors
+    /// It is missing, or a field of it is not understood.
+    fn spec<S: DeserializeOwned>(&self) -> Result<S, Failure>;
+
+    /// `status`; its default where there is none.
+    ///
+    /// # Errors
+    /// A field of it is not understood.
+    fn status<S: DeserializeOwned + Default>(&self) -> Result<S, Failure>;
+}
+
+/// `NAMESPACE/NAME`, or the name alone where there is no namespace.
+#[must_use]
+pub fn label(identity: &Identity) -> String {
+    if identity.key.namespace.is_empty() { identity.key.name.clone() } else { identity.key.to_string() }
+}
+
+/// The kind's own name and whether it has a namespace; none: not read.
+#[must_use]
+pub fn known(api_version: &str, kind: &str) -> Option<(&'static str, bool)> {
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    match (group, kind) {
+        ("clovisor.io", "WanLink") => Some(("WanLink", false)),
+        ("clovisor.io", "WanMapping") => Some(("WanMapping", true)),
+        ("networking.istio.io", "VirtualService") => Some(("VirtualService", true)),
+        ("networking.istio.io", "DestinationRule") => Some(("DestinationRule", true)),
+        ("networking.istio.io", "ServiceEntry") => Some(("ServiceEntry", true)),
+        ("", "Pod") => Some(("Pod", true)),
+        _ => None,
+    }
+}
+
+/// The object of a known kind.
+///
+/// # Errors
+/// Where it is not understood, and why.
+pub fn decode(kind: &str, body: &impl Body, metadata: &Metadata) -> Result<Object, Failure> {
+    fn dated<S>(metadata: &Metadata, spec: S) -> Arc<Dated<S>> {
+        Arc::new(Dated { created: metadata.creation_timestamp, spec })
+    }
+    match kind {
+        "WanLink" => body.spec().map(|spec| Object::WanLink(Arc::new(spec))),
+        "WanMapping" => body.spec().map(|spec| Object::WanMapping(dated(metadata, spec))),
+        "VirtualService" => body.spec().map(|spec| Object::VirtualService(dated(metadata, spec))),
+        "DestinationRule" => body.spec().map(|spec| Object::DestinationRule(Arc::new(spec))),
+        "ServiceEntry" => body.spec().map(|spec| Object::ServiceEntry(Arc::new(spec))),
+        _ => pod(body, metadata).map(|pod| Object::Pod(Arc::new(pod))),
+    }
+}
+
+fn pod(body: &impl Body, metadata: &Metadata) -> Result<PodObject, Failure> {
+    let status: PodStatus = body.status()?;
+    let mut addresses: Vec<_> = status.pod_ips.iter().map(|p| p.ip).collect();
+    if let Some(ip) = status.pod_ip.filter(|ip| !addresses.contains(ip)) {
+        addresses.push(ip);
+    }
+    let proxy_uid = match metadata.annotations.get(PROXY_UID) {
+        None => ISTIO_PROXY_UID,
+        Some(text) => text.parse().map_err(|_| {
+            let message =
+                format!("annotation {PROXY_UID} is not a number; write the proxy's uid, e.g. \"1337\"");
+            ("metadata.annotations".to_owned(), message)
+        })?,
+    };
+    Ok(PodObject { labels: metadata.labels.clone(), addresses, proxy_uid })
+}
+
+/// Adds an object to a snapshot.
+pub fn insert(snapshot: &mut Snapshot, identity: &Identity, object: &Object) {
+    let key = identity.key.clone();
+    match object {
+        Object::WanLink(o) => drop(snapshot.links.insert(key.name, o.clone())),
+        Object::WanMapping(o) => drop(snapshot.mappings.insert(key, o.clone())),
+        Object::VirtualService(o) => drop(snapshot.virtual_services.insert(key, o.clone())),
+        Object::DestinationRule(o) => drop(snapshot.destination_rules.insert(key, o.clone())),
+        Object::ServiceEntry(o) => drop(snapshot.service_entries.insert(key, o.clone())),
+        Object::Pod(o) => drop(snapshot.pods.insert(key, o.clone())),
+    }
+}
