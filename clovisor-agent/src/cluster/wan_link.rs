@@ -1,22 +1,35 @@
 //! `WanLink`: one uplink of a node.
+#![allow(unreachable_pub, reason = "KubeSchema repeats each struct inside a function")]
 
-use kube::CustomResource;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// One uplink of a node: a device, its gateway, its source address.
-#[derive(CustomResource, Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[derive(CustomResource, Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
 #[kube(
     group = "clovisor.io",
     version = "v1alpha1",
     kind = "WanLink",
+    doc = "One uplink of a node: a device, its gateway, its source address.",
     shortname = "wl",
-    category = "clovisor"
+    category = "clovisor",
+    status = "WanLinkStatus",
+    validation = Rule::new("self.metadata.name.size() <= 63").message("the name must have at most 63 characters"),
+    printcolumn(json_path = ".spec.device", name = "Device", type_ = "string"),
+    printcolumn(json_path = ".spec.state", name = "Wanted", type_ = "string"),
+    printcolumn(json_path = ".status.conditions[?(@.type=='Ready')].status", name = "Ready", type_ = "string"),
+    printcolumn(json_path = ".status.conditions[?(@.type=='Ready')].reason", name = "Reason", type_ = "string"),
+    printcolumn(json_path = ".spec.nat", name = "NAT", type_ = "string", priority = 1),
+    printcolumn(json_path = ".spec.mtu", name = "MTU", type_ = "integer", priority = 1),
+    printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WanLinkSpec {
     /// Name of the network device on the node, e.g. "eth1".
+    #[schemars(length(min = 1, max = 15))]
     pub device: String,
     /// Next hop of the link. Default: taken from the node's routes through the device.
     #[serde(default)]
@@ -33,10 +46,22 @@ pub struct WanLinkSpec {
     pub state: LinkState,
     /// Destinations that have another address on this link.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub peers: Vec<Peer>,
     /// Namespaces whose mappings may use the link. Empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub allowed_namespaces: Vec<String>,
+}
+
+/// What the controller says of the link on all its nodes.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct WanLinkStatus {
+    /// `Ready`: usable on every node that has it; the reason of the worst node else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
 }
 
 /// Next hop per family; a family without one uses the node's routes through the device.
@@ -74,15 +99,21 @@ pub enum LinkState {
 }
 
 /// A destination with an address of its own on this link.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.alias.contains(':') == self.address.contains(':')")
+        .message("alias and address must be of one family, both IPv4 or both IPv6")
+)]
 pub struct Peer {
     /// Address that proxies dial.
+    #[schemars(with = "String", length(max = 45))]
     pub alias: IpAddr,
     /// Port that proxies dial.
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
     /// Address of the same peer on this link, of the same family.
+    #[schemars(with = "String", length(max = 45))]
     pub address: IpAddr,
     /// Port on this link. Default: the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,30 +1,51 @@
 //! `WanMapping`: which links the requests of a route may use.
+#![allow(unreachable_pub, reason = "KubeSchema repeats each struct inside a function")]
 
-use kube::CustomResource;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// For the requests of some routes: an ordered list of links and what to do when they fail.
-#[derive(CustomResource, Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[derive(CustomResource, Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
 #[kube(
     group = "clovisor.io",
     version = "v1alpha1",
     kind = "WanMapping",
+    doc = "For the requests of some routes: an ordered list of links and what to do when they fail.",
     namespaced,
     shortname = "wm",
-    category = "clovisor"
+    category = "clovisor",
+    status = "WanMappingStatus",
+    validation = Rule::new("self.metadata.name.size() <= 63").message("the name must have at most 63 characters"),
+    printcolumn(json_path = ".spec.targetRefs[*].name", name = "Target", type_ = "string"),
+    printcolumn(json_path = ".spec.links", name = "Links", type_ = "string"),
+    printcolumn(json_path = ".status.conditions[?(@.type=='Accepted')].status", name = "Accepted", type_ = "string"),
+    printcolumn(json_path = ".status.conditions[?(@.type=='Accepted')].reason", name = "Reason", type_ = "string"),
+    printcolumn(json_path = ".spec.onLinksDown", name = "OnLinksDown", type_ = "string", priority = 1),
+    printcolumn(json_path = ".spec.onAgentLoss", name = "OnAgentLoss", type_ = "string", priority = 1),
+    printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date")
+)]
+#[x_kube(
+    validation = Rule::new(
+        "(has(self.links) && size(self.links) > 0) || (has(self.rules) && size(self.rules) > 0)"
+    ).message("name links, or rules with links")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WanMappingSpec {
     /// Routes whose requests this mapping governs, in its own namespace.
+    #[schemars(length(min = 1, max = 64))]
     pub target_refs: Vec<TargetRef>,
     /// Links in order of preference. Empty: the default route (only useful with `rules`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub links: Vec<String>,
     /// Finer decisions that a route cannot express; the first that matches wins, else `links` hold.
     /// The proxy asks the agent for each request of the targeted routes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rules: Vec<Rule>,
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub rules: Vec<MappingRule>,
     /// What established connections do when a better link comes up.
     #[serde(default)]
     pub established: Established,
@@ -40,15 +61,32 @@ pub struct WanMappingSpec {
     pub dscp: Option<i32>,
 }
 
+/// What the controller says of the mapping.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct WanMappingStatus {
+    /// `Accepted`: its requests can be told apart and steered; the reason of the refusal else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
 /// A route: an object and the name of one of its sections (GEP-713).
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.group == 'networking.istio.io' && self.kind == 'VirtualService'")
+        .message("only networking.istio.io/VirtualService can be a target")
+)]
 pub struct TargetRef {
     /// API group, e.g. "networking.istio.io".
+    #[schemars(length(max = 253))]
     pub group: String,
     /// Kind, e.g. "VirtualService".
+    #[schemars(length(max = 63))]
     pub kind: String,
     /// Name of the object.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Name of the route inside the object (`http[].name`). Default: all its routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,27 +94,41 @@ pub struct TargetRef {
 }
 
 /// One decision of the callout: all conditions must hold.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Rule {
+#[x_kube(
+    validation = Rule::new(
+        "(has(self.headers) && size(self.headers) > 0) || has(self.path) || (has(self.methods) && size(self.methods) > 0)"
+    ).message("give at least one condition: headers, path or methods")
+)]
+pub struct MappingRule {
     /// Name, unique in the mapping; shown by `explain`.
+    #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// Conditions on request headers; all must hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub headers: Vec<HeaderRule>,
     /// Condition on the path without the query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<ValueMatch>,
     /// Request methods, e.g. "GET"; any of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub methods: Vec<String>,
     /// Links in order of preference.
+    #[schemars(length(min = 1, max = 16))]
     pub links: Vec<String>,
 }
 
 /// A condition on one header.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new(
+        "[has(self.exact), has(self.prefix), has(self.regex), has(self.__in__)].filter(one, one).size() == 1"
+    ).message("set exactly one of exact, prefix, regex, in")
+)]
 pub struct HeaderRule {
     /// Header name, any case.
     pub name: String,
@@ -91,6 +143,7 @@ pub struct HeaderRule {
     pub regex: Option<String>,
     /// One of these values, case-sensitive; thousands are fine.
     #[serde(default, rename = "in", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50_000))]
     pub one_of: Vec<String>,
 }
 
@@ -108,8 +161,13 @@ impl HeaderRule {
 }
 
 /// A condition on a value: exactly one of the fields.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new(
+        "[has(self.exact), has(self.prefix), has(self.regex), has(self.__in__)].filter(one, one).size() == 1"
+    ).message("set exactly one of exact, prefix, regex, in")
+)]
 pub struct ValueMatch {
     /// The whole value, case-sensitive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,6 +180,7 @@ pub struct ValueMatch {
     pub regex: Option<String>,
     /// One of these values, case-sensitive; thousands are fine.
     #[serde(default, rename = "in", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50_000))]
     pub one_of: Vec<String>,
 }
 

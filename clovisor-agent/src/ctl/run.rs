@@ -15,6 +15,7 @@ use crate::policy::model::Compiled;
 use clap::CommandFactory as _;
 use kube::CustomResourceExt as _;
 use serde::Serialize;
+use serde_json::Value;
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::time::Duration;
@@ -147,9 +148,28 @@ fn check(cli: &Cli, dir: &Path) -> Result<String, CtlError> {
     Err(CtlError { code: Code::ProblemsFound, message, fix: None })
 }
 
+/// The schemas; without `nullable`, which old servers show as an empty type in `kubectl explain`.
 fn crds() -> Result<String, CtlError> {
-    let all = [yaml(&WanLink::crd())?, yaml(&WanMapping::crd())?];
-    Ok(all.join("---\n"))
+    let mut texts = Vec::new();
+    for crd in [WanLink::crd(), WanMapping::crd()] {
+        let mut document = serde_json::to_value(crd).map_err(|e| unprintable(&e))?;
+        strip(&mut document, "nullable");
+        texts.push(yaml(&document)?);
+    }
+    Ok(texts.join("---\n"))
+}
+
+fn strip(document: &mut Value, field: &str) {
+    match document {
+        Value::Object(map) => {
+            if map.get(field).is_some_and(Value::is_boolean) {
+                map.remove(field);
+            }
+            map.values_mut().for_each(|value| strip(value, field));
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| strip(value, field)),
+        _ => {}
+    }
 }
 
 fn yaml(document: &impl Serialize) -> Result<String, CtlError> {
@@ -189,4 +209,38 @@ fn style(cli: &Cli) -> Style {
         .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
     let unicode = utf8.is_some_and(|locale| locale.to_ascii_lowercase().replace('-', "").contains("utf8"));
     Style { color, unicode }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Paths of fields without a description.
+    fn bare(schema: &Value, path: &str, found: &mut Vec<String>) {
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}.{name}");
+            if field["description"].as_str().is_none_or(str::is_empty) {
+                found.push(path.clone());
+            }
+            bare(field, &path, found);
+            bare(&field["items"], &path, found);
+        }
+    }
+
+    #[test]
+    fn every_field_of_the_schemas_says_what_it_is() {
+        for crd in [WanLink::crd(), WanMapping::crd()] {
+            let crd = serde_json::to_value(crd).unwrap_or_default();
+            let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+            let mut found = Vec::new();
+            bare(&schema["properties"]["spec"], "spec", &mut found);
+            bare(&schema["properties"]["status"], "status", &mut found);
+            assert_eq!(found, Vec::<String>::new());
+        }
+        let text = crds().unwrap_or_else(|e| panic!("{e}"));
+        assert!(
+            !text.contains("nullable") && !text.contains("uint") && !text.contains("format: ip\n"),
+            "{text}"
+        );
+    }
 }

@@ -39,7 +39,7 @@ impl Rule {
     ///
     /// # Errors
     /// Field path below the rule and what is wrong there.
-    pub fn compile(rule: &wan_mapping::Rule, class: ClassId) -> Result<Self, (String, String)> {
+    pub fn compile(rule: &wan_mapping::MappingRule, class: ClassId) -> Result<Self, (String, String)> {
         let mut headers = Vec::new();
         for (i, header) in rule.headers.iter().enumerate() {
             let value = value(&header.value()).map_err(|e| (format!("headers[{i}]"), e))?;
@@ -132,7 +132,7 @@ mod tests {
     fn rule(value: ValueMatch) -> Result<Rule, (String, String)> {
         let ValueMatch { exact, prefix, regex, one_of } = value;
         let header = HeaderRule { name: "User".into(), exact, prefix, regex, one_of };
-        let rule = wan_mapping::Rule {
+        let rule = wan_mapping::MappingRule {
             name: "r".into(),
             headers: vec![header],
             path: None,

@@ -13,13 +13,14 @@ use std::sync::Mutex;
 
 type Answer = (u16, Value);
 type Served = UnsyncBoxBody<Bytes, Infallible>;
-type Lines = mpsc::UnboundedReceiver<Result<Frame<Bytes>, Infallible>>;
+type Line = Result<Frame<Bytes>, Infallible>;
+type Watches = BTreeMap<String, mpsc::UnboundedSender<Line>>;
 
 /// What the server answers to lists by plural, and the watches that were opened.
 #[derive(Clone, Default)]
 struct Server {
     lists: Arc<Mutex<BTreeMap<String, Answer>>>,
-    watches: Arc<Mutex<BTreeMap<String, mpsc::UnboundedSender<Result<Frame<Bytes>, Infallible>>>>>,
+    watches: Arc<Mutex<Watches>>,
 }
 
 impl Server {
@@ -35,7 +36,7 @@ impl Server {
     fn answer(&self, uri: &hyper::Uri) -> hyper::Response<Served> {
         let plural = uri.path().rsplit('/').next().unwrap_or_default().to_owned();
         if uri.query().unwrap_or_default().contains("watch=true") {
-            let (lines, stream): (_, Lines) = mpsc::unbounded_channel();
+            let (lines, stream) = mpsc::unbounded_channel::<Line>();
             self.watches.lock().unwrap_or_else(|e| panic!("{e}")).insert(plural, lines);
             let stream = tokio_stream::wrappers::UnboundedReceiverStream::new(stream);
             return hyper::Response::new(StreamBody::new(stream).boxed_unsync());
