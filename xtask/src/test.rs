@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every test, with one line of sum at the end.
 
-use crate::{demo, shell};
+use crate::{demo, setup, shell};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use std::io::{BufRead as _, BufReader};
@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     Kernel,
     /// Namespaces, real Envoys, the real agent.
     Site,
+    /// The real API server of Kubernetes.
+    Cluster,
 }
 
 /// How many tests ended how.
@@ -31,8 +33,11 @@ pub(crate) struct Count {
 pub(crate) fn run(kind: Option<Kind>, filter: Option<&str>) -> Result<Count> {
     demo::build()?;
     let mut sum = Count::default();
-    for one in [Kind::Unit, Kind::Kernel, Kind::Site] {
+    for one in [Kind::Unit, Kind::Kernel, Kind::Site, Kind::Cluster] {
         if kind.is_none_or(|kind| kind == one) {
+            if one == Kind::Cluster {
+                setup::control_plane()?;
+            }
             eprintln!("--- {} tests", format!("{one:?}").to_lowercase());
             sum.add(cargo_test(one, filter)?);
         }
@@ -69,6 +74,7 @@ fn cargo_test(kind: Kind, filter: Option<&str>) -> Result<Count> {
         Kind::Unit => command.args(["--workspace", "--exclude", "clovisor-tests", "--lib", "--bins"]),
         Kind::Kernel => command.args(["--package", "clovisor-tests", "--test", "kernel"]),
         Kind::Site => command.args(["--package", "clovisor-tests", "--test", "site"]),
+        Kind::Cluster => command.args(["--package", "clovisor-tests", "--test", "cluster"]),
     };
     if kind != Kind::Unit && !shell::is_root() {
         shell::announce_root("this kind of test");

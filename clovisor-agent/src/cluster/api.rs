@@ -68,16 +68,18 @@ pub async fn watch(client: Client, node: &str, saved: SavedFile) -> watch::Recei
     tokio::spawn(async move {
         let mut is_saved = false;
         loop {
-            if let Some(snapshot) = store.snapshot() {
-                let changed = publish.send_if_modified(|old| {
-                    let changed = **old != snapshot;
-                    *old = Arc::new(snapshot);
-                    changed
-                });
-                if changed || !is_saved {
-                    save(&saved, &store).await;
-                    is_saved = true;
-                }
+            let complete = store.snapshot();
+            let is_complete = complete.is_some();
+            let changed = publish.send_if_modified(|old| {
+                let snapshot =
+                    complete.unwrap_or_else(|| Snapshot { problems: store.unreadable(), ..(**old).clone() });
+                let changed = **old != snapshot;
+                *old = Arc::new(snapshot);
+                changed
+            });
+            if is_complete && (changed || !is_saved) {
+                save(&saved, &store).await;
+                is_saved = true;
             }
             tokio::select! {
                 () = publish.closed() => return,

@@ -93,6 +93,11 @@ impl Store {
         self.kinds.iter().filter_map(|(name, kind)| Some((*name, kind.failure.as_deref()?)))
     }
 
+    /// The kinds that cannot be read now, for people.
+    pub(super) fn unreadable(&self) -> Vec<Problem> {
+        self.failures().map(|(kind, reason)| unreadable(kind, reason)).collect()
+    }
+
     /// The snapshot of now; none while a kind is missing.
     pub(super) fn snapshot(&self) -> Option<Snapshot> {
         if !self.missing().is_empty() {
@@ -108,7 +113,7 @@ impl Store {
                 snapshot.problems.extend(held.problem.clone());
             }
         }
-        snapshot.problems.extend(self.failures().map(|(kind, reason)| unreadable(kind, reason)));
+        snapshot.problems.extend(self.unreadable());
         snapshot.problems.sort();
         Some(snapshot)
     }

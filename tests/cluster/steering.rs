@@ -1,0 +1,66 @@
+//! Steering by the objects of a cluster, with and without its API server.
+
+use crate::kubernetes::{agents_kubeconfig, report_pods, start, status};
+use anyhow::{Result, ensure};
+use harness::load::{Caller, Http, Load};
+use harness::objects;
+use harness::site::{APP_PORT, Site};
+use harness::tally::{Tally, judge};
+
+const HOST: &str = "reviews.shop.svc.cluster.local";
+
+fn callers(minions: &str) -> Vec<Caller> {
+    vec![Caller::user("boss", "s8"), Caller::user("minions", minions)]
+}
+
+fn exact(site: &Site, minions: &str) -> Result<Tally> {
+    let callers = callers(minions);
+    let load = Load::new(Site::service(false, 8001), HOST, callers.clone()).over(Http::H2).requests(300);
+    let tally = judge(&callers, &load.run(&site.pods[0].netns)?);
+    ensure!(tally.clean() && tally.requests == 300, "{tally:#?}");
+    Ok(tally)
+}
+
+/// kubectl apply steers; the server goes and the agent is restarted meanwhile: nothing changes; it comes back with
+/// a change: the change is in force.
+#[test]
+fn a_cluster_steers_and_may_be_away() -> Result<()> {
+    Site::builder("cluster").run(|site| {
+        let mut api = start(site)?;
+        site.use_kubernetes(agents_kubeconfig(&api));
+        site.start_agent()?;
+        api.apply(&(objects::link("s8", "") + &objects::link("s9", "")))?;
+        api.apply(&objects::service(HOST, 8001, "HTTP", Site::service(false, APP_PORT)))?;
+        api.apply(&objects::routes(HOST, &["boss", "minions"]))?;
+        let mapped = |minions: &[&str]| {
+            objects::mapping(&[HOST], "boss", &["s8", "s9"], "")
+                + &objects::mapping(&[HOST], "minions", minions, "")
+        };
+        api.apply(&mapped(&["s9", "s8"]))?;
+        report_pods(&api, site)?;
+        status(site, "the pod is found", |s| s["pods"][0]["device"].is_string())?;
+        site.start_proxy(0)?;
+        exact(site, "s9")?;
+
+        api.kill()?;
+        exact(site, "s9")?;
+        site.kill_agent()?;
+        exact(site, "s9")?;
+        let begin = std::time::Instant::now();
+        site.start_agent()?;
+        ensure!(begin.elapsed().as_secs() < 10, "an agent without its server took {:?}", begin.elapsed());
+        status(site, "it knows that it steers by old objects", |s| s["staleSince"].is_string())?;
+        exact(site, "s9")?;
+
+        api.restart(&site.path(""))?;
+        status(site, "the server is heard again", |s| s["staleSince"].is_null())?;
+        let before = site.agent()?.json("/v1/status")?["policyGeneration"].as_u64();
+        api.apply(&mapped(&["s8", "s9"]))?;
+        status(site, "the change is in force", |s| s["policyGeneration"].as_u64() > before)?;
+        // Connections stay where they are while their link is up; new ones follow the change.
+        site.stop_proxy(0)?;
+        site.start_proxy(0)?;
+        exact(site, "s8")?;
+        Ok(())
+    })
+}
