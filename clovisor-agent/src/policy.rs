@@ -11,6 +11,8 @@ pub mod model;
 
 pub mod allocation;
 
+mod hosts;
+
 mod service;
 
 mod route;

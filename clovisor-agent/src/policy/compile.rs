@@ -2,13 +2,14 @@
 
 use super::allocation::Allocation;
 use super::claim::{Claims, claims, problem};
+use super::hosts::{ByHost, qualify};
 use super::model::{
     Class, ClassId, ClassName, Compiled, Mapping, NamespacePolicy, PodIdentity, Policy, RouteDecision,
     Service,
 };
 use super::route::{Client, plain, routes};
 use super::rule::Rule;
-use super::service::{Services, covers, qualify, services, visible};
+use super::service::{Rules, Services, services, visible};
 use crate::cluster::istio::VirtualService;
 use crate::cluster::snapshot::{Dated, ObjectKey, Problem, Snapshot};
 use crate::cluster::wan_mapping::WanMappingSpec;
@@ -23,11 +24,12 @@ pub fn compile(snapshot: &Snapshot, before: &Allocation, generation: u64) -> (Co
     let mut problems = snapshot.problems.clone();
     let mut policy = Policy { pods: pods(snapshot), ..Policy::default() };
     let mut effective = BTreeSet::new();
+    let objects = Objects::new(snapshot);
     for namespace in namespaces(snapshot) {
         let mut own = NamespacePolicy { zone: numbers.zone(&namespace).unwrap_or(0), ..Default::default() };
         add_mappings(&mut own, &namespace, &mut claims, &numbers);
-        let found = services(snapshot, &namespace);
-        let attached = attach(snapshot, &namespace, &found, &claims, &own);
+        let found = services(snapshot, &objects.rules, &namespace);
+        let attached = attach(&objects, &namespace, &found, &claims, &own);
         own.services = attached.services;
         problems.extend(found.problems.into_iter().chain(attached.problems));
         problems.extend(unreached(&namespace, &claims, &attached.effective, &found.opaque, snapshot));
@@ -39,6 +41,23 @@ pub fn compile(snapshot: &Snapshot, before: &Allocation, generation: u64) -> (Co
     problems.dedup();
     let stale_since = snapshot.stale_since;
     (Compiled { generation, policy: Arc::new(policy), problems, stale_since }, numbers)
+}
+
+/// Objects by host, made once for all namespaces.
+struct Objects<'a> {
+    virtual_services: ByHost<'a, Dated<VirtualService>>,
+    rules: Rules<'a>,
+}
+
+impl<'a> Objects<'a> {
+    fn new(snapshot: &'a Snapshot) -> Self {
+        let services = snapshot.virtual_services.iter().map(|(key, vs)| (key, &**vs));
+        let rules = snapshot.destination_rules.iter().map(|(key, rule)| (key, &**rule));
+        Self {
+            virtual_services: ByHost::new(services, |vs| &vs.spec.hosts),
+            rules: ByHost::new(rules, |rule| std::slice::from_ref(&rule.host)),
+        }
+    }
 }
 
 /// Namespaces with clients, or with mappings for clients to come.
@@ -144,7 +163,7 @@ struct Attached {
 
 /// Gives each service the routes of its VirtualService.
 fn attach(
-    snapshot: &Snapshot,
+    objects: &Objects<'_>,
     namespace: &str,
     found: &Services,
     claims: &Claims<'_>,
@@ -158,7 +177,7 @@ fn attach(
     let mut attached = Attached::default();
     for service in found.http.values() {
         let mut service = service.clone();
-        let mut candidates = virtual_services(snapshot, namespace, &service.host).into_iter();
+        let mut candidates = virtual_services(objects, namespace, &service.host).into_iter();
         let Some((key, vs, how)) = candidates.next() else {
             service.routes.push(plain(&service));
             attached.services.push(service);
@@ -200,19 +219,19 @@ fn shadowed(loser: &ObjectKey, winner: &ObjectKey, host: &str) -> Problem {
 type Candidate<'a> = (&'a ObjectKey, &'a Dated<VirtualService>, usize);
 
 /// The VirtualServices for a host: best fit first, then the client's own, then the oldest.
-fn virtual_services<'a>(snapshot: &'a Snapshot, client: &str, host: &str) -> Vec<Candidate<'a>> {
-    let fit = |(key, vs): (&'a ObjectKey, &'a Arc<Dated<VirtualService>>)| -> Option<Candidate<'a>> {
+fn virtual_services<'a>(objects: &Objects<'a>, client: &str, host: &str) -> Vec<Candidate<'a>> {
+    let seen = |vs: &Dated<VirtualService>, namespace: &str| {
         let mesh = vs.spec.gateways.is_empty() || vs.spec.gateways.iter().any(|g| g == "mesh");
-        if !mesh || !visible(&vs.spec.export_to, &key.namespace, client) {
-            return None;
-        }
-        let best = vs.spec.hosts.iter().filter_map(|h| covers(&qualify(h, &key.namespace), host)).max()?;
-        Some((key, &**vs, best))
+        mesh && visible(&vs.spec.export_to, namespace, client)
     };
-    let mut all: Vec<_> = snapshot.virtual_services.iter().filter_map(fit).collect();
-    all.sort_by_key(|(key, vs, best)| {
-        (std::cmp::Reverse(*best), key.namespace != client, vs.created, &key.name, &key.namespace)
+    let covering = objects.virtual_services.covering(host).into_iter();
+    let seen = covering.filter(|found| seen(found.object, &found.key.namespace));
+    let mut all: Vec<_> = seen.map(|found| (found.key, found.object, found.fit)).collect();
+    all.sort_by_key(|(key, vs, fit)| {
+        (std::cmp::Reverse(*fit), key.namespace != client, vs.created, &key.name, &key.namespace)
     });
+    // One that names the host twice is one candidate, by its better name.
+    all.dedup_by_key(|(key, ..)| *key);
     all
 }
 

@@ -1,8 +1,8 @@
 //! One VirtualService to the routes of one service, as Istio makes them for a sidecar.
 
+use super::hosts::qualify;
 use super::matcher::{Pattern, RouteMatch, StringMatch};
 use super::model::{Destination, Retries, Route, RouteDecision, Service};
-use super::service::qualify;
 use crate::cluster::istio::{self, HttpMatch, HttpRoute, Retry, VirtualService};
 use crate::cluster::snapshot::ObjectKey;
 use jiff::SignedDuration;

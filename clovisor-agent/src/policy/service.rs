@@ -1,5 +1,6 @@
 //! ServiceEntries and DestinationRules to the services that the pods of one namespace can reach.
 
+use super::hosts::ByHost;
 use super::model::{Protocol, Service, Tls};
 use crate::cluster::istio::{DestinationRule, Endpoint, ServiceEntry, ServicePort, TrafficPolicy};
 use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
@@ -21,14 +22,17 @@ pub(crate) struct Services {
     pub(crate) problems: Vec<Problem>,
 }
 
+/// DestinationRules by host.
+pub(crate) type Rules<'a> = ByHost<'a, DestinationRule>;
+
 /// The services that pods of `client` can reach; of two with one host and port the nearer one holds.
-pub(crate) fn services(snapshot: &Snapshot, client: &str) -> Services {
+pub(crate) fn services(snapshot: &Snapshot, rules: &Rules<'_>, client: &str) -> Services {
     let mut found = Services::default();
     let mut entries: Vec<_> = snapshot.service_entries.iter().collect();
     entries.sort_by_key(|(key, _)| (key.namespace != client, *key));
     for (key, entry) in entries {
         if visible(&entry.export_to, &key.namespace, client) {
-            found.add(snapshot, client, key, entry);
+            found.add(rules, client, key, entry);
         }
     }
     found
@@ -40,23 +44,8 @@ pub(crate) fn visible(export_to: &[String], own: &str, client: &str) -> bool {
     export_to.is_empty() || export_to.iter().any(one)
 }
 
-/// A short name becomes the full one of its object's namespace; names with a dot, `*` and addresses stay.
-pub(crate) fn qualify(host: &str, namespace: &str) -> String {
-    if host.contains(['.', ':', '*']) { host.to_owned() } else { format!("{host}.{namespace}{SUFFIX}") }
-}
-
-/// Does `pattern` (exact, `*`, or `*.suffix`) cover `host`? The length says how well; exact is best.
-pub(crate) fn covers(pattern: &str, host: &str) -> Option<usize> {
-    match pattern.strip_prefix('*') {
-        None => pattern.eq_ignore_ascii_case(host).then_some(usize::MAX),
-        Some(suffix) => {
-            host.to_ascii_lowercase().ends_with(&suffix.to_ascii_lowercase()).then_some(suffix.len())
-        }
-    }
-}
-
 impl Services {
-    fn add(&mut self, snapshot: &Snapshot, client: &str, key: &ObjectKey, entry: &ServiceEntry) {
+    fn add(&mut self, rules: &Rules<'_>, client: &str, key: &ObjectKey, entry: &ServiceEntry) {
         let addresses = match checked(entry) {
             Ok(addresses) => addresses,
             Err((field, message)) => return self.refuse(key, field, message),
@@ -66,7 +55,7 @@ impl Services {
                 self.opaque.insert(host.clone(), port.protocol.clone());
                 continue;
             };
-            let policy = traffic_policy(snapshot, client, &key.namespace, host);
+            let policy = traffic_policy(rules, client, &key.namespace, host);
             let tls = match tls(policy, host, port.number) {
                 Ok(tls) => tls,
                 Err(message) => {
@@ -165,19 +154,17 @@ fn aliases(host: &str, client: &str) -> Vec<String> {
 
 /// The nearest DestinationRule's policy: of the client, then of the service, then of the root namespace.
 fn traffic_policy<'a>(
-    snapshot: &'a Snapshot,
+    rules: &Rules<'a>,
     client: &str,
     service: &str,
     host: &str,
 ) -> Option<&'a TrafficPolicy> {
+    let covering = rules.covering(host);
     let in_namespace = |namespace: &str| {
-        let rules = snapshot.destination_rules.iter().filter(|(key, rule)| {
-            key.namespace == namespace && visible(&rule.export_to, &key.namespace, client)
+        let here = covering.iter().filter(|found| {
+            found.key.namespace == namespace && visible(&found.object.export_to, namespace, client)
         });
-        let fit = |(key, rule): &(&ObjectKey, &std::sync::Arc<DestinationRule>)| {
-            covers(&qualify(&rule.host, &key.namespace), host)
-        };
-        rules.filter(|r| fit(r).is_some()).max_by_key(fit).map(|(_, rule)| &**rule)
+        here.max_by_key(|found| (found.fit, found.key)).map(|found| found.object)
     };
     let rule =
         in_namespace(client).or_else(|| in_namespace(service)).or_else(|| in_namespace(ROOT_NAMESPACE));
@@ -208,16 +195,6 @@ fn tls(policy: Option<&TrafficPolicy>, host: &str, port: u16) -> Result<Tls, Str
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hosts_are_covered_exactly_or_by_suffix() {
-        assert_eq!(covers("a.b", "A.b"), Some(usize::MAX));
-        assert_eq!(covers("*.b", "x.a.b"), Some(2));
-        assert_eq!(covers("*", "a"), Some(0));
-        assert_eq!(covers("*.c", "a.b"), None);
-        assert_eq!(qualify("reviews", "shop"), "reviews.shop.svc.cluster.local");
-        assert_eq!(qualify("reviews.shop", "x"), "reviews.shop");
-    }
 
     #[test]
     fn the_protocol_is_named_by_the_port() {
