@@ -7,6 +7,8 @@ pub mod wan_link;
 
 pub mod istio;
 
+pub mod gateway;
+
 pub mod pod;
 
 pub mod wan_mapping;

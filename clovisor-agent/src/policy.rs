@@ -17,6 +17,8 @@ mod service;
 
 mod route;
 
+mod http_route;
+
 mod claim;
 
 pub mod compile;

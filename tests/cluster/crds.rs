@@ -66,7 +66,7 @@ fn every_refusal_has_its_own_words() -> Result<()> {
             (mapping(&format!("{{{TARGET}}}")), "name links, or rules with links"),
             (
                 mapping("{targetRefs: [{group: apps, kind: Deployment, name: a}], links: [s9]}"),
-                "only networking.istio.io/VirtualService",
+                "only networking.istio.io/VirtualService and",
             ),
             (mapping(&header("")), "set exactly one of exact, prefix, regex, in"),
             (mapping(&header(", exact: a, in: [b]")), "set exactly one of exact, prefix, regex, in"),

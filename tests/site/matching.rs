@@ -15,30 +15,41 @@ use harness::objects;
 use harness::probe::Probe;
 use harness::site::{APP_PORT, Site};
 use std::fmt::Write as _;
-use table::{ROWS, Row};
+use table::{HTTP_ROWS, ROWS, Row};
 
 /// A host per row, whose route `yes` is mapped to s9; the far end's link is Envoy's word.
 #[test]
 fn the_matcher_and_envoy_agree() -> Result<()> {
     ensure!(ROWS.len() >= 71, "only {} rows", ROWS.len());
-    Site::builder("matching").run(|site| {
+    agree("matching", ROWS, &virtual_service, "networking.istio.io, kind: VirtualService")
+}
+
+/// The same for the Gateway API's conditions.
+#[test]
+fn the_matcher_and_envoy_agree_on_http_routes() -> Result<()> {
+    agree("matching-http", HTTP_ROWS, &http_route, "gateway.networking.k8s.io, kind: HTTPRoute")
+}
+
+fn agree(name: &str, table: &[Row], route: &dyn Fn(&str, &Row) -> String, kind: &str) -> Result<()> {
+    Site::builder(name).run(|site| {
         site.apply("1-links.yaml", &(objects::link("s8", "") + &objects::link("s9", "")))?;
         site.apply("2-pods.yaml", &objects::pods(&site.pods))?;
-        site.apply("3-rows.yaml", &rows())?;
+        let vs = "networking.istio.io, kind: VirtualService";
+        site.apply("3-rows.yaml", &rows(table, route).replace(vs, kind))?;
         site.start_agent()?;
         site.start_proxy(0)?;
         let snapshot = read_once(&site.path("config"))?;
         let (compiled, _) = compile(&snapshot, &Allocation::default(), 1);
         ensure!(compiled.problems.is_empty(), "refused: {:#?}", compiled.problems);
         let mut wrong = String::new();
-        for (number, row) in ROWS.iter().enumerate() {
+        for (number, row) in table.iter().enumerate() {
             let envoy = by_envoy(site, number, row).with_context(|| format!("{row:?}"))?;
             let rust = by_rust(&compiled.policy, number, row);
             if envoy != row.holds || rust != row.holds {
                 writeln!(wrong, "{row:?}: Envoy says {envoy}, Rust says {rust}")?;
             }
         }
-        ensure!(wrong.is_empty(), "of {} rows:\n{wrong}", ROWS.len());
+        ensure!(wrong.is_empty(), "of {} rows:\n{wrong}", table.len());
         Ok(())
     })
 }
@@ -47,22 +58,36 @@ fn host(number: usize) -> String {
     format!("r{number}.shop.svc.cluster.local")
 }
 
-fn rows() -> String {
-    let hosts: Vec<_> = (0..ROWS.len()).map(host).collect();
+fn rows(table: &[Row], route: &dyn Fn(&str, &Row) -> String) -> String {
+    let hosts: Vec<_> = (0..table.len()).map(host).collect();
     let mut text = String::new();
-    for (host, row) in hosts.iter().zip(ROWS) {
+    for (host, row) in hosts.iter().zip(table) {
         text += &objects::service(host, APP_PORT, "HTTP", Site::service(false, APP_PORT));
-        let route = format!("route: [{{destination: {{host: {host}}}}}]");
-        text += &format!(
-            "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {}, namespace: shop}}\n\
-             spec:\n  hosts: [{host}]\n  http:\n  - name: yes\n    match: [{}]\n    {route}\n  - name: no\n    {route}\n",
-            objects::object_name(host),
-            row.blocks.replace("HOST", host),
-        );
+        text += &route(host, row);
     }
     let hosts: Vec<_> = hosts.iter().map(String::as_str).collect();
-    text.replace("name: yes", "name: 'yes'").replace("name: no\n", "name: 'no'\n")
-        + &objects::mapping(&hosts, "'yes'", &["s9"], "")
+    text + &objects::mapping(&hosts, "'yes'", &["s9"], "")
+}
+
+fn virtual_service(host: &str, row: &Row) -> String {
+    let route = format!("route: [{{destination: {{host: {host}}}}}]");
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {}, namespace: shop}}\n\
+         spec:\n  hosts: [{host}]\n  http:\n  - name: 'yes'\n    match: [{}]\n    {route}\n  - name: 'no'\n    {route}\n",
+        objects::object_name(host),
+        row.blocks.replace("HOST", host),
+    )
+}
+
+fn http_route(host: &str, row: &Row) -> String {
+    let name = objects::object_name(host);
+    let backend = format!("backendRefs: [{{name: {name}, port: {APP_PORT}}}]");
+    format!(
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}, namespace: shop}}\n\
+         spec:\n  parentRefs: [{{group: '', kind: Service, name: {name}}}]\n  rules:\n  \
+         - name: 'yes'\n    matches: [{}]\n    {backend}\n  - name: 'no'\n    {backend}\n",
+        row.blocks,
+    )
 }
 
 fn by_envoy(site: &Site, number: usize, row: &Row) -> Result<bool> {

@@ -29,12 +29,13 @@ const LONGEST_BURST: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Kind, group, version, plural.
-const KINDS: [(&str, &str, &str, &str); 6] = [
+const KINDS: [(&str, &str, &str, &str); 7] = [
     ("WanLink", "clovisor.io", "v1alpha1", "wanlinks"),
     ("WanMapping", "clovisor.io", "v1alpha1", "wanmappings"),
     ("VirtualService", "networking.istio.io", "v1", "virtualservices"),
     ("DestinationRule", "networking.istio.io", "v1", "destinationrules"),
     ("ServiceEntry", "networking.istio.io", "v1", "serviceentries"),
+    ("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes"),
     ("Pod", "", "v1", "pods"),
 ];
 

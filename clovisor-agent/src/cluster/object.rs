@@ -1,5 +1,6 @@
 //! The objects that Clovisor reads, wherever they come from.
 
+use super::gateway::HttpRoute;
 use super::istio::{DestinationRule, ServiceEntry, VirtualService};
 use super::pod::{ISTIO_PROXY_UID, PROXY_UID, PodObject, PodStatus};
 use super::snapshot::{Dated, ObjectKey, Snapshot};
@@ -16,6 +17,7 @@ pub enum Object {
     WanLink(Arc<WanLinkSpec>),
     WanMapping(Arc<Dated<WanMappingSpec>>),
     VirtualService(Arc<Dated<VirtualService>>),
+    HttpRoute(Arc<Dated<HttpRoute>>),
     DestinationRule(Arc<DestinationRule>),
     ServiceEntry(Arc<ServiceEntry>),
     Pod(Arc<PodObject>),
@@ -74,6 +76,7 @@ pub fn known(api_version: &str, kind: &str) -> Option<(&'static str, bool)> {
         ("clovisor.io", "WanLink") => Some(("WanLink", false)),
         ("clovisor.io", "WanMapping") => Some(("WanMapping", true)),
         ("networking.istio.io", "VirtualService") => Some(("VirtualService", true)),
+        ("gateway.networking.k8s.io", "HTTPRoute") => Some(("HTTPRoute", true)),
         ("networking.istio.io", "DestinationRule") => Some(("DestinationRule", true)),
         ("networking.istio.io", "ServiceEntry") => Some(("ServiceEntry", true)),
         ("", "Pod") => Some(("Pod", true)),
@@ -93,6 +96,7 @@ pub fn decode(kind: &str, body: &impl Body, metadata: &Metadata) -> Result<Objec
         "WanLink" => body.spec().map(|spec| Object::WanLink(Arc::new(spec))),
         "WanMapping" => body.spec().map(|spec| Object::WanMapping(dated(metadata, spec))),
         "VirtualService" => body.spec().map(|spec| Object::VirtualService(dated(metadata, spec))),
+        "HTTPRoute" => body.spec().map(|spec| Object::HttpRoute(dated(metadata, spec))),
         "DestinationRule" => body.spec().map(|spec| Object::DestinationRule(Arc::new(spec))),
         "ServiceEntry" => body.spec().map(|spec| Object::ServiceEntry(Arc::new(spec))),
         _ => pod(body, metadata).map(|pod| Object::Pod(Arc::new(pod))),
@@ -123,6 +127,7 @@ pub fn insert(snapshot: &mut Snapshot, identity: &Identity, object: &Object) {
         Object::WanLink(o) => drop(snapshot.links.insert(key.name, o.clone())),
         Object::WanMapping(o) => drop(snapshot.mappings.insert(key, o.clone())),
         Object::VirtualService(o) => drop(snapshot.virtual_services.insert(key, o.clone())),
+        Object::HttpRoute(o) => drop(snapshot.http_routes.insert(key, o.clone())),
         Object::DestinationRule(o) => drop(snapshot.destination_rules.insert(key, o.clone())),
         Object::ServiceEntry(o) => drop(snapshot.service_entries.insert(key, o.clone())),
         Object::Pod(o) => drop(snapshot.pods.insert(key, o.clone())),

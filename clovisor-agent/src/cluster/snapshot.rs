@@ -1,5 +1,6 @@
 //! All objects of one moment.
 
+use super::gateway::HttpRoute;
 use super::istio::{DestinationRule, ServiceEntry, VirtualService};
 use super::pod::PodObject;
 use super::wan_link::WanLinkSpec;
@@ -16,6 +17,7 @@ pub struct Snapshot {
     pub links: BTreeMap<String, Arc<WanLinkSpec>>,
     pub mappings: BTreeMap<ObjectKey, Arc<Dated<WanMappingSpec>>>,
     pub virtual_services: BTreeMap<ObjectKey, Arc<Dated<VirtualService>>>,
+    pub http_routes: BTreeMap<ObjectKey, Arc<Dated<HttpRoute>>>,
     pub destination_rules: BTreeMap<ObjectKey, Arc<DestinationRule>>,
     pub service_entries: BTreeMap<ObjectKey, Arc<ServiceEntry>>,
     pub pods: BTreeMap<ObjectKey, Arc<PodObject>>,

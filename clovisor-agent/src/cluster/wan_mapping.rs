@@ -75,8 +75,10 @@ pub struct WanMappingStatus {
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("self.group == 'networking.istio.io' && self.kind == 'VirtualService'")
-        .message("only networking.istio.io/VirtualService can be a target")
+    validation = Rule::new(
+        "(self.group == 'networking.istio.io' && self.kind == 'VirtualService') || \
+         (self.group == 'gateway.networking.k8s.io' && self.kind == 'HTTPRoute')"
+    ).message("only networking.istio.io/VirtualService and gateway.networking.k8s.io/HTTPRoute can be targets")
 )]
 pub struct TargetRef {
     /// API group, e.g. "networking.istio.io".

@@ -54,6 +54,7 @@ fn path(uri: Option<&StringMatch>, ignore_case: bool) -> Value {
         None | Some(StringMatch::Present) => return json!({ "prefix": "/" }),
         Some(StringMatch::Exact(path)) => json!({ "path": path }),
         Some(StringMatch::Prefix(prefix)) => json!({ "prefix": prefix }),
+        Some(StringMatch::Segments(path)) => return json!({ "path_separated_prefix": path }),
         // As in Istio, case counts in a regex whatever the flag says; and Envoy refuses both together.
         Some(StringMatch::Regex(pattern)) => return json!({ "safe_regex": { "regex": pattern.source() } }),
     };
@@ -69,7 +70,8 @@ fn text(value: &StringMatch) -> Option<Value> {
         StringMatch::Exact(exact) => Some(json!({ "exact": exact })),
         // Envoy knows no empty prefix; every value has it.
         StringMatch::Prefix(prefix) if prefix.is_empty() => None,
-        StringMatch::Prefix(prefix) => Some(json!({ "prefix": prefix })),
+        // Only paths have segments.
+        StringMatch::Prefix(prefix) | StringMatch::Segments(prefix) => Some(json!({ "prefix": prefix })),
         StringMatch::Regex(pattern) => Some(json!({ "safe_regex": { "regex": pattern.source() } })),
         StringMatch::Present => None,
     }

@@ -1,16 +1,40 @@
 //! Which mapping governs which route: valid mappings, oldest first.
 
-use crate::cluster::istio::VirtualService;
-use crate::cluster::snapshot::{Dated, ObjectKey, Problem, Snapshot};
+use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
 use crate::cluster::wan_mapping::{TargetRef, WanMappingSpec};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// An object with routes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Origin {
+    VirtualService(ObjectKey),
+    HttpRoute(ObjectKey),
+}
+
+impl Origin {
+    pub(crate) const fn key(&self) -> &ObjectKey {
+        match self {
+            Self::VirtualService(key) | Self::HttpRoute(key) => key,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::VirtualService(key) => write!(f, "VirtualService {key}"),
+            Self::HttpRoute(key) => write!(f, "HTTPRoute {key}"),
+        }
+    }
+}
 
 /// The mappings in force and the routes they govern.
 #[derive(Debug, Default)]
 pub(crate) struct Claims<'a> {
     pub(crate) accepted: BTreeMap<ObjectKey, &'a WanMappingSpec>,
-    /// VirtualService and place in its `http` list to the name of the mapping.
-    pub(crate) by_route: BTreeMap<(ObjectKey, usize), String>,
+    /// Object and place in its list of routes to the name of the mapping.
+    pub(crate) by_route: BTreeMap<(Origin, usize), String>,
     pub(crate) problems: Vec<Problem>,
 }
 
@@ -43,11 +67,11 @@ pub(crate) fn problem(reason: &'static str, key: &ObjectKey, field: String, mess
 
 impl Claims<'_> {
     /// None of the routes has an older mapping.
-    fn free(&self, routes: &BTreeSet<(ObjectKey, usize)>) -> Result<(), Refusal> {
+    fn free(&self, routes: &BTreeSet<(Origin, usize)>) -> Result<(), Refusal> {
         let taken = routes.iter().find_map(|route| self.by_route.get(route).map(|by| (route, by)));
-        taken.map_or(Ok(()), |((vs, i), by)| {
+        taken.map_or(Ok(()), |((origin, i), by)| {
             let message = format!(
-                "http[{i}] of VirtualService {vs} belongs to the older WanMapping {by}; two mappings cannot \
+                "route [{i}] of {origin} belongs to the older WanMapping {by}; two mappings cannot \
                  share a route: remove one, or split the route"
             );
             Err(("ClassNotSeparable", "spec.targetRefs".into(), message))
@@ -59,7 +83,7 @@ impl Claims<'_> {
 fn check(spec: &WanMappingSpec) -> Result<(), Refusal> {
     let invalid = |field: &str, message: &str| Err(("InvalidRule", field.to_owned(), message.to_owned()));
     if spec.target_refs.is_empty() {
-        return invalid("spec.targetRefs", "is empty; name at least one VirtualService");
+        return invalid("spec.targetRefs", "is empty; name at least one VirtualService or HTTPRoute");
     }
     if spec.links.is_empty() && spec.rules.is_empty() {
         return invalid("spec.links", "is empty and there are no rules; name at least one WanLink");
@@ -87,44 +111,57 @@ fn targets(
     snapshot: &Snapshot,
     key: &ObjectKey,
     spec: &WanMappingSpec,
-) -> Result<BTreeSet<(ObjectKey, usize)>, Refusal> {
+) -> Result<BTreeSet<(Origin, usize)>, Refusal> {
     let mut routes = BTreeSet::new();
     for (i, target) in spec.target_refs.iter().enumerate() {
         let at = format!("spec.targetRefs[{i}]");
-        if (target.group.as_str(), target.kind.as_str()) != ("networking.istio.io", "VirtualService") {
-            let message = format!(
-                "{}/{} cannot be a target; use networking.istio.io/VirtualService",
-                target.group, target.kind
-            );
-            return Err(("InvalidRule", at, message));
-        }
-        let vs = ObjectKey { namespace: key.namespace.clone(), name: target.name.clone() };
-        let Some(found) = snapshot.virtual_services.get(&vs) else {
-            let message = format!("there is no VirtualService {vs}; create it, or fix the name");
+        let named = ObjectKey { namespace: key.namespace.clone(), name: target.name.clone() };
+        let (origin, names) = match (target.group.as_str(), target.kind.as_str()) {
+            ("networking.istio.io", "VirtualService") => {
+                let found = snapshot.virtual_services.get(&named);
+                let names =
+                    found.map(|vs| vs.spec.http.iter().map(|h| h.name.as_deref()).collect::<Vec<_>>());
+                (Origin::VirtualService(named), names)
+            }
+            ("gateway.networking.k8s.io", "HTTPRoute") => {
+                let found = snapshot.http_routes.get(&named);
+                let names = found.map(|route| route.spec.rules.iter().map(|r| r.name.as_deref()).collect());
+                (Origin::HttpRoute(named), names)
+            }
+            (group, kind) => {
+                let message = format!(
+                    "{group}/{kind} cannot be a target; use networking.istio.io/VirtualService or \
+                     gateway.networking.k8s.io/HTTPRoute"
+                );
+                return Err(("InvalidRule", at, message));
+            }
+        };
+        let Some(names) = names else {
+            let message = format!("there is no {origin}; create it, or fix the name");
             return Err(("RuleNotEffective", format!("{at}.name"), message));
         };
-        let places = sections(target, found).map_err(|(reason, message)| {
-            (reason, format!("{at}.sectionName"), format!("{message} of VirtualService {vs}"))
+        let places = sections(target, &names).map_err(|(reason, message)| {
+            (reason, format!("{at}.sectionName"), format!("{message} of {origin}"))
         })?;
-        routes.extend(places.into_iter().map(|place| (vs.clone(), place)));
+        routes.extend(places.into_iter().map(|place| (origin.clone(), place)));
     }
     Ok(routes)
 }
 
-fn sections(target: &TargetRef, vs: &Dated<VirtualService>) -> Result<Vec<usize>, (&'static str, String)> {
-    let http = vs.spec.http.iter().enumerate();
+fn sections(target: &TargetRef, names: &[Option<&str>]) -> Result<Vec<usize>, (&'static str, String)> {
     let Some(section) = &target.section_name else {
-        return Ok(http.map(|(i, _)| i).collect());
+        return Ok((0..names.len()).collect());
     };
-    let named: Vec<_> = http.filter(|(_, h)| h.name.as_ref() == Some(section)).map(|(i, _)| i).collect();
-    if !named.is_empty() {
-        return Ok(named);
+    let places = names.iter().enumerate().filter(|(_, name)| **name == Some(section));
+    let places: Vec<_> = places.map(|(i, _)| i).collect();
+    if !places.is_empty() {
+        return Ok(places);
     }
-    let names: Vec<_> = vs.spec.http.iter().filter_map(|h| h.name.as_deref()).collect();
-    if names.len() < vs.spec.http.len() {
-        let message = format!("{section:?} names none, and some have no name; set name in http[]");
+    if names.contains(&None) {
+        let message = format!("{section:?} names none, and some have no name; give each route a name");
         return Err(("RouteUnnamed", message));
     }
+    let names: Vec<_> = names.iter().flatten().copied().collect();
     Err(("RuleNotEffective", format!("{section:?} is none of the routes [{}]", names.join(", "))))
 }
 

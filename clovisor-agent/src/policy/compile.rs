@@ -1,13 +1,14 @@
 //! Objects to the policy.
 
 use super::allocation::Allocation;
-use super::claim::{Claims, claims, problem};
+use super::claim::{Claims, Origin, claims, problem};
 use super::hosts::{ByHost, qualify};
+use super::http_route::{self, ByService};
 use super::model::{
-    Class, ClassId, ClassName, Compiled, Mapping, NamespacePolicy, PodIdentity, Policy, RouteDecision,
+    Class, ClassId, ClassName, Compiled, Mapping, NamespacePolicy, PodIdentity, Policy, Route, RouteDecision,
     Service,
 };
-use super::route::{Client, plain, routes};
+use super::route::{Client, Refusal, plain, routes};
 use super::rule::Rule;
 use super::service::{Rules, Services, services, visible};
 use crate::cluster::istio::VirtualService;
@@ -46,6 +47,7 @@ pub fn compile(snapshot: &Snapshot, before: &Allocation, generation: u64) -> (Co
 /// Objects by host, made once for all namespaces.
 struct Objects<'a> {
     virtual_services: ByHost<'a, Dated<VirtualService>>,
+    http_routes: ByService<'a>,
     rules: Rules<'a>,
 }
 
@@ -55,6 +57,7 @@ impl<'a> Objects<'a> {
         let rules = snapshot.destination_rules.iter().map(|(key, rule)| (key, &**rule));
         Self {
             virtual_services: ByHost::new(services, |vs| &vs.spec.hosts),
+            http_routes: ByService::new(snapshot.http_routes.iter().map(|(key, route)| (key, &**route))),
             rules: ByHost::new(rules, |rule| std::slice::from_ref(&rule.host)),
         }
     }
@@ -104,7 +107,9 @@ fn add_mappings(own: &mut NamespacePolicy, namespace: &str, claims: &mut Claims<
             }
             Err(refused) => {
                 claims.accepted.remove(&key);
-                claims.by_route.retain(|(vs, _), by| vs.namespace != key.namespace || *by != key.name);
+                claims
+                    .by_route
+                    .retain(|(origin, _), by| origin.key().namespace != key.namespace || *by != key.name);
                 claims.problems.push(refused);
             }
         }
@@ -156,8 +161,8 @@ fn class(id: ClassId, key: ClassName, spec: &WanMappingSpec) -> Class {
 #[derive(Default)]
 struct Attached {
     services: Vec<Service>,
-    /// VirtualServices that rule at least one service.
-    effective: BTreeSet<ObjectKey>,
+    /// Objects that rule at least one service.
+    effective: BTreeSet<Origin>,
     problems: Vec<Problem>,
 }
 
@@ -177,43 +182,65 @@ fn attach(
     let mut attached = Attached::default();
     for service in found.http.values() {
         let mut service = service.clone();
-        let mut candidates = virtual_services(objects, namespace, &service.host).into_iter();
-        let Some((key, vs, how)) = candidates.next() else {
-            service.routes.push(plain(&service));
-            attached.services.push(service);
-            continue;
-        };
-        let losers = candidates.filter(|(_, _, other)| *other == how).map(|(loser, ..)| loser);
-        attached.problems.extend(losers.map(|loser| shadowed(loser, key, &service.host)));
-        attached.effective.insert(key.clone());
-        let decide = |i| decision(claims, own, key, i);
-        match routes(key, &vs.spec, &service, &client, decide) {
+        match ruled(objects, &client, &service, claims, own, &mut attached) {
             Ok(routes) => {
                 service.routes = routes;
                 attached.services.push(service);
             }
-            Err((field, message)) => attached.problems.push(Problem {
-                reason: "InvalidRule",
-                kind: "VirtualService".into(),
-                object: key.to_string(),
+            Err((origin, (field, message))) => attached.problems.push(of_origin(
+                "InvalidRule",
+                &origin,
                 field,
-                message: format!("{message}; until then requests to {} pass unrouted", service.host),
-            }),
+                format!("{message}; until then requests to {} pass unrouted", service.host),
+            )),
         }
     }
     attached
 }
 
-fn shadowed(loser: &ObjectKey, winner: &ObjectKey, host: &str) -> Problem {
-    Problem {
-        reason: "RuleNotEffective",
-        kind: "VirtualService".into(),
-        object: loser.to_string(),
-        field: "spec.hosts".into(),
-        message: format!(
-            "{host} is ruled by VirtualService {winner}; Istio does not merge them: join the two"
-        ),
+/// The routes of a service: of its VirtualService, else of its HTTPRoutes, else one for everything.
+fn ruled(
+    objects: &Objects<'_>,
+    client: &Client<'_>,
+    service: &Service,
+    claims: &Claims<'_>,
+    own: &NamespacePolicy,
+    attached: &mut Attached,
+) -> Result<Vec<Route>, (Origin, Refusal)> {
+    let http_routes = objects.http_routes.attached(service, client.namespace);
+    let mut candidates = virtual_services(objects, client.namespace, &service.host).into_iter();
+    if let Some((key, vs, how)) = candidates.next() {
+        let origin = Origin::VirtualService(key.clone());
+        let losers = candidates.filter(|(_, _, other)| *other == how);
+        let losers = losers.map(|(loser, ..)| Origin::VirtualService(loser.clone()));
+        let losers = losers.chain(http_routes.iter().map(|(loser, _)| Origin::HttpRoute((*loser).clone())));
+        attached.problems.extend(losers.map(|loser| shadowed(&loser, &origin, &service.host)));
+        attached.effective.insert(origin.clone());
+        let decide = |i| decision(claims, own, origin.clone(), i);
+        return routes(key, &vs.spec, service, client, decide).map_err(|refusal| (origin.clone(), refusal));
     }
+    if http_routes.is_empty() {
+        return Ok(vec![plain(service)]);
+    }
+    let origins = http_routes.iter().map(|(key, _)| Origin::HttpRoute((*key).clone()));
+    attached.effective.extend(origins);
+    let decide = |key: &ObjectKey, i| decision(claims, own, Origin::HttpRoute(key.clone()), i);
+    http_route::routes(&http_routes, client, decide)
+        .map_err(|(key, refusal)| (Origin::HttpRoute(key.clone()), refusal))
+}
+
+fn of_origin(reason: &'static str, origin: &Origin, field: String, message: String) -> Problem {
+    let kind = match origin {
+        Origin::VirtualService(_) => "VirtualService",
+        Origin::HttpRoute(_) => "HTTPRoute",
+    };
+    Problem { reason, kind: kind.into(), object: origin.key().to_string(), field, message }
+}
+
+fn shadowed(loser: &Origin, winner: &Origin, host: &str) -> Problem {
+    let field = if matches!(loser, Origin::HttpRoute(_)) { "spec.parentRefs" } else { "spec.hosts" };
+    let message = format!("{host} is ruled by {winner}; they are not merged: join the two");
+    of_origin("RuleNotEffective", loser, field.into(), message)
 }
 
 type Candidate<'a> = (&'a ObjectKey, &'a Dated<VirtualService>, usize);
@@ -235,8 +262,8 @@ fn virtual_services<'a>(objects: &Objects<'a>, client: &str, host: &str) -> Vec<
     all
 }
 
-fn decision(claims: &Claims<'_>, own: &NamespacePolicy, vs: &ObjectKey, i: usize) -> RouteDecision {
-    let mapping = claims.by_route.get(&(vs.clone(), i)).and_then(|name| own.mappings.get(name));
+fn decision(claims: &Claims<'_>, own: &NamespacePolicy, origin: Origin, i: usize) -> RouteDecision {
+    let mapping = claims.by_route.get(&(origin, i)).and_then(|name| own.mappings.get(name));
     match mapping {
         None => RouteDecision::Unmapped,
         Some(mapping) if !mapping.rules.is_empty() => RouteDecision::Callout {
@@ -256,16 +283,20 @@ fn decision(claims: &Claims<'_>, own: &NamespacePolicy, vs: &ObjectKey, i: usize
 fn unreached(
     namespace: &str,
     claims: &Claims<'_>,
-    effective: &BTreeSet<ObjectKey>,
+    effective: &BTreeSet<Origin>,
     opaque: &BTreeMap<String, String>,
     snapshot: &Snapshot,
 ) -> Vec<Problem> {
-    let dead =
-        claims.by_route.iter().filter(|((vs, _), _)| vs.namespace == namespace && !effective.contains(vs));
-    let problems = dead.map(|((vs, _), name)| {
-        let hosts = snapshot.virtual_services.get(vs).map(|v| v.spec.hosts.as_slice()).unwrap_or_default();
-        let hidden = hosts.iter().map(|h| qualify(h, namespace)).find_map(|h| opaque.get(&h).cloned());
+    let mine = |origin: &Origin| origin.key().namespace == namespace && !effective.contains(origin);
+    let dead = claims.by_route.iter().filter(|((origin, _), _)| mine(origin));
+    let problems = dead.map(|((origin, _), name)| {
         let key = ObjectKey { namespace: namespace.to_owned(), name: name.clone() };
+        let hosts = match origin {
+            Origin::VirtualService(vs) => snapshot.virtual_services.get(vs).map(|v| v.spec.hosts.clone()),
+            Origin::HttpRoute(_) => None,
+        };
+        let hosts = hosts.unwrap_or_default();
+        let hidden = hosts.iter().map(|h| qualify(h, namespace)).find_map(|h| opaque.get(&h).cloned());
         let (reason, why) = match hidden {
             Some(protocol) => (
                 "EncryptedBeforeProxy",
@@ -273,8 +304,7 @@ fn unreached(
             ),
             None => ("RuleNotEffective", "it rules no service with an HTTP port in a ServiceEntry".into()),
         };
-        let message =
-            format!("VirtualService {vs}: {why}; check its hosts {hosts:?} and the port's protocol");
+        let message = format!("{origin}: {why}; check which hosts it names and the port's protocol");
         problem(reason, &key, "spec.targetRefs".into(), message)
     });
     problems.collect()

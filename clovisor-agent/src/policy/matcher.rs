@@ -93,6 +93,8 @@ impl Pattern {
 pub enum StringMatch {
     Exact(String),
     Prefix(String),
+    /// Of a path: this one or one below it. Without a slash at its end.
+    Segments(String),
     Regex(Pattern),
     /// Any value.
     Present,
@@ -103,6 +105,7 @@ impl fmt::Display for StringMatch {
         match self {
             Self::Exact(text) => write!(f, "= {text:?}"),
             Self::Prefix(text) => write!(f, "starts with {text:?}"),
+            Self::Segments(text) => write!(f, "is {text:?} or below"),
             Self::Regex(pattern) => write!(f, "matches /{}/", pattern.source()),
             Self::Present => f.write_str("is present"),
         }
@@ -120,6 +123,10 @@ impl StringMatch {
                 value.get(..want.len()).is_some_and(|start| start.eq_ignore_ascii_case(want.as_bytes()))
             }
             Self::Prefix(want) => value.starts_with(want.as_bytes()),
+            Self::Segments(want) => {
+                let rest = value.strip_prefix(want.as_bytes());
+                rest.is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
+            }
             Self::Regex(pattern) => pattern.matches(value),
             Self::Present => true,
         }

@@ -31,6 +31,11 @@ const UNSUPPORTED: [&str; 10] = [
 /// requests elsewhere than its author meant.
 pub(crate) type Refusal = (String, String);
 
+/// What Istio retries where a route does not say.
+pub(crate) fn default_retries() -> Retries {
+    Retries { attempts: RETRIES, per_try_timeout: None, retry_on: RETRY_ON.into() }
+}
+
 /// For whom routes are made.
 pub(crate) struct Client<'a> {
     pub(crate) namespace: &'a str,
@@ -81,7 +86,7 @@ pub(crate) fn plain(service: &Service) -> Route {
         matches: Vec::new(),
         destination: Destination { host: service.host.clone(), port: service.port },
         timeout: None,
-        retries: Some(Retries { attempts: RETRIES, per_try_timeout: None, retry_on: RETRY_ON.into() }),
+        retries: Some(default_retries()),
         decision: RouteDecision::Unmapped,
     }
 }
@@ -203,7 +208,7 @@ fn destination(
 
 fn retries(source: Option<&Retry>) -> Result<Option<Retries>, Refusal> {
     let Some(retry) = source else {
-        return Ok(Some(Retries { attempts: RETRIES, per_try_timeout: None, retry_on: RETRY_ON.into() }));
+        return Ok(Some(default_retries()));
     };
     let per_try =
         retry.per_try_timeout.as_deref().map(|t| duration("retries.perTryTimeout", t)).transpose()?;
@@ -216,7 +221,7 @@ fn retries(source: Option<&Retry>) -> Result<Option<Retries>, Refusal> {
 }
 
 /// Istio's duration: `1h30m`, `2s`, `250ms`; not negative.
-fn duration(field: &str, text: &str) -> Result<Duration, Refusal> {
+pub(crate) fn duration(field: &str, text: &str) -> Result<Duration, Refusal> {
     let parsed: Option<SignedDuration> = text.parse().ok();
     parsed.and_then(|d| Duration::try_from(d).ok()).ok_or_else(|| {
         (field.to_owned(), format!("{text:?} is no duration; write it like \"1.5s\", \"250ms\" or \"1m\""))

@@ -146,3 +146,28 @@ pub(super) const ROWS: &[Row] = &[
     get("{port: 8001}, {uri: {exact: /b}}", "/c", false),
     get("{name: first, uri: {exact: /a}, statPrefix: x}", "/a", true),
 ];
+
+/// The same in the words of the Gateway API; the other rule of each route matches everything and ranks last.
+pub(super) const HTTP_ROWS: &[Row] = &[
+    get("{path: {type: Exact, value: /a}}", "/a?b", true),
+    get("{path: {type: Exact, value: /a}}", "/a/", false),
+    get("{path: {type: PathPrefix, value: /a}}", "/a", true),
+    get("{path: {type: PathPrefix, value: /a}}", "/a/b", true),
+    get("{path: {type: PathPrefix, value: /a}}", "/ab", false),
+    get("{path: {type: PathPrefix, value: /a}}", "/a?x=/b", true),
+    get("{path: {value: /a/}}", "/a", true),
+    get("{path: {value: /a/}}", "/a/b/c", true),
+    get("{path: {type: RegularExpression, value: \"/a.*\"}, method: GET}", "/b", false),
+    method("{method: POST}", "POST", true),
+    method("{method: POST}", "GET", false),
+    with("{headers: [{name: User, value: boss}]}", &[("user", b"boss")], true),
+    with("{headers: [{name: User, value: boss}]}", &[("user", b"bos")], false),
+    with("{headers: [{type: RegularExpression, name: user, value: \"b.*\"}]}", &[("user", b"boss")], true),
+    with("{headers: [{type: RegularExpression, name: user, value: \"b.*\"}]}", &[], false),
+    with("{headers: [{name: user, value: a}, {name: User, value: b}]}", &[("user", b"a")], true),
+    get("{queryParams: [{name: k, value: v}]}", "/?k=v", true),
+    get("{queryParams: [{name: k, value: v}]}", "/?k=w", false),
+    get("{queryParams: [{type: RegularExpression, name: k, value: \"v+\"}]}", "/?k=vv", true),
+    get("{path: {value: /a}}, {headers: [{name: x, value: y}]}", "/a", true),
+    get("{path: {value: /a}}, {headers: [{name: x, value: y}]}", "/b", false),
+];

@@ -214,6 +214,59 @@ fn the_second_virtual_service_of_a_host_is_reported() {
     assert_eq!(reasons(&compiled), expected);
 }
 
+fn http_route(name: &str, namespace: &str, rules: &str) -> String {
+    format!(
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+         metadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  \
+         parentRefs: [{{group: '', kind: Service, name: reviews, namespace: shop, port: 8000}}]\n  rules: [{rules}]\n"
+    )
+}
+
+fn http_rule(name: &str, matches: &str) -> String {
+    format!(
+        "{{name: {name}, matches: [{matches}], backendRefs: [{{name: reviews, namespace: shop, port: 8000}}]}}"
+    )
+}
+
+fn http_target(section: &str) -> String {
+    format!(
+        "targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: h, sectionName: {section}}}]"
+    )
+}
+
+#[test]
+fn an_http_route_of_a_service_is_a_target() {
+    // The catch-all is written first and ranks last.
+    let rules =
+        [http_rule("rest", ""), http_rule("minions", "{headers: [{name: User, value: minions}]}")].join(", ");
+    let mapped = mapping("m", &format!("{{{}, links: [s9]}}", http_target("minions")));
+    let all = compiled(&[http_route("h", "shop", &rules), mapped.clone()]);
+    assert_eq!(all.problems, []);
+    assert_eq!(class(&all, "minions").as_deref(), Some("m"));
+    assert_eq!(class(&all, "boss"), None);
+    // A VirtualService of the same host comes first, and the other is told.
+    let both = compiled(&[http_route("h", "shop", &rules), two_routes(), mapped.clone()]);
+    assert_eq!(reasons(&both), [("RuleNotEffective", "shop/h"), ("RuleNotEffective", "shop/m")]);
+    // Someone else's route is not for these clients.
+    let foreign = http_route("x", "bank", &http_rule("all", ""));
+    assert_eq!(reasons(&compiled(&[foreign, http_route("h", "shop", &rules), mapped])), []);
+}
+
+#[test]
+fn an_http_route_that_managed_proxies_cannot_do_is_left_out() {
+    for rule in [
+        "{name: x, filters: [{type: RequestMirror}], backendRefs: [{name: reviews, port: 8000}]}",
+        "{name: x, backendRefs: [{name: reviews, port: 8000}, {name: reviews, port: 8001}]}",
+        "{name: x, backendRefs: [{name: reviews}]}",
+        "{name: x, backendRefs: [{name: nowhere, port: 8000}]}",
+        "{name: x, matches: [{path: {type: Suffix, value: /a}}], backendRefs: [{name: reviews, port: 8000}]}",
+    ] {
+        let mapped = mapping("m", &format!("{{{}, links: [s9]}}", http_target("x")));
+        let compiled = compiled(&[http_route("h", "shop", rule), mapped]);
+        assert_eq!(reasons(&compiled), [("InvalidRule", "shop/h")], "{rule}");
+    }
+}
+
 fn yaml_value() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just("reviews".to_owned()),
