@@ -38,7 +38,15 @@ fn a_cluster_steers_and_may_be_away() -> Result<()> {
         };
         api.apply(&mapped(&["s9", "s8"]))?;
         report_pods(&api, site)?;
-        status(site, "the pod is found", |s| s["pods"][0]["device"].is_string())?;
+        // The kinds are heard separately: both classes must be there.
+        let classes = |s: &serde_json::Value| {
+            let maps = s["maps"].as_array().into_iter().flatten();
+            maps.filter(|map| map["map"] == "CLASSES").any(|map| map["entries"] == 2)
+        };
+        let is_set_up = |s: &serde_json::Value| {
+            s["pods"][0]["device"].is_string() && s["proxiesCurrent"] == true && classes(s)
+        };
+        status(site, "the pod is found and its proxy has a policy", is_set_up)?;
         site.start_proxy(0)?;
         exact(site, "s9")?;
 
@@ -56,7 +64,9 @@ fn a_cluster_steers_and_may_be_away() -> Result<()> {
         status(site, "the server is heard again", |s| s["staleSince"].is_null())?;
         let before = site.agent()?.json("/v1/status")?["policyGeneration"].as_u64();
         api.apply(&mapped(&["s8", "s9"]))?;
-        status(site, "the change is in force", |s| s["policyGeneration"].as_u64() > before)?;
+        let is_changed =
+            |s: &serde_json::Value| s["policyGeneration"].as_u64() > before && s["proxiesCurrent"] == true;
+        status(site, "the change is in force", is_changed)?;
         // Connections stay where they are while their link is up; new ones follow the change.
         site.stop_proxy(0)?;
         site.start_proxy(0)?;

@@ -83,7 +83,8 @@ fn entries_of_a_pod_end_with_it() -> Result<()> {
             std::time::Duration::from_secs(15),
             || {
                 let status = site.agent()?.json("/v1/status")?;
-                ensure!(status["pods"][0]["device"].is_string(), "{}", status["pods"]);
+                let is_back = status["pods"][0]["device"].is_string() && status["proxiesCurrent"] == true;
+                ensure!(is_back, "{status:#}");
                 Ok(())
             },
         )?;

@@ -2,6 +2,7 @@
 
 use crate::shop;
 use anyhow::{Context, Result, bail, ensure};
+use clovisor_agent::cluster::document::{Document, read};
 use harness::agent::binary;
 use harness::load::Http;
 use harness::site::Site;
@@ -17,6 +18,19 @@ const OWN: [&str; 3] = ["cargo xtask demo", "cargo xtask test", "cargo xtask ci"
 fn commands() -> Vec<&'static str> {
     let blocks = README.split("```sh\n").skip(1).filter_map(|rest| rest.split_once("```"));
     blocks.flat_map(|(block, _)| block.lines()).filter(|line| !line.trim().is_empty()).collect()
+}
+
+/// Every object that the README shows is read as it stands.
+#[test]
+fn objects_of_the_readme_are_understood() -> Result<()> {
+    let blocks: Vec<_> =
+        README.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).collect();
+    ensure!(blocks.len() >= 2, "the README has lost its objects");
+    for (text, _) in blocks {
+        let read = read("README.md", 0, text);
+        ensure!(matches!(read, Document::Object(..)), "{read:?} of\n{text}");
+    }
+    Ok(())
 }
 
 /// `clovisorctl` and `clovisor-agent` run against a site with the README's own objects and pod.

@@ -33,6 +33,8 @@ pub struct Status {
     pub stale_since: Option<String>,
     /// Generation of the policy that the kernel maps implement.
     pub policy_generation: u64,
+    /// The files of the proxies say the newest policy.
+    pub proxies_current: bool,
     pub attachments: Vec<Attachment>,
     pub maps: Vec<MapFill>,
     pub problems: Vec<Problem>,

@@ -109,7 +109,8 @@ pub(super) fn status(status: &Status, style: Style, now: jiff::Timestamp) -> Str
     };
     let up = since(&status.started, now);
     field("Agent", &format!("{}, version {}, up {up}", style.state(status.ready, &ready), status.version));
-    field("Policy", &format!("generation {}", status.policy_generation));
+    let files = if status.proxies_current { "" } else { ", the proxies' files are being written" };
+    field("Policy", &format!("generation {}{files}", status.policy_generation));
     if let Some(time) = &status.stale_since {
         let age = since(time, now);
         field(
