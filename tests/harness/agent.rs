@@ -56,6 +56,8 @@ impl Agent {
             command.arg(flag).arg(site.join(folder));
         }
         command.args(["--log-format", "text", "--attach", options.attach]);
+        // The agent is a debug build that shares two cores with the load: a late answer is not what tests are about.
+        command.args(["--callout-timeout-ms", "200"]);
         let process = Process::start("agent", &mut command, site)?;
         Ok(Self { process, socket: site.join("run/agent.sock") })
     }
