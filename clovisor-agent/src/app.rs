@@ -16,6 +16,7 @@ use crate::envoy::run::{EnvoyConfig, EnvoyStatus};
 use crate::kernel::image::PortRange;
 use crate::kernel::load::load;
 use crate::kernel::run::{Inputs, Kernel};
+use crate::policy::compile::{Numbering, Proxies, Purpose};
 use crate::policy::model::Policy;
 use crate::session::tally::Tally;
 use crate::{envoy, host, kernel, link, session};
@@ -71,7 +72,7 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
     let numbers = file.load();
     let network = host::watch::watch().await?;
     let links = link::watch::watch(numbers.links.clone(), snapshots.clone(), network.clone());
-    let (compiler, policy) = Compiler::new(snapshots, file, numbers);
+    let (compiler, policy) = Compiler::new(snapshots, file, numbers, purpose(args));
     let ports = PortRange { min: args.nat_ports.0, max: args.nat_ports.1 };
     let inputs = Inputs { policy: policy.clone(), links: links.clone(), host: network.clone(), ports };
     let (kernel, handle) = kernel::run::bind(programs, tables, inputs)?;
@@ -95,6 +96,13 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
     };
     let envoy = args.envoy_dir.as_ref().map(|dir| envoy_config(args, dir, &socket));
     Ok(Bound { compiler, kernel, envoy, callout, api: local_api, sources, envoy_status, points })
+}
+
+fn purpose(args: &RunArgs) -> Purpose {
+    Purpose {
+        proxies: if args.sidecars { Proxies::Sidecars } else { Proxies::Managed },
+        numbering: if args.controller { Numbering::Status } else { Numbering::Own },
+    }
 }
 
 /// Follows the source of objects that the flags name.

@@ -11,6 +11,8 @@ pub mod gateway;
 
 pub mod pod;
 
+pub mod service;
+
 pub mod wan_mapping;
 
 pub mod snapshot;

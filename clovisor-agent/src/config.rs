@@ -48,6 +48,14 @@ pub struct RunArgs {
     /// Name of this node in Kubernetes: its pods are those that are steered here.
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     pub node_name: Option<String>,
+    /// Class numbers come from the mappings' status, where `clovisor-agent controller` writes them: the same on
+    /// every node. Not set: this agent gives its own.
+    #[arg(long, env = "CLOVISOR_CONTROLLER")]
+    pub controller: bool,
+    /// The pods' proxies are Istio's sidecars, configured by its control plane with the objects that the controller
+    /// (or `clovisorctl render istio`) writes.
+    #[arg(long, conflicts_with = "envoy_dir", requires = "controller", env = "CLOVISOR_SIDECARS")]
+    pub sidecars: bool,
     /// Write the files of the pods' Envoys here, a folder per namespace. Not set: no files.
     #[arg(long, value_name = "DIR", env = "CLOVISOR_ENVOY_DIR")]
     pub envoy_dir: Option<PathBuf>,

@@ -18,5 +18,8 @@ mod table;
 /// Documents to text; pure.
 mod show;
 
+/// Policies as Istio objects or Envoy files.
+mod render;
+
 /// One command from its words to its output.
 pub mod run;

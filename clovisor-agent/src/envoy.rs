@@ -7,6 +7,9 @@
 /// One namespace's policy to the text of its files; pure.
 pub mod render;
 
+/// Plans for sidecars to the objects that Istio's control plane turns into their configuration; pure.
+pub mod istio;
+
 /// Old and new files to an ordered list of writes; pure.
 pub mod steps;
 

@@ -11,18 +11,22 @@ pub mod model;
 
 pub mod allocation;
 
-mod hosts;
+pub(crate) mod hosts;
 
-mod service;
+pub(crate) mod service;
 
 mod route;
 
 mod http_route;
 
-mod claim;
+pub(crate) mod claim;
+
+pub(crate) mod objects;
 
 pub mod compile;
 
 pub mod decide;
 
 pub mod explain;
+
+pub mod sidecar;

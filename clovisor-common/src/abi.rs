@@ -266,6 +266,14 @@ pub struct DestKey {
     pub pad: [u8; 3],
 }
 
+impl DestKey {
+    /// The key of classes whose destinations only the mesh's control plane knows.
+    #[must_use]
+    pub const fn anywhere(zone: u16) -> Self {
+        Self { addr: [0; 16], port_be: 0, zone, proto: 0, pad: [0; 3] }
+    }
+}
+
 /// Value of `DESTS`: bit `class - 1` for every class that may go there.
 pub type DestClasses = u32;
 

@@ -112,7 +112,8 @@ pub fn admit<A: Address, T: Tables>(
 fn covers<A: Address, T: Tables>(tables: &T, zone: u16, class: u8, segment: &Segment<A>) -> bool {
     let key =
         DestKey { addr: segment.daddr.mapped(), port_be: segment.dport_be, zone, proto: TCP, pad: [0; 3] };
-    tables.dest(&key).is_some_and(|classes| classes >> (class - 1) & 1 == 1)
+    let may = |key: &DestKey| tables.dest(key).is_some_and(|classes| classes >> (class - 1) & 1 == 1);
+    may(&key) || may(&DestKey::anywhere(zone))
 }
 
 /// The link is up and can carry this family: under NAT it needs a source address.

@@ -2,8 +2,11 @@
 
 use crate::kubernetes::{file, start};
 use anyhow::{Result, ensure};
+use harness::agent::binary;
 use harness::apiserver::User;
+use harness::netns::run;
 use harness::site::Site;
+use std::path::Path;
 
 fn link(name: &str, spec: &str) -> String {
     format!("apiVersion: clovisor.io/v1alpha1\nkind: WanLink\nmetadata: {{name: {name}}}\nspec: {spec}\n")
@@ -83,6 +86,27 @@ fn every_refusal_has_its_own_words() -> Result<()> {
         let refused = api.apply(&no_condition).err().map(|error| format!("{error:#}"));
         ensure!(refused.is_some_and(|text| text.contains("at least one condition")), "a rule for everything");
         api.apply(&mapping(&header(", in: [b]")))?;
+        Ok(())
+    })
+}
+
+/// What `render istio` prints for the example passes Istio's own schemas, strictly.
+#[test]
+fn rendered_objects_fit_istios_schemas() -> Result<()> {
+    Site::builder("render").run(|site| {
+        let api = start(site)?;
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/example");
+        let mut command = std::process::Command::new(binary("clovisorctl")?);
+        let text = run(command.args(["render", "istio", "-f"]).arg(example), None)?;
+        let said = api.apply(&text)?;
+        ensure!(!said.contains("Warning"), "{said}");
+        for object in [
+            "envoyfilter.networking.istio.io/clovisor-callout",
+            "envoyfilter.networking.istio.io/clovisor-minions-routes",
+            "destinationrule.networking.istio.io/clovisor-boss-",
+        ] {
+            ensure!(said.contains(object), "no {object}: {said}");
+        }
         Ok(())
     })
 }

@@ -23,6 +23,8 @@ pub struct AgentOptions<'a> {
     pub attach: &'a str,
     /// Reads the objects from the API server with this kubeconfig; none: from the site's folder.
     pub kubeconfig: Option<&'a Path>,
+    /// For proxies that Istio's control plane configures, with the class numbers of the mappings' status.
+    pub sidecars: bool,
 }
 
 /// Name of the edge in Kubernetes.
@@ -46,13 +48,14 @@ impl Agent {
             None => command.arg("--config").arg(site.join("config")),
             Some(path) => command.args(["--kubernetes", "--node-name", NODE]).env("KUBECONFIG", path),
         };
-        for (flag, folder) in [
-            ("--envoy-dir", "envoy"),
-            ("--envoy-certs", "certs"),
-            ("--run-dir", "run"),
-            ("--state-dir", "state"),
-            ("--bpffs", "bpffs"),
-        ] {
+        if options.sidecars {
+            command.args(["--sidecars", "--controller"]);
+        } else {
+            command.arg("--envoy-dir").arg(site.join("envoy"));
+        }
+        for (flag, folder) in
+            [("--envoy-certs", "certs"), ("--run-dir", "run"), ("--state-dir", "state"), ("--bpffs", "bpffs")]
+        {
             command.arg(flag).arg(site.join(folder));
         }
         command.args(["--log-format", "text", "--attach", options.attach]);

@@ -23,6 +23,9 @@ pub mod saved_syn;
 pub mod truth;
 
 /// The load generator.
+/// What Istio's control plane makes of Clovisor's objects.
+pub mod istiod;
+
 pub mod load;
 
 /// One request by hand: any uid, any DSCP, any source address.

@@ -44,6 +44,7 @@ pub struct Builder {
     bridge: bool,
     tied: bool,
     attach: &'static str,
+    sidecars: bool,
 }
 
 /// A running site; everything it made goes away with it.
@@ -55,6 +56,7 @@ pub struct Site {
     root: PathBuf,
     tied: bool,
     attach: &'static str,
+    sidecars: bool,
     kubeconfig: Option<PathBuf>,
     agent: Option<Agent>,
     gateway: Option<Process>,
@@ -78,7 +80,7 @@ impl Site {
     /// A site with one pod on a point-to-point veth.
     #[must_use]
     pub fn builder(name: &str) -> Builder {
-        Builder { name: name.to_owned(), pods: 1, bridge: false, tied: true, attach: "auto" }
+        Builder { name: name.to_owned(), pods: 1, bridge: false, tied: true, attach: "auto", sidecars: false }
     }
 
     /// Folder of the site: `config`, `envoy`, `certs`, `run`, `state`, `logs`, `bpffs`.
@@ -120,6 +122,7 @@ impl Site {
             tied: self.tied,
             attach: self.attach,
             kubeconfig: self.kubeconfig.as_deref(),
+            sidecars: self.sidecars,
         };
         self.agent.insert(Agent::start(&self.edge, &options)?).wait_ready()
     }
@@ -228,6 +231,13 @@ impl Builder {
         self
     }
 
+    /// An agent for proxies that Istio's control plane configures.
+    #[must_use]
+    pub fn sidecars(mut self) -> Self {
+        self.sidecars = true;
+        self
+    }
+
     /// Processes do not die with the thread that starts them; for programs that clean up themselves.
     #[must_use]
     pub fn untied(mut self) -> Self {
@@ -287,6 +297,7 @@ impl Builder {
             root,
             tied: self.tied,
             attach: self.attach,
+            sidecars: self.sidecars,
             kubeconfig: None,
             agent: None,
             gateway: None,

@@ -1,7 +1,7 @@
 //! Who may open a flow, and what becomes of the packets of those who may not.
 
 use anyhow::{Context as _, Result, ensure};
-use clovisor_common::abi::{Addr, ClassKey, Link, Pod, Reason, SLOT_REFUSE, dscp_of_class};
+use clovisor_common::abi::{Addr, ClassKey, DestKey, Link, Pod, Reason, SLOT_REFUSE, dscp_of_class};
 
 use crate::frames::{Shape, syn};
 use crate::machine::{
@@ -109,6 +109,24 @@ const ROWS: &[Row] = &[
         change: |machine, _| {
             machine.put("DESTS", dest(mapped(PEER4)), !(1_u32 << (CLASS - 1)))?;
             machine.put("DESTS", dest(PEER6), !(1_u32 << (CLASS - 1)))
+        },
+        verdict: PASS,
+        reason: Some(Reason::ForeignDestination),
+    },
+    Row {
+        name: "a class that may go anywhere, elsewhere",
+        change: |machine, shape| {
+            shape.dport = 444;
+            machine.put("DESTS", DestKey::anywhere(ZONE), 1_u32 << (CLASS - 1))
+        },
+        verdict: REDIRECT,
+        reason: Some(Reason::FlowOpened),
+    },
+    Row {
+        name: "another class that may go anywhere, elsewhere",
+        change: |machine, shape| {
+            shape.dport = 444;
+            machine.put("DESTS", DestKey::anywhere(ZONE), !(1_u32 << (CLASS - 1)))
         },
         verdict: PASS,
         reason: Some(Reason::ForeignDestination),

@@ -12,4 +12,5 @@ mod plain;
 mod readme;
 mod refuse;
 mod shop;
+mod sidecar;
 mod tool;

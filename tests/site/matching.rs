@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clovisor_agent::cluster::folder::read_once;
 use clovisor_agent::cluster::snapshot::ObjectKey;
 use clovisor_agent::policy::allocation::Allocation;
-use clovisor_agent::policy::compile::compile;
+use clovisor_agent::policy::compile::{Purpose, compile};
 use clovisor_agent::policy::explain::explain;
 use clovisor_agent::policy::matcher::Request;
 use clovisor_agent::policy::model::Policy;
@@ -39,7 +39,7 @@ fn agree(name: &str, table: &[Row], route: &dyn Fn(&str, &Row) -> String, kind: 
         site.start_agent()?;
         site.start_proxy(0)?;
         let snapshot = read_once(&site.path("config"))?;
-        let (compiled, _) = compile(&snapshot, &Allocation::default(), 1);
+        let (compiled, _) = compile(&snapshot, &Allocation::default(), 1, Purpose::default());
         ensure!(compiled.problems.is_empty(), "refused: {:#?}", compiled.problems);
         let mut wrong = String::new();
         for (number, row) in table.iter().enumerate() {

@@ -4,7 +4,7 @@ use super::numbers::{Numbers, NumbersFile};
 use crate::cluster::snapshot::{Problem, Snapshot};
 use crate::link::table::LinkTable;
 use crate::policy::allocation::Allocation;
-use crate::policy::compile::compile;
+use crate::policy::compile::{Purpose, compile};
 use crate::policy::model::Compiled;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -15,6 +15,7 @@ pub(super) struct Compiler {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     file: NumbersFile,
     numbers: Numbers,
+    purpose: Purpose,
     policies: watch::Sender<Arc<Compiled>>,
 }
 
@@ -24,11 +25,12 @@ impl Compiler {
         mut snapshots: watch::Receiver<Arc<Snapshot>>,
         file: NumbersFile,
         numbers: Numbers,
+        purpose: Purpose,
     ) -> (Self, watch::Receiver<Arc<Compiled>>) {
         let snapshot = snapshots.borrow_and_update().clone();
         let (policies, policy) = watch::channel(Arc::default());
-        let mut compiler = Self { snapshots, file, numbers, policies };
-        let first = compile(&snapshot, &compiler.numbers.classes, 1);
+        let mut compiler = Self { snapshots, file, numbers, purpose, policies };
+        let first = compile(&snapshot, &compiler.numbers.classes, 1, purpose);
         compiler.publish(first);
         (compiler, policy)
     }
@@ -41,9 +43,10 @@ impl Compiler {
                 changed = self.snapshots.changed() => {
                     if changed.is_err() { return }
                     let snapshot = self.snapshots.borrow_and_update().clone();
+                    let purpose = self.purpose;
                     let (before, generation) = (self.numbers.classes.clone(), self.policies.borrow().generation + 1);
                     // Large sets take their time: not on the threads that answer callouts.
-                    let work = tokio::task::spawn_blocking(move || compile(&snapshot, &before, generation));
+                    let work = tokio::task::spawn_blocking(move || compile(&snapshot, &before, generation, purpose));
                     let Ok(compiled) = work.await else { return };
                     self.publish(compiled);
                 }

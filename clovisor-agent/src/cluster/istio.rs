@@ -106,45 +106,35 @@ pub struct Retry {
     pub retry_on: Option<String>,
 }
 
-/// `spec` of a `DestinationRule`.
+/// `spec` of a `DestinationRule`. Policies stay as they came: some are copied beside Clovisor's own subsets.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct DestinationRule {
     #[serde(default)]
     pub host: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub export_to: Vec<String>,
-    pub traffic_policy: Option<TrafficPolicy>,
+    /// Only for the client pods with these labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_selector: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic_policy: Option<Value>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subsets: Vec<Subset>,
+    /// Written by Clovisor: no word of the user's.
+    #[serde(skip)]
+    pub is_ours: bool,
 }
 
-/// `trafficPolicy`.
+/// `subsets[]`.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct TrafficPolicy {
-    pub tls: Option<ClientTls>,
-    pub connection_pool: Option<ConnectionPool>,
-}
-
-/// `trafficPolicy.tls`.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClientTls {
-    /// `DISABLE`, `SIMPLE`, `MUTUAL` or `ISTIO_MUTUAL`.
-    #[serde(default)]
-    pub mode: String,
-    pub sni: Option<String>,
-}
-
-/// `trafficPolicy.connectionPool`.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-pub struct ConnectionPool {
-    pub http: Option<HttpPool>,
-}
-
-/// `trafficPolicy.connectionPool.http`.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct HttpPool {
-    pub h2_upgrade_policy: Option<String>,
+pub struct Subset {
+    pub name: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic_policy: Option<Value>,
 }
 
 /// `spec` of a `ServiceEntry`.

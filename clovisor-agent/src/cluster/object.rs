@@ -3,23 +3,29 @@
 use super::gateway::HttpRoute;
 use super::istio::{DestinationRule, ServiceEntry, VirtualService};
 use super::pod::{ISTIO_PROXY_UID, PROXY_UID, PodObject, PodStatus};
-use super::snapshot::{Dated, ObjectKey, Snapshot};
+use super::service::Service;
+use super::snapshot::{Dated, Mapping, ObjectKey, Snapshot};
 use super::wan_link::WanLinkSpec;
-use super::wan_mapping::WanMappingSpec;
+use super::wan_mapping::ClassNumber;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Label of what Clovisor writes, and its value.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+pub const CLOVISOR: &str = "clovisor";
+
 /// An object of a kind that Clovisor reads.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub enum Object {
     WanLink(Arc<WanLinkSpec>),
-    WanMapping(Arc<Dated<WanMappingSpec>>),
+    WanMapping(Arc<Mapping>),
     VirtualService(Arc<Dated<VirtualService>>),
     HttpRoute(Arc<Dated<HttpRoute>>),
     DestinationRule(Arc<DestinationRule>),
     ServiceEntry(Arc<ServiceEntry>),
+    Service(Arc<Service>),
     Pod(Arc<PodObject>),
 }
 
@@ -42,6 +48,13 @@ pub struct Metadata {
     pub labels: BTreeMap<String, String>,
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// The part of a WanMapping's status that steering needs; the rest changes nothing.
+#[derive(Deserialize, Default)]
+struct ClassesOnly {
+    #[serde(default)]
+    classes: Vec<ClassNumber>,
 }
 
 /// Where something is wrong, and what.
@@ -79,6 +92,7 @@ pub fn known(api_version: &str, kind: &str) -> Option<(&'static str, bool)> {
         ("gateway.networking.k8s.io", "HTTPRoute") => Some(("HTTPRoute", true)),
         ("networking.istio.io", "DestinationRule") => Some(("DestinationRule", true)),
         ("networking.istio.io", "ServiceEntry") => Some(("ServiceEntry", true)),
+        ("", "Service") => Some(("Service", true)),
         ("", "Pod") => Some(("Pod", true)),
         _ => None,
     }
@@ -94,11 +108,19 @@ pub fn decode(kind: &str, body: &impl Body, metadata: &Metadata) -> Result<Objec
     }
     match kind {
         "WanLink" => body.spec().map(|spec| Object::WanLink(Arc::new(spec))),
-        "WanMapping" => body.spec().map(|spec| Object::WanMapping(dated(metadata, spec))),
+        "WanMapping" => {
+            let (spec, status) = (body.spec()?, body.status::<ClassesOnly>()?);
+            let created = metadata.creation_timestamp;
+            Ok(Object::WanMapping(Arc::new(Mapping { created, spec, classes: status.classes })))
+        }
         "VirtualService" => body.spec().map(|spec| Object::VirtualService(dated(metadata, spec))),
         "HTTPRoute" => body.spec().map(|spec| Object::HttpRoute(dated(metadata, spec))),
-        "DestinationRule" => body.spec().map(|spec| Object::DestinationRule(Arc::new(spec))),
+        "DestinationRule" => body.spec::<DestinationRule>().map(|mut rule| {
+            rule.is_ours = metadata.labels.get(MANAGED_BY).is_some_and(|by| by == CLOVISOR);
+            Object::DestinationRule(Arc::new(rule))
+        }),
         "ServiceEntry" => body.spec().map(|spec| Object::ServiceEntry(Arc::new(spec))),
+        "Service" => body.spec().map(|spec| Object::Service(Arc::new(spec))),
         _ => pod(body, metadata).map(|pod| Object::Pod(Arc::new(pod))),
     }
 }
@@ -128,8 +150,10 @@ pub fn insert(snapshot: &mut Snapshot, identity: &Identity, object: &Object) {
         Object::WanMapping(o) => drop(snapshot.mappings.insert(key, o.clone())),
         Object::VirtualService(o) => drop(snapshot.virtual_services.insert(key, o.clone())),
         Object::HttpRoute(o) => drop(snapshot.http_routes.insert(key, o.clone())),
+        Object::DestinationRule(o) if o.is_ours => {}
         Object::DestinationRule(o) => drop(snapshot.destination_rules.insert(key, o.clone())),
         Object::ServiceEntry(o) => drop(snapshot.service_entries.insert(key, o.clone())),
+        Object::Service(o) => drop(snapshot.services.insert(key, o.clone())),
         Object::Pod(o) => drop(snapshot.pods.insert(key, o.clone())),
     }
 }

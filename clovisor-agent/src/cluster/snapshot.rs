@@ -3,8 +3,9 @@
 use super::gateway::HttpRoute;
 use super::istio::{DestinationRule, ServiceEntry, VirtualService};
 use super::pod::PodObject;
+use super::service::Service;
 use super::wan_link::WanLinkSpec;
-use super::wan_mapping::WanMappingSpec;
+use super::wan_mapping::{ClassNumber, WanMappingSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,11 +16,12 @@ use std::sync::Arc;
 pub struct Snapshot {
     /// By name.
     pub links: BTreeMap<String, Arc<WanLinkSpec>>,
-    pub mappings: BTreeMap<ObjectKey, Arc<Dated<WanMappingSpec>>>,
+    pub mappings: BTreeMap<ObjectKey, Arc<Mapping>>,
     pub virtual_services: BTreeMap<ObjectKey, Arc<Dated<VirtualService>>>,
     pub http_routes: BTreeMap<ObjectKey, Arc<Dated<HttpRoute>>>,
     pub destination_rules: BTreeMap<ObjectKey, Arc<DestinationRule>>,
     pub service_entries: BTreeMap<ObjectKey, Arc<ServiceEntry>>,
+    pub services: BTreeMap<ObjectKey, Arc<Service>>,
     pub pods: BTreeMap<ObjectKey, Arc<PodObject>>,
     /// Since when the API server has not been heard, while objects come from disk.
     pub stale_since: Option<jiff::Timestamp>,
@@ -33,6 +35,16 @@ pub struct Dated<S> {
     /// `metadata.creationTimestamp`; none: unknown, taken for older than any that is known.
     pub created: Option<jiff::Timestamp>,
     pub spec: S,
+}
+
+/// A WanMapping with the class numbers of its status.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// As of [`Dated`].
+    pub created: Option<jiff::Timestamp>,
+    pub spec: WanMappingSpec,
+    #[serde(default)]
+    pub classes: Vec<ClassNumber>,
 }
 
 /// Namespace and name of an object of a known kind.

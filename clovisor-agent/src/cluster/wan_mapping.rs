@@ -69,6 +69,23 @@ pub struct WanMappingStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// The numbers of its classes in its namespace: one of `links` (without a name) and one of each rule. A number
+    /// stays while its owner exists; node agents and proxies use it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 33))]
+    pub classes: Vec<ClassNumber>,
+}
+
+/// A class and its number.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassNumber {
+    /// Name of the rule; none: the mapping's own `links`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The number, 1..=16.
+    #[schemars(range(min = 1, max = 16))]
+    pub number: i32,
 }
 
 /// A route: an object and the name of one of its sections (GEP-713).

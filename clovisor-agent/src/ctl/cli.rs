@@ -14,6 +14,7 @@ Examples:
   clovisorctl sessions --link s9
   clovisorctl explain --pod shop/client-0 --host reviews:8000 --header user=minions
   clovisorctl explain -f deploy/example --pod shop/client-0 --host reviews:8000 --header user=boss
+  clovisorctl render istio -f deploy/example
 
 Exit codes: 0 done, 1 failed, 64 wrong words, 65 bad input, 69 no agent, 77 not permitted, 79 problems found.
 Data goes to stdout, messages to stderr; NO_COLOR switches colour off."
@@ -69,10 +70,36 @@ pub enum Command {
         #[arg(short, long, value_name = "DIR")]
         file: PathBuf,
     },
+    /// Print what a folder of YAML means for proxies, without writing it anywhere.
+    Render(RenderArgs),
     /// Print the CustomResourceDefinitions of WanLink and WanMapping.
     Crds,
     /// Print the completion script of a shell.
     Completion { shell: clap_complete::Shell },
+}
+
+/// What to render.
+#[derive(Args, Clone, Debug)]
+pub struct RenderArgs {
+    /// For whom.
+    #[arg(value_enum)]
+    pub what: Rendering,
+    /// Folder of YAML: mappings with their status (its class numbers are kept), the mesh's objects, Services.
+    #[arg(short, long, value_name = "DIR")]
+    pub file: PathBuf,
+    /// Only for clients of this namespace.
+    #[arg(long, short, value_name = "NS")]
+    pub namespace: Option<String>,
+}
+
+/// Kinds of output of `render`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Rendering {
+    /// DestinationRules and EnvoyFilters that Istio's control plane turns into the configuration of sidecars, in the
+    /// order in which they must be written.
+    Istio,
+    /// The files of the Envoys that Clovisor configures itself, a document each.
+    Envoy,
 }
 
 /// The request to explain.

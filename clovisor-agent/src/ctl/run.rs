@@ -3,6 +3,7 @@
 use super::cli::{Cli, Color, Command, ExplainArgs, Output};
 use super::client::Client;
 use super::outcome::{Code, CtlError};
+use super::render;
 use super::show::{self, Style};
 use crate::admin::api::{ExplainRequest, Explanation, LinkStatus, List, Session, Status};
 use crate::admin::{explain, view};
@@ -10,7 +11,7 @@ use crate::cluster::folder::read_once;
 use crate::cluster::wan_link::WanLink;
 use crate::cluster::wan_mapping::WanMapping;
 use crate::policy::allocation::Allocation;
-use crate::policy::compile::compile;
+use crate::policy::compile::{Purpose, compile};
 use crate::policy::model::Compiled;
 use clap::CommandFactory as _;
 use kube::CustomResourceExt as _;
@@ -44,6 +45,7 @@ pub async fn run(cli: &Cli) -> Result<String, CtlError> {
         Command::Sessions { pod, link } => sessions(cli, &client, pod.as_deref(), link.as_deref()).await,
         Command::Explain(args) => explained(cli, &client, args).await,
         Command::Check { file } => check(cli, file),
+        Command::Render(args) => render::render(args),
         Command::Crds => crds(),
         Command::Completion { shell } => {
             let mut script = Vec::new();
@@ -131,7 +133,7 @@ async fn explained(cli: &Cli, client: &Client, args: &ExplainArgs) -> Result<Str
 fn compiled(dir: &Path) -> Result<Compiled, CtlError> {
     let snapshot =
         read_once(dir).map_err(|e| CtlError { code: Code::BadInput, message: e.to_string(), fix: None })?;
-    Ok(compile(&snapshot, &Allocation::default(), 1).0)
+    Ok(compile(&snapshot, &Allocation::default(), 1, Purpose::default()).0)
 }
 
 fn check(cli: &Cli, dir: &Path) -> Result<String, CtlError> {
@@ -172,7 +174,7 @@ fn strip(document: &mut Value, field: &str) {
     }
 }
 
-fn yaml(document: &impl Serialize) -> Result<String, CtlError> {
+pub(super) fn yaml(document: &impl Serialize) -> Result<String, CtlError> {
     let text = serde_saphyr::to_string(document).map_err(|e| unprintable(&e))?;
     Ok(if text.ends_with('\n') { text } else { format!("{text}\n") })
 }

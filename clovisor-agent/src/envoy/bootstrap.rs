@@ -5,6 +5,7 @@ use super::render::{Admin, RenderConfig};
 use super::{cluster, listener};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::time::Duration;
 
 /// Name of the file.
 pub(crate) const FILE: &str = "bootstrap.json";
@@ -18,7 +19,7 @@ pub(crate) fn bootstrap(namespace: &str, config: &RenderConfig) -> Value {
             "cds_config": watched_file(&config.mount, cluster::FILE),
             "lds_config": watched_file(&config.mount, listener::FILE),
         },
-        "static_resources": { "clusters": [agent(config)] },
+        "static_resources": { "clusters": [agent(&config.callout, config.callout_timeout)] },
     })
 }
 
@@ -43,15 +44,15 @@ fn admin(admin: &Admin) -> Value {
 }
 
 /// The agent's callout socket. In the bootstrap, so that no update of the clusters can lose it.
-fn agent(config: &RenderConfig) -> Value {
+pub(crate) fn agent(callout: &Path, timeout: Duration) -> Value {
     json!({
         "name": AGENT_CLUSTER,
         "type": "STATIC",
-        "connect_timeout": seconds(config.callout_timeout),
+        "connect_timeout": seconds(timeout),
         "typed_extension_protocol_options": cluster::http_options(&json!({ "http2_protocol_options": {} })),
         "load_assignment": {
             "cluster_name": AGENT_CLUSTER,
-            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": { "pipe": { "path": config.callout } } } }] }],
+            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": { "pipe": { "path": callout } } } }] }],
         },
     })
 }

@@ -67,7 +67,7 @@ fn endpoint(address: &std::net::SocketAddr) -> Value {
 }
 
 /// IP_TOS and IPV6_TCLASS. Each names its IP version: IPV6_TCLASS on an IPv4 socket fails the connection.
-fn socket_options(ClassId(class): ClassId) -> Value {
+pub(crate) fn socket_options(ClassId(class): ClassId) -> Value {
     let tos = dscp_of_class(class) << 2;
     json!([
         { "description": "class", "level": 0, "name": 1, "int_value": tos,
@@ -89,7 +89,7 @@ fn protocol_options(options: &Value) -> Value {
 }
 
 /// As Istio: no limits but the user's own. Envoy's 1,024 would fail requests that Istio lets pass.
-fn unlimited() -> Value {
+pub(crate) fn unlimited() -> Value {
     json!({ "thresholds": [{
         "max_connections": u32::MAX, "max_pending_requests": u32::MAX,
         "max_requests": u32::MAX, "max_retries": u32::MAX,

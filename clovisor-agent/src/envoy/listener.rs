@@ -10,6 +10,7 @@ use crate::policy::model::Service;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Name of the file.
 pub(crate) const FILE: &str = "lds.json";
@@ -54,7 +55,7 @@ fn tcp(cluster: &str) -> Value {
 pub(crate) fn chain(scope: &Scope<'_>, services: &[&Service], config: &RenderConfig) -> Value {
     let mut filters = Vec::new();
     if scope.asks_agent() {
-        filters.push(callout(&scope.callout_headers, config));
+        filters.push(callout(CALLOUT_FILTER, &scope.callout_headers, config.callout_timeout));
     }
     filters.push(json!({ "name": "envoy.filters.http.router", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
@@ -98,20 +99,29 @@ fn prefixes(services: &[&Service]) -> Vec<Value> {
 
 /// Removes a client's own `x-clovisor-*` before the first look at the routes; later would be too late.
 fn strip() -> Value {
+    mutation(&json!([
+        { "remove": CLASS_HEADER },
+        { "remove_on_match": { "key_matcher": { "prefix": OWN_HEADERS, "ignore_case": true } } },
+    ]))
+}
+
+/// The same of the one header that decides, in words that older proxies know too.
+pub(crate) fn strip_class() -> Value {
+    mutation(&json!([{ "remove": CLASS_HEADER }]))
+}
+
+fn mutation(mutations: &Value) -> Value {
     json!({ "name": "clovisor.strip", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-        "mutations": [
-            { "remove": CLASS_HEADER },
-            { "remove_on_match": { "key_matcher": { "prefix": OWN_HEADERS, "ignore_case": true } } },
-        ],
+        "mutations": mutations,
     } })
 }
 
 /// The callout, off unless a route turns it on; Envoy sends only the headers that some rule needs.
-fn callout(headers: &BTreeSet<String>, config: &RenderConfig) -> Value {
-    let timeout = seconds(config.callout_timeout);
+pub(crate) fn callout(name: &str, headers: &BTreeSet<String>, timeout: Duration) -> Value {
+    let timeout = seconds(timeout);
     let patterns: Vec<Value> = headers.iter().map(|name| json!({ "exact": name })).collect();
-    json!({ "name": CALLOUT_FILTER, "disabled": true, "typed_config": {
+    json!({ "name": name, "disabled": true, "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
         "grpc_service": { "envoy_grpc": { "cluster_name": AGENT_CLUSTER }, "timeout": timeout },
         "message_timeout": timeout, "failure_mode_allow": true, "route_cache_action": "CLEAR",

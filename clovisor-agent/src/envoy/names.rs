@@ -22,12 +22,19 @@ pub(crate) const BLACK_HOLE: &str = "BlackHoleCluster";
 /// The callout filter, in the chain and in the routes that enable it.
 pub(crate) const CALLOUT_FILTER: &str = "envoy.filters.http.ext_proc";
 
+/// Subset of a class; beside a subset of the user's own: that one's copy.
+pub(crate) fn subset(ClassId(class): ClassId, of: Option<&str>) -> String {
+    of.map_or_else(|| format!("clovisor-c{class}"), |of| format!("clovisor-c{class}-{of}"))
+}
+
 /// Cluster of the requests to a service without (none) or with a class.
 pub(crate) fn cluster(host: &str, port: u16, class: Option<ClassId>) -> String {
-    match class {
-        None => format!("outbound|{port}||{host}"),
-        Some(ClassId(class)) => format!("outbound|{port}|clovisor-c{class}|{host}"),
-    }
+    cluster_of_subset(host, port, class.map(|class| subset(class, None)).as_deref())
+}
+
+/// Istio's name of a cluster.
+pub(crate) fn cluster_of_subset(host: &str, port: u16, subset: Option<&str>) -> String {
+    format!("outbound|{port}|{}|{host}", subset.unwrap_or_default())
 }
 
 /// A duration as protobuf's JSON writes it, e.g. `0.050s`.

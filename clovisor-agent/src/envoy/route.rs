@@ -106,7 +106,7 @@ fn decided(scope: &Scope<'_>, route: &Route, condition: &Value) -> Vec<Value> {
                     refuse(scope.namespace, mapping, route, condition)
                 }
             };
-            undecided["typed_per_filter_config"] = ask(scope.namespace, mapping);
+            undecided["typed_per_filter_config"] = ask(CALLOUT_FILTER, scope.namespace, mapping);
             all.push(undecided);
             all
         }
@@ -152,8 +152,8 @@ fn refuse(namespace: &str, mapping: &str, route: &Route, condition: &Value) -> V
 }
 
 /// Turns the callout on, and says for whom it asks.
-fn ask(namespace: &str, mapping: &str) -> Value {
-    json!({ CALLOUT_FILTER: {
+pub(crate) fn ask(filter: &str, namespace: &str, mapping: &str) -> Value {
+    json!({ filter: {
         "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
         "config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute",

@@ -5,14 +5,14 @@ use crate::cluster::wan_link::Nat;
 use crate::cluster::wan_mapping::{Established, Fallback};
 use crate::link::choose::choose;
 use crate::link::table::{Health, Link, LinkTable};
-use crate::policy::model::{Class, NamespacePolicy, Policy, Service};
+use crate::policy::model::{Class, ClassId, Policy};
 use clovisor_common::abi;
 use clovisor_common::abi::{
     Addr, AddrKey, ClassKey, DestKey, LINK_NAT, LINK_UP, NO_LINK, Peer, PeerKey, Pod, SLOT_FOLLOW,
     SLOT_REFUSE, Slot, slot_index,
 };
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
 const TCP: u8 = 6;
 
@@ -53,7 +53,16 @@ pub fn image(
             add_class(&mut image, name, namespace.zone, class, links);
         }
         for service in &namespace.services {
-            add_service(&mut image, namespace, service);
+            add_destinations(
+                &mut image,
+                namespace.zone,
+                namespace.classes_towards(service),
+                Some(&service.endpoints[..]),
+            );
+        }
+        for reached in &namespace.reached {
+            let endpoints = reached.endpoints.as_deref();
+            add_destinations(&mut image, namespace.zone, reached.classes.clone(), endpoints);
         }
     }
     for (number, (key, pod)) in (1..).zip(&policy.pods) {
@@ -107,16 +116,26 @@ fn add_class(image: &mut Image, namespace: &str, zone: u16, class: &Class, links
     image.classes.insert(ClassKey { zone, class: class.id.0, pad: 0 }, index);
 }
 
-fn add_service(image: &mut Image, namespace: &NamespacePolicy, service: &Service) {
-    let bits = namespace.classes_towards(service).iter().fold(0, |bits, class| bits | 1u32 << (class.0 - 1));
+/// Where packets of these classes may go; `endpoints` none: anywhere.
+fn add_destinations(
+    image: &mut Image,
+    zone: u16,
+    classes: BTreeSet<ClassId>,
+    endpoints: Option<&[SocketAddr]>,
+) {
+    let bits = classes.iter().fold(0, |bits, class| bits | 1u32 << (class.0 - 1));
     if bits == 0 {
         return;
     }
-    for endpoint in &service.endpoints {
+    let Some(endpoints) = endpoints else {
+        *image.dests.entry(DestKey::anywhere(zone)).or_default() |= bits;
+        return;
+    };
+    for endpoint in endpoints {
         let key = DestKey {
             addr: wide(endpoint.ip()),
             port_be: endpoint.port().to_be(),
-            zone: namespace.zone,
+            zone,
             proto: TCP,
             pad: [0; 3],
         };

@@ -62,6 +62,34 @@ impl Allocation {
         next
     }
 
+    /// The same for namespaces; classes have the numbers that are given, the first owner of a number before others.
+    #[must_use]
+    pub fn with_classes(
+        &self,
+        namespaces: &BTreeSet<String>,
+        given: impl IntoIterator<Item = (String, ClassName, u16)>,
+    ) -> Self {
+        let mut next = Self { zones: self.zones.clone(), classes: BTreeMap::new() };
+        next.zones.assign(namespaces, MAX_ZONES);
+        next.adopt(given)
+    }
+
+    /// Takes over numbers that were given before, where they are free.
+    #[must_use]
+    pub fn adopt(&self, given: impl IntoIterator<Item = (String, ClassName, u16)>) -> Self {
+        let mut next = self.clone();
+        for (namespace, name, number) in given {
+            let numbers = next.classes.entry(namespace).or_default();
+            let is_free = !numbers.taken.values().any(|taken| *taken == number);
+            let is_new = !numbers.taken.contains_key(&name.to_string());
+            if is_free && is_new && (1..=u16::from(MAX_CLASSES)).contains(&number) {
+                numbers.freed.retain(|freed| *freed != number);
+                numbers.taken.insert(name.to_string(), number);
+            }
+        }
+        next
+    }
+
     /// The namespace's number, or none if the node has too many.
     #[must_use]
     pub fn zone(&self, namespace: &str) -> Option<u16> {

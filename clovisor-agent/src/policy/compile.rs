@@ -2,65 +2,96 @@
 
 use super::allocation::Allocation;
 use super::claim::{Claims, Origin, claims, problem};
-use super::hosts::{ByHost, qualify};
-use super::http_route::{self, ByService};
+use super::hosts::qualify;
+use super::http_route;
 use super::model::{
     Class, ClassId, ClassName, Compiled, Mapping, NamespacePolicy, PodIdentity, Policy, Route, RouteDecision,
     Service,
 };
+use super::objects::Objects;
 use super::route::{Client, Refusal, plain, routes};
 use super::rule::Rule;
-use super::service::{Rules, Services, services, visible};
-use crate::cluster::istio::VirtualService;
-use crate::cluster::snapshot::{Dated, ObjectKey, Problem, Snapshot};
+use super::service::{Services, services};
+use super::sidecar;
+use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
 use crate::cluster::wan_mapping::WanMappingSpec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Who configures the proxies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proxies {
+    /// Clovisor, by files.
+    #[default]
+    Managed,
+    /// Istio's control plane, with Clovisor's objects beside the user's.
+    Sidecars,
+}
+
+/// Who gives numbers to classes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Numbering {
+    /// This process, for itself.
+    #[default]
+    Own,
+    /// The controller, in the status of the mappings: all nodes and proxies agree.
+    Status,
+    /// This process is the controller: numbers in statuses stay, new owners get the next ones.
+    Controller,
+}
+
+/// For whom objects are compiled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purpose {
+    pub proxies: Proxies,
+    pub numbering: Numbering,
+}
+
 /// Compiles the objects. Numbers of `before` stay with their owners; the returned ones are for the next time.
 #[must_use]
-pub fn compile(snapshot: &Snapshot, before: &Allocation, generation: u64) -> (Compiled, Allocation) {
+pub fn compile(
+    snapshot: &Snapshot,
+    before: &Allocation,
+    generation: u64,
+    purpose: Purpose,
+) -> (Compiled, Allocation) {
     let mut claims = claims(snapshot);
-    let numbers = before.assign(&wanted(snapshot, &claims));
+    let wanted = wanted(snapshot, &claims);
+    let numbers = match purpose.numbering {
+        Numbering::Own => before.assign(&wanted),
+        Numbering::Controller => before.adopt(given(snapshot)).assign(&wanted),
+        Numbering::Status => before.with_classes(&wanted.into_keys().collect(), given(snapshot)),
+    };
+    let managed = purpose.proxies == Proxies::Managed;
     let mut problems = snapshot.problems.clone();
     let mut policy = Policy { pods: pods(snapshot), ..Policy::default() };
     let mut effective = BTreeSet::new();
     let objects = Objects::new(snapshot);
     for namespace in namespaces(snapshot) {
         let mut own = NamespacePolicy { zone: numbers.zone(&namespace).unwrap_or(0), ..Default::default() };
-        add_mappings(&mut own, &namespace, &mut claims, &numbers);
+        add_mappings(&mut own, &namespace, &mut claims, &numbers, purpose.numbering);
         let found = services(snapshot, &objects.rules, &namespace);
         let attached = attach(&objects, &namespace, &found, &claims, &own);
         own.services = attached.services;
-        problems.extend(found.problems.into_iter().chain(attached.problems));
-        problems.extend(unreached(&namespace, &claims, &attached.effective, &found.opaque, snapshot));
+        if managed {
+            problems.extend(found.problems.into_iter().chain(attached.problems));
+            problems.extend(unreached(&namespace, &claims, &attached.effective, &found.opaque, snapshot));
+        }
         effective.extend(attached.effective);
         policy.namespaces.insert(namespace, own);
     }
     problems.append(&mut claims.problems);
+    let mut sidecars = Vec::new();
+    if !managed {
+        let (planned, refused) = sidecar::plan(snapshot, &policy);
+        sidecar::reach(&mut policy, snapshot, &planned);
+        problems.extend(refused);
+        sidecars = planned;
+    }
     problems.sort();
     problems.dedup();
     let stale_since = snapshot.stale_since;
-    (Compiled { generation, policy: Arc::new(policy), problems, stale_since }, numbers)
-}
-
-/// Objects by host, made once for all namespaces.
-struct Objects<'a> {
-    virtual_services: ByHost<'a, Dated<VirtualService>>,
-    http_routes: ByService<'a>,
-    rules: Rules<'a>,
-}
-
-impl<'a> Objects<'a> {
-    fn new(snapshot: &'a Snapshot) -> Self {
-        let services = snapshot.virtual_services.iter().map(|(key, vs)| (key, &**vs));
-        let rules = snapshot.destination_rules.iter().map(|(key, rule)| (key, &**rule));
-        Self {
-            virtual_services: ByHost::new(services, |vs| &vs.spec.hosts),
-            http_routes: ByService::new(snapshot.http_routes.iter().map(|(key, route)| (key, &**route))),
-            rules: ByHost::new(rules, |rule| std::slice::from_ref(&rule.host)),
-        }
-    }
+    (Compiled { generation, policy: Arc::new(policy), problems, sidecars, stale_since }, numbers)
 }
 
 /// Namespaces with clients, or with mappings for clients to come.
@@ -89,6 +120,20 @@ fn wanted(snapshot: &Snapshot, claims: &Claims<'_>) -> BTreeMap<String, BTreeSet
     wanted
 }
 
+/// The numbers in the statuses of the mappings, oldest mapping first.
+fn given(snapshot: &Snapshot) -> Vec<(String, ClassName, u16)> {
+    let mut mappings: Vec<_> = snapshot.mappings.iter().collect();
+    mappings.sort_by_key(|(key, mapping)| (mapping.created, *key));
+    let of = |(key, mapping): (&ObjectKey, &Arc<crate::cluster::snapshot::Mapping>)| {
+        let classes = mapping.classes.iter().filter_map(|class| {
+            let name = ClassName { mapping: key.name.clone(), rule: class.rule.clone() };
+            Some((key.namespace.clone(), name, u16::try_from(class.number).ok()?))
+        });
+        classes.collect::<Vec<_>>()
+    };
+    mappings.into_iter().flat_map(of).collect()
+}
+
 fn class_names(mapping: &str, spec: &WanMappingSpec) -> Vec<ClassName> {
     let own = (!spec.links.is_empty()).then(|| ClassName { mapping: mapping.to_owned(), rule: None });
     let of = |name: &String| ClassName { mapping: mapping.to_owned(), rule: Some(name.clone()) };
@@ -96,11 +141,17 @@ fn class_names(mapping: &str, spec: &WanMappingSpec) -> Vec<ClassName> {
 }
 
 /// Compiles the mappings of a namespace; one without numbers or with a bad rule leaves the claims.
-fn add_mappings(own: &mut NamespacePolicy, namespace: &str, claims: &mut Claims<'_>, numbers: &Allocation) {
+fn add_mappings(
+    own: &mut NamespacePolicy,
+    namespace: &str,
+    claims: &mut Claims<'_>,
+    numbers: &Allocation,
+    numbering: Numbering,
+) {
     let here: Vec<_> = claims.accepted.iter().filter(|(key, _)| key.namespace == namespace).collect();
     let here: Vec<_> = here.into_iter().map(|(key, spec)| (key.clone(), *spec)).collect();
     for (key, spec) in here {
-        match mapping(&key, spec, numbers) {
+        match mapping(&key, spec, numbers, numbering) {
             Ok((mapping, classes)) => {
                 own.classes.extend(classes.into_iter().map(|class| (class.id, class)));
                 own.mappings.insert(key.name, Arc::new(mapping));
@@ -120,11 +171,16 @@ fn mapping(
     key: &ObjectKey,
     spec: &WanMappingSpec,
     numbers: &Allocation,
+    numbering: Numbering,
 ) -> Result<(Mapping, Vec<Class>), Problem> {
     let mut classes = Vec::new();
     for name in class_names(&key.name, spec) {
         let id = numbers.zone(&key.namespace).and_then(|_| numbers.class(&key.namespace, &name));
         let Some(id) = id else {
+            if numbering == Numbering::Status {
+                let message = "has no class numbers in its status yet; see that the controller runs";
+                return Err(problem("Pending", key, "status.classes".into(), message.into()));
+            }
             let message = "the namespace needs more than 16 classes (one per mapping with links and one per \
                            rule), or the node has too many namespaces; join mappings or rules with equal links";
             return Err(problem("OutOfClasses", key, "spec".into(), message.into()));
@@ -208,7 +264,7 @@ fn ruled(
     attached: &mut Attached,
 ) -> Result<Vec<Route>, (Origin, Refusal)> {
     let http_routes = objects.http_routes.attached(service, client.namespace);
-    let mut candidates = virtual_services(objects, client.namespace, &service.host).into_iter();
+    let mut candidates = objects.ruling(client.namespace, &service.host).into_iter();
     if let Some((key, vs, how)) = candidates.next() {
         let origin = Origin::VirtualService(key.clone());
         let losers = candidates.filter(|(_, _, other)| *other == how);
@@ -241,25 +297,6 @@ fn shadowed(loser: &Origin, winner: &Origin, host: &str) -> Problem {
     let field = if matches!(loser, Origin::HttpRoute(_)) { "spec.parentRefs" } else { "spec.hosts" };
     let message = format!("{host} is ruled by {winner}; they are not merged: join the two");
     of_origin("RuleNotEffective", loser, field.into(), message)
-}
-
-type Candidate<'a> = (&'a ObjectKey, &'a Dated<VirtualService>, usize);
-
-/// The VirtualServices for a host: best fit first, then the client's own, then the oldest.
-fn virtual_services<'a>(objects: &Objects<'a>, client: &str, host: &str) -> Vec<Candidate<'a>> {
-    let seen = |vs: &Dated<VirtualService>, namespace: &str| {
-        let mesh = vs.spec.gateways.is_empty() || vs.spec.gateways.iter().any(|g| g == "mesh");
-        mesh && visible(&vs.spec.export_to, namespace, client)
-    };
-    let covering = objects.virtual_services.covering(host).into_iter();
-    let seen = covering.filter(|found| seen(found.object, &found.key.namespace));
-    let mut all: Vec<_> = seen.map(|found| (found.key, found.object, found.fit)).collect();
-    all.sort_by_key(|(key, vs, fit)| {
-        (std::cmp::Reverse(*fit), key.namespace != client, vs.created, &key.name, &key.namespace)
-    });
-    // One that names the host twice is one candidate, by its better name.
-    all.dedup_by_key(|(key, ..)| *key);
-    all
 }
 
 fn decision(claims: &Claims<'_>, own: &NamespacePolicy, origin: Origin, i: usize) -> RouteDecision {

@@ -1,5 +1,6 @@
 //! The compiled policy: what every later stage reads.
 
+use super::sidecar::Sidecar;
 use crate::cluster::snapshot::{ObjectKey, Problem};
 use crate::cluster::wan_mapping::{Established, Fallback};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,8 @@ pub struct Compiled {
     pub generation: u64,
     pub policy: Arc<Policy>,
     pub problems: Vec<Problem>,
+    /// What Istio's sidecars need; empty where Clovisor configures the proxies itself.
+    pub sidecars: Vec<Sidecar>,
     /// Since when the objects come from disk because the API server is not heard.
     pub stale_since: Option<jiff::Timestamp>,
 }
@@ -46,6 +49,16 @@ pub struct NamespacePolicy {
     pub mappings: BTreeMap<String, Arc<Mapping>>,
     /// One per destination host and port, in the order of host, port.
     pub services: Vec<Service>,
+    /// Where the requests of sidecars go, which the mesh's control plane configures.
+    pub reached: Vec<Reached>,
+}
+
+/// Destinations of some classes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// None: only the control plane knows them, they can be anywhere.
+    pub endpoints: Option<Vec<SocketAddr>>,
+    pub classes: BTreeSet<ClassId>,
 }
 
 impl NamespacePolicy {

@@ -2,14 +2,15 @@
 
 use super::hosts::ByHost;
 use super::model::{Protocol, Service, Tls};
-use crate::cluster::istio::{DestinationRule, Endpoint, ServiceEntry, ServicePort, TrafficPolicy};
+use crate::cluster::istio::{DestinationRule, Endpoint, ServiceEntry, ServicePort};
 use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 
 /// Namespace whose DestinationRules hold where no nearer one does.
-const ROOT_NAMESPACE: &str = "istio-system";
+pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
 const SUFFIX: &str = ".svc.cluster.local";
 
 /// The services of a namespace, and the ports whose requests the proxy cannot see.
@@ -133,7 +134,7 @@ fn protocol(port: &ServicePort) -> Option<Protocol> {
     }
 }
 
-fn endpoint(endpoint: &Endpoint, port: &ServicePort) -> Option<SocketAddr> {
+pub(crate) fn endpoint(endpoint: &Endpoint, port: &ServicePort) -> Option<SocketAddr> {
     let number = endpoint.ports.get(&port.name).copied().or(port.target_port).unwrap_or(port.number);
     endpoint.address.map(|address| SocketAddr::new(address, number))
 }
@@ -153,12 +154,7 @@ fn aliases(host: &str, client: &str) -> Vec<String> {
 }
 
 /// The nearest DestinationRule's policy: of the client, then of the service, then of the root namespace.
-fn traffic_policy<'a>(
-    rules: &Rules<'a>,
-    client: &str,
-    service: &str,
-    host: &str,
-) -> Option<&'a TrafficPolicy> {
+fn traffic_policy<'a>(rules: &Rules<'a>, client: &str, service: &str, host: &str) -> Option<&'a Value> {
     let covering = rules.covering(host);
     let in_namespace = |namespace: &str| {
         let here = covering.iter().filter(|found| {
@@ -171,25 +167,30 @@ fn traffic_policy<'a>(
     rule?.traffic_policy.as_ref()
 }
 
-fn upgraded(policy: Option<&TrafficPolicy>) -> Option<Protocol> {
-    let http = policy?.connection_pool.as_ref()?.http.as_ref()?;
-    (http.h2_upgrade_policy.as_deref() == Some("UPGRADE")).then_some(Protocol::Http2)
+fn upgraded(policy: Option<&Value>) -> Option<Protocol> {
+    let h2 = policy?.pointer("/connectionPool/http/h2UpgradePolicy")?;
+    (h2 == "UPGRADE").then_some(Protocol::Http2)
 }
 
-fn tls(policy: Option<&TrafficPolicy>, host: &str, port: u16) -> Result<Tls, String> {
-    let Some(tls) = policy.and_then(|p| p.tls.as_ref()) else {
+fn tls(policy: Option<&Value>, host: &str, port: u16) -> Result<Tls, String> {
+    let Some(tls) = policy.and_then(|p| p.get("tls")) else {
         return Ok(Tls::Disable);
     };
-    match tls.mode.as_str() {
-        "" | "DISABLE" => Ok(Tls::Disable),
+    match tls.get("mode").and_then(Value::as_str).unwrap_or("DISABLE") {
+        "DISABLE" => Ok(Tls::Disable),
         "ISTIO_MUTUAL" => {
-            let sni = tls.sni.clone().unwrap_or_else(|| format!("outbound_.{port}_._.{host}"));
-            Ok(Tls::IstioMutual { sni })
+            let sni = tls.get("sni").and_then(Value::as_str).map(str::to_owned);
+            Ok(Tls::IstioMutual { sni: sni.unwrap_or_else(|| default_sni(host, port)) })
         }
         other => Err(format!(
             "its DestinationRule wants tls.mode {other}, which managed proxies do not do; use ISTIO_MUTUAL or DISABLE"
         )),
     }
+}
+
+/// Istio's name of a port of a service in the ClientHello, without a subset.
+pub(crate) fn default_sni(host: &str, port: u16) -> String {
+    format!("outbound_.{port}_._.{host}")
 }
 
 #[cfg(test)]

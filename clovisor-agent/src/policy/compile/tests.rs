@@ -55,7 +55,7 @@ fn compiled(parts: &[String]) -> Compiled {
     let text = format!("{SERVICE}{}", parts.concat());
     std::fs::write(dir.path().join("a.yaml"), text).unwrap_or_else(|e| panic!("{e}"));
     let snapshot = read_once(dir.path()).unwrap_or_else(|e| panic!("{e}"));
-    compile(&snapshot, &Allocation::default(), 1).0
+    compile(&snapshot, &Allocation::default(), 1, Purpose::default()).0
 }
 
 fn trace(compiled: &Compiled, headers: &[(&str, &[u8])]) -> Trace {

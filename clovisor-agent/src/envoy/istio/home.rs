@@ -1,0 +1,102 @@
+//! Where a class subset must be defined: beside the user's effective DestinationRule, so that none hides another.
+//!
+//! Istio takes the rules of the client's namespace, else of the service's, else of the root namespace; the first
+//! that has one wins completely. Only rules with the same host, `exportTo` and selector are merged.
+
+use crate::cluster::istio::{DestinationRule, Subset};
+use crate::policy::hosts::Found;
+use crate::policy::service::{ROOT_NAMESPACE, Rules, visible};
+use crate::policy::sidecar::Target;
+use serde_json::{Map, Value, json};
+
+/// The user's rules that Istio merges with a rule of the same namespace, host, `exportTo` and selector.
+#[derive(Clone, Debug)]
+pub(super) struct Home<'a> {
+    pub(super) namespace: String,
+    pub(super) host: String,
+    pub(super) export_to: Vec<String>,
+    pub(super) selector: Option<&'a Value>,
+    merged: Vec<&'a DestinationRule>,
+}
+
+impl<'a> Home<'a> {
+    fn of(found: &Found<'a, DestinationRule>, all: &[Found<'a, DestinationRule>]) -> Self {
+        let rule = found.object;
+        let same = |other: &&Found<'a, DestinationRule>| {
+            other.key.namespace == found.key.namespace
+                && other.object.host == rule.host
+                && other.object.export_to == rule.export_to
+                && other.object.workload_selector == rule.workload_selector
+        };
+        let mut merged: Vec<_> = all.iter().filter(same).map(|f| (f.key, f.object)).collect();
+        merged.sort_by_key(|(key, _)| *key);
+        Self {
+            namespace: found.key.namespace.clone(),
+            host: rule.host.clone(),
+            export_to: rule.export_to.clone(),
+            selector: rule.workload_selector.as_ref(),
+            merged: merged.into_iter().map(|(_, rule)| rule).collect(),
+        }
+    }
+
+    /// A subset of the user's own.
+    pub(super) fn subset(&self, name: &str) -> Option<&'a Subset> {
+        self.merged.iter().flat_map(|rule| &rule.subsets).find(|subset| subset.name == name)
+    }
+
+    /// The settings that hold for a port of a subset, as Istio merges them: of the port before those of the
+    /// subset before those of the host; what names a port replaces the rest.
+    pub(super) fn settings(&self, subset: Option<&Subset>, port: u16) -> Map<String, Value> {
+        let host = self.merged.iter().find_map(|rule| rule.traffic_policy.as_ref());
+        let mut settings = Map::new();
+        for policy in [host, subset.and_then(|s| s.traffic_policy.as_ref())].into_iter().flatten() {
+            let fields = policy.as_object().into_iter().flatten();
+            settings.extend(fields.map(|(k, v)| (k.clone(), v.clone())));
+            settings.remove("portLevelSettings");
+            let ports = policy.get("portLevelSettings").and_then(Value::as_array).into_iter().flatten();
+            if let Some(own) = ports.into_iter().find(|s| s.pointer("/port/number") == Some(&json!(port))) {
+                settings = own.as_object().cloned().unwrap_or_default();
+                settings.remove("port");
+            }
+        }
+        settings
+    }
+}
+
+/// Every place where the class subsets of a destination must be, for the clients of a namespace.
+pub(super) fn homes<'a>(rules: &Rules<'a>, client: &str, target: &Target) -> Vec<Home<'a>> {
+    let all: Vec<_> = rules
+        .covering(&target.host)
+        .into_iter()
+        .filter(|f| visible(&f.object.export_to, &f.key.namespace, client))
+        .collect();
+    let mut homes: Vec<Home<'a>> = Vec::new();
+    // A rule with a selector holds for some of the client's pods only; the others need theirs too.
+    for found in all.iter().filter(|f| f.key.namespace == client && f.object.workload_selector.is_some()) {
+        let home = Home::of(found, &all);
+        if !homes
+            .iter()
+            .any(|h| (&h.host, &h.export_to, h.selector) == (&home.host, &home.export_to, home.selector))
+        {
+            homes.push(home);
+        }
+    }
+    let nearest = [client, &target.home, ROOT_NAMESPACE].into_iter().find_map(|namespace| {
+        let here =
+            all.iter().filter(|f| f.key.namespace == namespace && f.object.workload_selector.is_none());
+        here.max_by_key(|f| (f.fit, std::cmp::Reverse(f.key)))
+    });
+    homes.push(nearest.map_or_else(|| nobody(target), |found| Home::of(found, &all)));
+    homes
+}
+
+/// The user says nothing of the host.
+fn nobody<'a>(target: &Target) -> Home<'a> {
+    Home {
+        namespace: target.home.clone(),
+        host: target.host.clone(),
+        export_to: Vec::new(),
+        selector: None,
+        merged: Vec::new(),
+    }
+}

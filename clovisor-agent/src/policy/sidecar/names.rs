@@ -1,0 +1,256 @@
+//! Routes of the user's objects to the routes that Istio makes of them, by Istio's names.
+
+use super::reach::{Host, Reach};
+use super::{Switch, Target};
+use crate::cluster::gateway::RouteRule;
+use crate::cluster::istio::{DestinationHost, HttpMatch, HttpRoute, VirtualService};
+use crate::cluster::snapshot::ObjectKey;
+use crate::policy::claim::Origin;
+use crate::policy::hosts::qualify;
+use crate::policy::model::RouteDecision;
+use std::collections::BTreeSet;
+
+/// Reason, field of the mapping, and what is wrong there.
+pub(super) type Refusal = (&'static str, String, String);
+
+const TARGET: &str = "spec.targetRefs";
+
+/// Every Envoy route of the places of a mapping.
+pub(super) fn switches(
+    reach: &Reach<'_>,
+    places: &[(&Origin, usize)],
+    decision: &RouteDecision,
+) -> Result<Vec<Switch>, Refusal> {
+    let mut all = Vec::new();
+    let origins: BTreeSet<&Origin> = places.iter().map(|(origin, _)| *origin).collect();
+    for origin in origins {
+        let governed: Vec<_> = places.iter().filter(|(o, _)| *o == origin).map(|(_, i)| *i).collect();
+        let found = match origin {
+            Origin::VirtualService(key) => of_virtual_service(reach, key, &governed)?,
+            Origin::HttpRoute(key) => of_http_route(reach, key, &governed)?,
+        };
+        if found.is_empty() {
+            return Err(ineffective(reach, origin));
+        }
+        all.extend(found);
+    }
+    let weighted = all.iter().find(|switch| switch.to.len() > 1);
+    if let (RouteDecision::Callout { .. }, Some(switch)) = (decision, weighted) {
+        let message = format!(
+            "route {} of {} is weighted, and the agent's answer to a rule would replace the weights; move the \
+             requests of the rules to a route of their own",
+            switch.route.as_deref().unwrap_or_default(),
+            switch.host
+        );
+        return Err(("ClassNotSeparable", "spec.rules".into(), message));
+    }
+    Ok(all)
+}
+
+/// Why an object has no routes in the sidecars.
+fn ineffective(reach: &Reach<'_>, origin: &Origin) -> Refusal {
+    let hosts = match origin {
+        Origin::VirtualService(key) => {
+            let vs = reach.snapshot.virtual_services.get(key);
+            let names = vs.into_iter().flat_map(|vs| &vs.spec.hosts);
+            names.map(|name| qualify(name, &key.namespace)).collect::<Vec<_>>()
+        }
+        Origin::HttpRoute(key) => reach.parents(key).into_iter().map(|(host, _)| host).collect(),
+    };
+    let known: Vec<_> = hosts.iter().flat_map(|host| reach.covered(host)).collect();
+    let (reason, why) = if known.is_empty() {
+        (
+            "RuleNotEffective",
+            "no Service or ServiceEntry defines its hosts; create it, or fix the names".into(),
+        )
+    } else if known.iter().all(|(_, host)| host.ports.values().all(|http| !http)) {
+        let why = "its hosts speak TLS or TCP, in which the proxy sees no requests; name an HTTP port";
+        ("EncryptedBeforeProxy", why.into())
+    } else if let Some(other) = known.iter().find_map(|(host, _)| reach.ruler(host)).filter(|o| o != origin) {
+        ("RuleNotEffective", format!("its hosts are ruled by {other}; they are not merged: join the two"))
+    } else {
+        let why =
+            "none of its routes holds on an HTTP port of its hosts; check match.port and match.gateways";
+        ("RuleNotEffective", why.into())
+    };
+    (reason, TARGET.into(), format!("{origin}: {why}"))
+}
+
+fn of_virtual_service(
+    reach: &Reach<'_>,
+    key: &ObjectKey,
+    governed: &[usize],
+) -> Result<Vec<Switch>, Refusal> {
+    let Some(vs) = reach.snapshot.virtual_services.get(key).map(|vs| &vs.spec) else { return Ok(Vec::new()) };
+    let me = Origin::VirtualService(key.clone());
+    let unnamed = governed.iter().any(|i| vs.http.get(*i).is_some_and(is_unnamed));
+    if unnamed && !is_uniform(vs, governed) {
+        let message =
+            format!("{me} has routes without a name, which cannot be told apart; give each http[].name");
+        return Err(("RouteUnnamed", TARGET.into(), message));
+    }
+    let governed: &[usize] = if unnamed { governed.get(..1).unwrap_or_default() } else { governed };
+    let mut all = Vec::new();
+    for name in &vs.hosts {
+        for (host, known) in reach.covered(&qualify(name, &key.namespace)) {
+            if reach.ruler(host).as_ref() != Some(&me) {
+                continue;
+            }
+            for (port, _) in known.ports.iter().filter(|(_, http)| **http) {
+                for http in governed.iter().filter_map(|i| vs.http.get(*i)) {
+                    all.extend(of_route(reach, key, http, (host, *port), unnamed)?);
+                }
+            }
+        }
+    }
+    other_names(vs, governed, &all)?;
+    Ok(all)
+}
+
+/// The Envoy routes that one entry becomes on one port.
+fn of_route(
+    reach: &Reach<'_>,
+    key: &ObjectKey,
+    http: &HttpRoute,
+    (host, port): (&str, u16),
+    unnamed: bool,
+) -> Result<Vec<Switch>, Refusal> {
+    // These never reach a destination.
+    if http.other.contains_key("redirect") || http.other.contains_key("directResponse") {
+        return Ok(Vec::new());
+    }
+    if http.other.contains_key("delegate") {
+        let message = "its route delegates to another VirtualService; target routes that name destinations";
+        return Err(("RuleNotEffective", TARGET.into(), message.into()));
+    }
+    let names = if unnamed { BTreeSet::from([None]) } else { envoy_names(http, port).map(Some).collect() };
+    let to = targets(reach, key, http, port)?;
+    let switch = |route| Switch { host: host.to_owned(), port, route, to: to.clone() };
+    Ok(names.into_iter().map(switch).collect())
+}
+
+fn is_unnamed(http: &HttpRoute) -> bool {
+    http.name.as_deref().unwrap_or_default().is_empty()
+}
+
+/// Every route of the object is governed and goes to the same place: no name is needed to tell them apart.
+fn is_uniform(vs: &VirtualService, governed: &[usize]) -> bool {
+    let special = ["redirect", "directResponse", "delegate"];
+    governed.len() == vs.http.len()
+        && vs.http.windows(2).all(|pair| matches!(pair, [a, b] if a.route == b.route))
+        && vs.http.iter().all(|http| special.iter().all(|word| !http.other.contains_key(*word)))
+}
+
+/// A route of the list has the name `NAME`, or `NAME.MATCH` for a match block with a name.
+fn envoy_names(http: &HttpRoute, port: u16) -> impl Iterator<Item = String> {
+    let name = http.name.clone().unwrap_or_default();
+    let whole = http.matches.is_empty().then(|| name.clone());
+    let holds = move |block: &&HttpMatch| {
+        let mesh = block.gateways.is_empty() || block.gateways.iter().any(|g| g == "mesh");
+        mesh && block.port.is_none_or(|p| p == port)
+    };
+    let blocks = http.matches.iter().filter(holds).map(move |block| match block.name.as_deref() {
+        None | Some("") => name.clone(),
+        Some(inner) => format!("{name}.{inner}"),
+    });
+    whole.into_iter().chain(blocks)
+}
+
+/// No route that the mapping does not govern has one of these names.
+fn other_names(vs: &VirtualService, governed: &[usize], switches: &[Switch]) -> Result<(), Refusal> {
+    let others = vs.http.iter().enumerate().filter(|(i, _)| !governed.contains(i));
+    for (i, http) in others {
+        for switch in switches {
+            let name = envoy_names(http, switch.port).find(|name| switch.route.as_ref() == Some(name));
+            if let Some(name) = name {
+                let message = format!(
+                    "http[{i}] becomes a route {name} too, which this mapping does not govern; give the routes \
+                     and their match blocks names of their own"
+                );
+                return Err(("ClassNotSeparable", TARGET.into(), message));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn targets(reach: &Reach<'_>, key: &ObjectKey, http: &HttpRoute, port: u16) -> Result<Vec<Target>, Refusal> {
+    let many = http.route.len() > 1;
+    let used = http.route.iter().filter(|d| !many || d.weight.unwrap_or(0) != 0);
+    used.map(|d| {
+        let DestinationHost { host, subset, port: to } = &d.destination;
+        let host = qualify(host, &key.namespace);
+        let subset = subset.clone().filter(|name| !name.is_empty());
+        let (home, port) = place(reach, &host, to.map(|p| p.number), port)?;
+        Ok(Target { host, port, subset, weight: d.weight.unwrap_or(0), headers: d.headers.clone(), home })
+    })
+    .collect()
+}
+
+/// As Istio: the port that is named, else the service's only one, else that of the listener.
+fn place(reach: &Reach<'_>, host: &str, named: Option<u16>, listener: u16) -> Result<(String, u16), Refusal> {
+    let Some(Host { home, ports }) = reach.host(host) else {
+        let message =
+            format!("no Service or ServiceEntry defines the destination {host}; create it, or fix the name");
+        return Err(("RuleNotEffective", TARGET.into(), message));
+    };
+    let single = ports.keys().next().filter(|_| ports.len() == 1).copied();
+    let port = named.or(single).unwrap_or(listener);
+    if ports.contains_key(&port) {
+        return Ok((home.clone(), port));
+    }
+    let message = format!("the destination {host} has no port {port}; name one of {:?}", ports.keys());
+    Err(("RuleNotEffective", TARGET.into(), message))
+}
+
+fn of_http_route(reach: &Reach<'_>, key: &ObjectKey, governed: &[usize]) -> Result<Vec<Switch>, Refusal> {
+    let Some(source) = reach.snapshot.http_routes.get(key).map(|route| &route.spec) else {
+        return Ok(Vec::new());
+    };
+    let mut all = Vec::new();
+    for (host, only) in reach.parents(key) {
+        let Some(known) = reach.host(&host).filter(|_| reach.ruler(&host).is_none()) else { continue };
+        let ports = known.ports.iter().filter(|(port, http)| **http && only.is_none_or(|o| o == **port));
+        for (port, _) in ports {
+            for i in governed {
+                let Some(rule) = source.rules.get(*i) else { continue };
+                let name = rule.name.clone().filter(|name| !name.is_empty());
+                let route = name.unwrap_or_else(|| format!("{}.{}.{i}", key.namespace, key.name));
+                let to = backends(reach, key, rule)?;
+                if !to.is_empty() {
+                    all.push(Switch { host: host.clone(), port: *port, route: Some(route), to });
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn backends(reach: &Reach<'_>, key: &ObjectKey, rule: &RouteRule) -> Result<Vec<Target>, Refusal> {
+    let used = rule.backend_refs.iter().filter(|backend| backend.weight != Some(0));
+    used.map(|backend| {
+        let refuse = |message: String| ("RuleNotEffective", TARGET.to_owned(), message);
+        let is_service = backend.kind.as_deref().unwrap_or("Service") == "Service"
+            && backend.group.as_deref().unwrap_or_default().is_empty();
+        if !is_service {
+            return Err(refuse(format!(
+                "backend {} is no Service; only Services can be classed",
+                backend.name
+            )));
+        }
+        if !backend.filters.is_empty() {
+            return Err(refuse(format!(
+                "backend {} has filters of its own; use those of the rule",
+                backend.name
+            )));
+        }
+        let namespace = backend.namespace.as_deref().unwrap_or(&key.namespace);
+        let host = qualify(&backend.name, namespace);
+        let Some(named) = backend.port else {
+            return Err(refuse(format!("backend {} has no port; name the Service's port", backend.name)));
+        };
+        let (home, port) = place(reach, &host, Some(named), named)?;
+        Ok(Target { host, port, subset: None, weight: backend.weight.unwrap_or(1), headers: None, home })
+    })
+    .collect()
+}
