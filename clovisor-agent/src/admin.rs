@@ -15,5 +15,8 @@ pub mod view;
 /// One request from the route to the map entries; pure.
 pub mod explain;
 
+/// The node's own object in the cluster.
+pub mod node;
+
 /// The API on its socket.
 pub mod serve;

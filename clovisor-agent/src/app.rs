@@ -7,10 +7,14 @@ mod gate;
 mod numbers;
 
 use crate::admin::ready::{Hold, Ready};
-use crate::admin::serve::{self as admin, Sources};
+use crate::admin::{
+    self,
+    serve::{self, Sources},
+};
+use crate::cluster::api::{self, View};
+use crate::cluster::folder;
 use crate::cluster::saved::SavedFile;
 use crate::cluster::snapshot::Snapshot;
-use crate::cluster::{api, folder};
 use crate::config::RunArgs;
 use crate::envoy::run::{EnvoyConfig, EnvoyStatus};
 use crate::kernel::image::PortRange;
@@ -50,6 +54,21 @@ pub struct Bound {
     sources: Sources,
     envoy_status: watch::Sender<Arc<EnvoyStatus>>,
     points: Points,
+    /// Where and as which node to say how it goes, and how often.
+    cluster: Option<Cluster>,
+}
+
+/// The API server, if the objects come from there.
+struct Cluster {
+    client: kube::Client,
+    node: String,
+    pace: Duration,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("node", &self.node).field("pace", &self.pace).finish_non_exhaustive()
+    }
 }
 
 /// What readiness waits for.
@@ -67,7 +86,8 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
     folder_of_ours(&args.run_dir)?;
     folder_of_ours(&args.state_dir)?;
     let (programs, tables) = load(&args.bpffs, args.attach)?;
-    let snapshots = snapshots(args).await?;
+    let cluster = cluster(args).await?;
+    let snapshots = snapshots(args, cluster.as_ref()).await?;
     let file = NumbersFile::in_dir(&args.state_dir);
     let numbers = file.load();
     let network = host::watch::watch().await?;
@@ -79,7 +99,7 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
     let socket = args.run_dir.join("callout/callout.sock");
     let callout = session::listen::bind(&socket, Some(args.proxy_gid))?;
     let api_socket = args.run_dir.join("agent.sock");
-    let local_api = admin::bind(&api_socket)
+    let local_api = serve::bind(&api_socket)
         .with_context(|| format!("cannot listen on {}; set --run-dir", api_socket.display()))?;
     let ready = Ready::default();
     let points = Points { maps: ready.hold("kernel maps and programs"), envoy: ready.hold("Envoy files") };
@@ -95,7 +115,7 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
         started: jiff::Timestamp::now(),
     };
     let envoy = args.envoy_dir.as_ref().map(|dir| envoy_config(args, dir, &socket));
-    Ok(Bound { compiler, kernel, envoy, callout, api: local_api, sources, envoy_status, points })
+    Ok(Bound { compiler, kernel, envoy, callout, api: local_api, sources, envoy_status, points, cluster })
 }
 
 fn purpose(args: &RunArgs) -> Purpose {
@@ -105,15 +125,25 @@ fn purpose(args: &RunArgs) -> Purpose {
     }
 }
 
+/// The way to the API server, if the objects come from there.
+async fn cluster(args: &RunArgs) -> Result<Option<Cluster>> {
+    let Some(node) = args.node_name.clone().filter(|_| args.kubernetes) else {
+        return Ok(None);
+    };
+    let client = kube::Client::try_default().await;
+    let client =
+        client.context("no way to the API server; run in a pod with a service account, or set KUBECONFIG")?;
+    Ok(Some(Cluster { client, node, pace: args.status_pace() }))
+}
+
 /// Follows the source of objects that the flags name.
-async fn snapshots(args: &RunArgs) -> Result<watch::Receiver<Arc<Snapshot>>> {
-    match (&args.config, &args.node_name) {
+async fn snapshots(args: &RunArgs, cluster: Option<&Cluster>) -> Result<watch::Receiver<Arc<Snapshot>>> {
+    match (&args.config, cluster) {
         (Some(dir), _) => Ok(folder::watch(dir)?),
-        (None, Some(node)) => {
-            let client = kube::Client::try_default().await.context(
-                "no way to the API server; run in a pod with a service account, or set KUBECONFIG",
-            )?;
-            Ok(api::watch(client, node, SavedFile::in_dir(&args.state_dir)).await)
+        (None, Some(Cluster { client, node, .. })) => {
+            let saved = SavedFile::in_dir(&args.state_dir);
+            let view = View::Node { name: node.clone(), saved, sidecars: args.sidecars };
+            Ok(api::watch(client.clone(), view).await)
         }
         (None, None) => bail!("no source of objects; give --config DIR, or --kubernetes with --node-name"),
     }
@@ -139,12 +169,15 @@ impl Bound {
     /// # Errors
     /// A stage ended by itself: the agent is better restarted than half alive.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
-        let Self { compiler, kernel, envoy, callout, api, sources, envoy_status, points } = self;
+        let Self { compiler, kernel, envoy, callout, api, sources, envoy_status, points, cluster } = self;
         let (stop, stopped) = watch::channel(false);
         let (implemented, to_envoy) = watch::channel(Arc::<Policy>::default());
         let (written, to_callout) = watch::channel(Arc::<Policy>::default());
         let mut stages = JoinSet::new();
         stages.spawn(compiler.run(sources.links.clone()));
+        if let Some(Cluster { client, node, pace }) = cluster {
+            stages.spawn(admin::node::run(client, node, sources.clone(), pace));
+        }
         let mut links = sources.links.clone();
         stages.spawn(async move {
             // What an agent before wrote holds until this one knows as much.
@@ -155,7 +188,7 @@ impl Bound {
         stages.spawn(gate::after_envoy(sources.envoy.clone(), written));
         let mut state = sources.kernel.state();
         stages.spawn(files(envoy, to_envoy, envoy_status, state.clone()));
-        let api = tokio::spawn(admin::run(api, sources.clone(), signal(&stopped)));
+        let api = tokio::spawn(serve::run(api, sources.clone(), signal(&stopped)));
         let mut written = sources.envoy.clone();
         let started = async {
             state.wait_for(|s| s.generation > 0 && s.error.is_none()).await.map(drop)?;

@@ -15,6 +15,10 @@ pub mod service;
 
 pub mod wan_mapping;
 
+pub mod wan_node;
+
+pub mod condition;
+
 pub mod snapshot;
 
 pub mod object;

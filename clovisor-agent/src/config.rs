@@ -32,6 +32,9 @@ pub struct Cli {
 pub enum Command {
     /// Steer until stopped. Programs and maps stay when the agent ends: established flows keep their link.
     Run(Box<RunArgs>),
+    /// Give class numbers, write statuses and, for sidecars, Istio's objects; one replica of a cluster works, the
+    /// others wait. Steering does not need it: nodes go on by what it wrote.
+    Controller(ControllerArgs),
     /// Remove Clovisor's programs, maps and pins from the kernel, and nothing else.
     Cleanup(CleanupArgs),
 }
@@ -56,6 +59,9 @@ pub struct RunArgs {
     /// (or `clovisorctl render istio`) writes.
     #[arg(long, conflicts_with = "envoy_dir", requires = "controller", env = "CLOVISOR_SIDECARS")]
     pub sidecars: bool,
+    /// Between two writes of this node's WanNode, milliseconds; it is written on change only.
+    #[arg(long, value_name = "MS", default_value_t = 30_000)]
+    status_pace_ms: u64,
     /// Write the files of the pods' Envoys here, a folder per namespace. Not set: no files.
     #[arg(long, value_name = "DIR", env = "CLOVISOR_ENVOY_DIR")]
     pub envoy_dir: Option<PathBuf>,
@@ -92,10 +98,50 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// Between two writes of this node's WanNode.
+    #[must_use]
+    pub const fn status_pace(&self) -> Duration {
+        Duration::from_millis(self.status_pace_ms)
+    }
+
     /// How long a request waits for the agent's decision.
     #[must_use]
     pub const fn callout_timeout(&self) -> Duration {
         Duration::from_millis(self.callout_timeout_ms)
+    }
+}
+
+/// Flags of `controller`.
+#[derive(Args, Clone, Debug)]
+pub struct ControllerArgs {
+    /// Namespace of the Lease that one replica holds.
+    #[arg(long, value_name = "NS", env = "POD_NAMESPACE", default_value = "clovisor-system")]
+    pub namespace: String,
+    /// Name of this replica in the Lease.
+    #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "controller")]
+    pub identity: String,
+    /// Proxies are Istio's sidecars.
+    #[arg(long, env = "CLOVISOR_SIDECARS")]
+    pub sidecars: bool,
+    /// Write DestinationRules and EnvoyFilters for sidecars. With `false` apply what `clovisorctl render istio` prints.
+    #[arg(long, value_name = "BOOL", env = "CLOVISOR_MANAGE_ISTIO", default_value_t = true, action = clap::ArgAction::Set)]
+    pub manage_istio: bool,
+    /// The agent's callout socket, as sidecars see it.
+    #[arg(long, value_name = "PATH", default_value = "/run/clovisor/callout/callout.sock")]
+    pub callout: PathBuf,
+    /// How long nodes and proxies get to take in one stage of writes before the next, milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    settle_ms: u64,
+    /// One JSON object a line for collectors, or text for people.
+    #[arg(long, value_enum, default_value_t, env = "CLOVISOR_LOG_FORMAT")]
+    pub log_format: LogFormat,
+}
+
+impl ControllerArgs {
+    /// How long nodes and proxies get to take in one stage of writes.
+    #[must_use]
+    pub const fn settle(&self) -> Duration {
+        Duration::from_millis(self.settle_ms)
     }
 }
 

@@ -24,6 +24,9 @@ pub mod kernel;
 /// Policy to the files of the Envoys that Clovisor configures.
 pub mod envoy;
 
+/// What one process of a cluster does for all nodes.
+pub mod controller;
+
 /// Envoy's callout: one request in, one class out.
 pub mod session;
 

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use clovisor_agent::config::{Cli, Command, LogFormat, RunArgs};
-use clovisor_agent::{app, uninstall};
+use clovisor_agent::config::{Cli, Command, ControllerArgs, LogFormat, RunArgs};
+use clovisor_agent::{app, controller, uninstall};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run(&args),
+        Command::Controller(args) => control(&args),
         Command::Cleanup(args) => uninstall::run(&args),
     };
     match result {
@@ -25,15 +26,26 @@ fn main() -> ExitCode {
 #[tokio::main(worker_threads = 2)]
 async fn run(args: &RunArgs) -> Result<()> {
     log(args.log_format);
-    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+    let shutdown = shutdown()?;
     let bound = app::bind(args).await?;
-    let shutdown = async move {
+    bound.run(shutdown).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn control(args: &ControllerArgs) -> Result<()> {
+    log(args.log_format);
+    controller::run::run(args, shutdown()?).await
+}
+
+/// SIGTERM or SIGINT, from now on.
+fn shutdown() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
         }
-    };
-    bound.run(shutdown).await
+    })
 }
 
 fn log(format: LogFormat) {

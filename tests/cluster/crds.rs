@@ -24,7 +24,9 @@ const TARGET: &str = "targetRefs: [{group: networking.istio.io, kind: VirtualSer
 fn the_kinds_are_served_explained_and_listed() -> Result<()> {
     Site::builder("crds").run(|site| {
         let api = start(site)?;
-        for path in ["wanlink.spec", "wanlink.status", "wanmapping.spec", "wanmapping.spec.rules"] {
+        for path in
+            ["wanlink.spec", "wanlink.status", "wannode.status", "wanmapping.spec", "wanmapping.spec.rules"]
+        {
             let text = api.kubectl(User::Admin, &["explain", path], None)?;
             ensure!(!text.contains("<empty>") && text.contains("FIELDS:"), "{path}:\n{text}");
         }
@@ -34,7 +36,7 @@ fn the_kinds_are_served_explained_and_listed() -> Result<()> {
         }
         let links = api.kubectl(User::Admin, &["get", "wl", "-o", "wide"], None)?;
         ensure!(
-            links.starts_with("NAME   DEVICE   WANTED   READY   REASON   NAT          MTU   AGE\n"),
+            links.starts_with("NAME   DEVICE   WANTED   READY   REASON   NODES   NAT          MTU   AGE\n"),
             "{links}"
         );
         let mappings = api.kubectl(User::Admin, &["get", "wm", "-n", "shop"], None)?;

@@ -31,13 +31,25 @@ pub(crate) fn start(site: &Site) -> Result<ApiServer> {
     Ok(api)
 }
 
-/// The test's agent is a user; on a cluster it is a service account with the same role.
+/// The test's agent and controller are users; on a cluster they are service accounts with the same roles.
 const BINDING: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
 metadata: {name: test-agent}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: clovisor-agent}
 subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: clovisor-agent}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: test-controller}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: clovisor-controller}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: clovisor-controller}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: test-controller, namespace: clovisor-system}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: clovisor-controller}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: clovisor-controller}]
 ";
 
 /// The site's pods as a kubelet would report them.

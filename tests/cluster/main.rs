@@ -1,5 +1,6 @@
 //! Tests against the real API server of Kubernetes. They need root and what `cargo xtask test cluster` builds.
 
+mod controller;
 mod crds;
 mod kubernetes;
 mod rights;

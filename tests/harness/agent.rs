@@ -60,7 +60,7 @@ impl Agent {
         }
         command.args(["--log-format", "text", "--attach", options.attach]);
         // The agent is a debug build that shares two cores with the load: a late answer is not what tests are about.
-        command.args(["--callout-timeout-ms", "200"]);
+        command.args(["--callout-timeout-ms", "200", "--status-pace-ms", "100"]);
         let process = Process::start("agent", &mut command, site)?;
         Ok(Self { process, socket: site.join("run/agent.sock") })
     }
@@ -159,6 +159,30 @@ fn items(document: Value) -> Result<Vec<Value>> {
             _ => bail!("the answer holds no items"),
         },
         _ => bail!("the answer is no list"),
+    }
+}
+
+/// A running controller; killed by drop.
+#[derive(Debug)]
+pub struct Controller(Process);
+
+impl Controller {
+    /// Starts it inside the namespace, with the rights of a kubeconfig; `words`: further flags.
+    pub fn start(netns: &Netns, site: &Path, name: &str, kubeconfig: &Path, words: &[&str]) -> Result<Self> {
+        let mut command = netns.command(binary("clovisor-agent")?);
+        command.args(["controller", "--log-format", "text", "--identity", name, "--settle-ms", "300"]);
+        command.args(words).env("KUBECONFIG", kubeconfig);
+        Process::start(name, &mut command, site).map(Self)
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) -> Result<()> {
+        self.0.kill().map(drop)
+    }
+
+    /// SIGTERM; true if it ended within five seconds.
+    pub fn stop(mut self) -> Result<bool> {
+        self.0.stop(Duration::from_secs(5))
     }
 }
 

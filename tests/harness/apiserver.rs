@@ -11,7 +11,8 @@ use std::time::Duration;
 /// Port on the loopback address of its namespace.
 const PORT: u16 = 6443;
 /// Users by token; groups decide what they may.
-const TOKENS: &str = "admin-token,admin,1,system:masters\nagent-token,clovisor-agent,2,\n";
+const TOKENS: &str = "admin-token,admin,1,system:masters\nagent-token,clovisor-agent,2,\n\
+                      controller-token,clovisor-controller,3,\n";
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum User {
     Admin,
     /// The agent: what its role says.
     Agent,
+    /// The controller: what its role says.
+    Controller,
 }
 
 impl User {
@@ -27,6 +30,7 @@ impl User {
         match self {
             Self::Admin => "admin",
             Self::Agent => "agent",
+            Self::Controller => "controller",
         }
     }
 }
@@ -49,7 +53,7 @@ impl ApiServer {
         let key = rcgen::KeyPair::generate().context("cannot make a key")?;
         std::fs::write(folder.join("accounts.pem"), key.serialize_pem()).context("cannot write the key")?;
         std::fs::write(folder.join("accounts.pub"), key.public_key_pem()).context("cannot write the key")?;
-        for user in [User::Admin, User::Agent] {
+        for user in [User::Admin, User::Agent, User::Controller] {
             std::fs::write(folder.join(user.name()), kubeconfig(user))
                 .context("cannot write a kubeconfig")?;
         }

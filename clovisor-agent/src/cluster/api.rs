@@ -29,35 +29,59 @@ const LONGEST_BURST: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Kind, group, version, plural.
-const KINDS: [(&str, &str, &str, &str); 7] = [
+type Known = (&'static str, &'static str, &'static str, &'static str);
+
+const MESH: [Known; 6] = [
     ("WanLink", "clovisor.io", "v1alpha1", "wanlinks"),
     ("WanMapping", "clovisor.io", "v1alpha1", "wanmappings"),
     ("VirtualService", "networking.istio.io", "v1", "virtualservices"),
     ("DestinationRule", "networking.istio.io", "v1", "destinationrules"),
     ("ServiceEntry", "networking.istio.io", "v1", "serviceentries"),
     ("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes"),
-    ("Pod", "", "v1", "pods"),
 ];
+const PODS: Known = ("Pod", "", "v1", "pods");
+const SERVICES: Known = ("Service", "", "v1", "services");
+const NODES: Known = ("WanNode", "clovisor.io", "v1alpha1", "wannodes");
+
+/// What a process follows.
+#[derive(Clone, Debug)]
+pub enum View {
+    /// A node's agent: the node's own pods; Services only for sidecars, whose routes the control plane makes.
+    Node { name: String, saved: SavedFile, sidecars: bool },
+    /// The controller: Services, and what the agents say; no pods.
+    Controller,
+}
+
+impl View {
+    fn kinds(&self) -> Vec<Known> {
+        let own = match self {
+            Self::Node { sidecars: true, .. } => &[PODS, SERVICES][..],
+            Self::Node { .. } => &[PODS][..],
+            Self::Controller => &[SERVICES, NODES][..],
+        };
+        MESH.iter().chain(own).copied().collect()
+    }
+}
 
 type Said = (&'static str, Heard);
 
-/// The snapshot now, and tasks that follow the server. `node`: only its pods are watched.
+/// The snapshot now, and tasks that follow the server.
 ///
 /// With objects on disk it returns at once, whether the server is there or not; without any it waits for the
-/// first complete answer, because "no objects" would undo what an agent before has set up.
-pub async fn watch(client: Client, node: &str, saved: SavedFile) -> watch::Receiver<Arc<Snapshot>> {
+/// first complete answer, because "no objects" would undo what was set up before.
+pub async fn watch(client: Client, view: View) -> watch::Receiver<Arc<Snapshot>> {
     let (say, mut heard) = mpsc::channel(1024);
-    for (kind, group, version, plural) in KINDS {
-        tokio::spawn(follow(
-            client.clone(),
-            kind,
-            resource(kind, group, version, plural),
-            node.to_owned(),
-            say.clone(),
-        ));
+    let kinds = view.kinds();
+    let mut store = Store::new(kinds.iter().map(|(kind, ..)| *kind));
+    let (node, saved) = match view {
+        View::Node { name, saved, .. } => (name, Some(saved)),
+        View::Controller => (String::new(), None),
+    };
+    for (kind, group, version, plural) in kinds {
+        let resource = resource(kind, group, version, plural);
+        tokio::spawn(follow(client.clone(), kind, resource, node.clone(), say.clone()));
     }
-    let mut store = Store::new(KINDS.map(|(kind, ..)| kind));
-    let first = match saved.load() {
+    let first = match saved.as_ref().and_then(SavedFile::load) {
         Some(snapshot) => {
             let since = snapshot.stale_since.map(|time| time.to_string());
             tracing::info!(since, "steering by saved objects until the API server answers");
@@ -66,29 +90,37 @@ pub async fn watch(client: Client, node: &str, saved: SavedFile) -> watch::Recei
         None => complete(&mut store, &mut heard).await,
     };
     let (publish, snapshots) = watch::channel(Arc::new(first));
-    tokio::spawn(async move {
-        let mut is_saved = false;
-        loop {
-            let complete = store.snapshot();
-            let is_complete = complete.is_some();
-            let changed = publish.send_if_modified(|old| {
-                let snapshot =
-                    complete.unwrap_or_else(|| Snapshot { problems: store.unreadable(), ..(**old).clone() });
-                let changed = **old != snapshot;
-                *old = Arc::new(snapshot);
-                changed
-            });
-            if is_complete && (changed || !is_saved) {
-                save(&saved, &store).await;
-                is_saved = true;
-            }
-            tokio::select! {
-                () = publish.closed() => return,
-                more = burst(&mut store, &mut heard) => if !more { return },
-            }
-        }
-    });
+    tokio::spawn(publishing(store, heard, publish, saved));
     snapshots
+}
+
+/// Publishes what is heard, and saves what is complete.
+async fn publishing(
+    mut store: Store,
+    mut heard: mpsc::Receiver<Said>,
+    publish: watch::Sender<Arc<Snapshot>>,
+    saved: Option<SavedFile>,
+) {
+    let mut is_saved = false;
+    loop {
+        let complete = store.snapshot();
+        let is_complete = complete.is_some();
+        let changed = publish.send_if_modified(|old| {
+            let snapshot =
+                complete.unwrap_or_else(|| Snapshot { problems: store.unreadable(), ..(**old).clone() });
+            let changed = **old != snapshot;
+            *old = Arc::new(snapshot);
+            changed
+        });
+        if let Some(file) = saved.as_ref().filter(|_| is_complete && (changed || !is_saved)) {
+            save(file, &store).await;
+            is_saved = true;
+        }
+        tokio::select! {
+            () = publish.closed() => return,
+            more = burst(&mut store, &mut heard) => if !more { return },
+        }
+    }
 }
 
 fn resource(kind: &str, group: &str, version: &str, plural: &str) -> ApiResource {
@@ -185,6 +217,8 @@ fn key(object: &DynamicObject) -> ObjectKey {
 fn raw(kind: &'static str, object: &DynamicObject) -> Raw {
     let metadata = Metadata {
         creation_timestamp: object.creation_timestamp().map(|time| time.0),
+        uid: object.uid(),
+        generation: object.metadata.generation,
         name: object.metadata.name.clone(),
         namespace: object.namespace(),
         labels: object.labels().clone(),

@@ -7,6 +7,7 @@ use super::service::Service;
 use super::snapshot::{Dated, Mapping, ObjectKey, Snapshot};
 use super::wan_link::WanLinkSpec;
 use super::wan_mapping::ClassNumber;
+use super::wan_node::WanNodeStatus;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub enum Object {
     ServiceEntry(Arc<ServiceEntry>),
     Service(Arc<Service>),
     Pod(Arc<PodObject>),
+    WanNode(Arc<WanNodeStatus>),
 }
 
 /// Kind, namespace and name: what makes two documents the same object.
@@ -42,6 +44,8 @@ pub struct Identity {
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     pub creation_timestamp: Option<jiff::Timestamp>,
+    pub uid: Option<String>,
+    pub generation: Option<i64>,
     pub name: Option<String>,
     pub namespace: Option<String>,
     #[serde(default)]
@@ -87,6 +91,7 @@ pub fn known(api_version: &str, kind: &str) -> Option<(&'static str, bool)> {
     let group = api_version.split_once('/').map_or("", |(group, _)| group);
     match (group, kind) {
         ("clovisor.io", "WanLink") => Some(("WanLink", false)),
+        ("clovisor.io", "WanNode") => Some(("WanNode", false)),
         ("clovisor.io", "WanMapping") => Some(("WanMapping", true)),
         ("networking.istio.io", "VirtualService") => Some(("VirtualService", true)),
         ("gateway.networking.k8s.io", "HTTPRoute") => Some(("HTTPRoute", true)),
@@ -110,8 +115,9 @@ pub fn decode(kind: &str, body: &impl Body, metadata: &Metadata) -> Result<Objec
         "WanLink" => body.spec().map(|spec| Object::WanLink(Arc::new(spec))),
         "WanMapping" => {
             let (spec, status) = (body.spec()?, body.status::<ClassesOnly>()?);
-            let created = metadata.creation_timestamp;
-            Ok(Object::WanMapping(Arc::new(Mapping { created, spec, classes: status.classes })))
+            let (created, generation) = (metadata.creation_timestamp, metadata.generation);
+            let (uid, classes) = (metadata.uid.clone(), status.classes);
+            Ok(Object::WanMapping(Arc::new(Mapping { created, uid, generation, spec, classes })))
         }
         "VirtualService" => body.spec().map(|spec| Object::VirtualService(dated(metadata, spec))),
         "HTTPRoute" => body.spec().map(|spec| Object::HttpRoute(dated(metadata, spec))),
@@ -120,6 +126,7 @@ pub fn decode(kind: &str, body: &impl Body, metadata: &Metadata) -> Result<Objec
             Object::DestinationRule(Arc::new(rule))
         }),
         "ServiceEntry" => body.spec().map(|spec| Object::ServiceEntry(Arc::new(spec))),
+        "WanNode" => body.status().map(|status| Object::WanNode(Arc::new(status))),
         "Service" => body.spec().map(|spec| Object::Service(Arc::new(spec))),
         _ => pod(body, metadata).map(|pod| Object::Pod(Arc::new(pod))),
     }
@@ -153,6 +160,7 @@ pub fn insert(snapshot: &mut Snapshot, identity: &Identity, object: &Object) {
         Object::DestinationRule(o) if o.is_ours => {}
         Object::DestinationRule(o) => drop(snapshot.destination_rules.insert(key, o.clone())),
         Object::ServiceEntry(o) => drop(snapshot.service_entries.insert(key, o.clone())),
+        Object::WanNode(o) => drop(snapshot.nodes.insert(key.name, o.clone())),
         Object::Service(o) => drop(snapshot.services.insert(key, o.clone())),
         Object::Pod(o) => drop(snapshot.pods.insert(key, o.clone())),
     }

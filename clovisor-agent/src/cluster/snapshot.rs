@@ -6,6 +6,7 @@ use super::pod::PodObject;
 use super::service::Service;
 use super::wan_link::WanLinkSpec;
 use super::wan_mapping::{ClassNumber, WanMappingSpec};
+use super::wan_node::WanNodeStatus;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +23,8 @@ pub struct Snapshot {
     pub destination_rules: BTreeMap<ObjectKey, Arc<DestinationRule>>,
     pub service_entries: BTreeMap<ObjectKey, Arc<ServiceEntry>>,
     pub services: BTreeMap<ObjectKey, Arc<Service>>,
+    /// What the agents say, by node.
+    pub nodes: BTreeMap<String, Arc<WanNodeStatus>>,
     pub pods: BTreeMap<ObjectKey, Arc<PodObject>>,
     /// Since when the API server has not been heard, while objects come from disk.
     pub stale_since: Option<jiff::Timestamp>,
@@ -42,6 +45,10 @@ pub struct Dated<S> {
 pub struct Mapping {
     /// As of [`Dated`].
     pub created: Option<jiff::Timestamp>,
+    /// Of the API server; none in a folder.
+    pub uid: Option<String>,
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
     pub spec: WanMappingSpec,
     #[serde(default)]
     pub classes: Vec<ClassNumber>,

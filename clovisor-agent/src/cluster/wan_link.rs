@@ -22,6 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     printcolumn(json_path = ".spec.state", name = "Wanted", type_ = "string"),
     printcolumn(json_path = ".status.conditions[?(@.type=='Ready')].status", name = "Ready", type_ = "string"),
     printcolumn(json_path = ".status.conditions[?(@.type=='Ready')].reason", name = "Reason", type_ = "string"),
+    printcolumn(json_path = ".status.nodes", name = "Nodes", type_ = "string"),
     printcolumn(json_path = ".spec.nat", name = "NAT", type_ = "string", priority = 1),
     printcolumn(json_path = ".spec.mtu", name = "MTU", type_ = "integer", priority = 1),
     printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date")
@@ -62,6 +63,17 @@ pub struct WanLinkStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// Nodes on which it is usable.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub nodes_ready: i32,
+    /// Nodes that have it.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub nodes_total: i32,
+    /// The same as one text, e.g. "37/40".
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub nodes: String,
 }
 
 /// Next hop per family; a family without one uses the node's routes through the device.

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(json_path = ".spec.targetRefs[*].name", name = "Target", type_ = "string"),
     printcolumn(json_path = ".spec.links", name = "Links", type_ = "string"),
     printcolumn(json_path = ".status.conditions[?(@.type=='Accepted')].status", name = "Accepted", type_ = "string"),
+    printcolumn(json_path = ".status.conditions[?(@.type=='Ready')].status", name = "Ready", type_ = "string"),
     printcolumn(json_path = ".status.conditions[?(@.type=='Accepted')].reason", name = "Reason", type_ = "string"),
     printcolumn(json_path = ".spec.onLinksDown", name = "OnLinksDown", type_ = "string", priority = 1),
     printcolumn(json_path = ".spec.onAgentLoss", name = "OnAgentLoss", type_ = "string", priority = 1),
@@ -65,7 +66,8 @@ pub struct WanMappingSpec {
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct WanMappingStatus {
-    /// `Accepted`: its requests can be told apart and steered; the reason of the refusal else.
+    /// `Accepted`: its requests can be told apart and steered; the reason of the refusal else. `Programmed`: what
+    /// proxies need is written. `Degraded`: some of its links cannot be used. `Ready`: all in all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -10,6 +10,7 @@ use crate::admin::{explain, view};
 use crate::cluster::folder::read_once;
 use crate::cluster::wan_link::WanLink;
 use crate::cluster::wan_mapping::WanMapping;
+use crate::cluster::wan_node::WanNode;
 use crate::policy::allocation::Allocation;
 use crate::policy::compile::{Purpose, compile};
 use crate::policy::model::Compiled;
@@ -153,7 +154,7 @@ fn check(cli: &Cli, dir: &Path) -> Result<String, CtlError> {
 /// The schemas; without `nullable`, which old servers show as an empty type in `kubectl explain`.
 fn crds() -> Result<String, CtlError> {
     let mut texts = Vec::new();
-    for crd in [WanLink::crd(), WanMapping::crd()] {
+    for crd in [WanLink::crd(), WanMapping::crd(), WanNode::crd()] {
         let mut document = serde_json::to_value(crd).map_err(|e| unprintable(&e))?;
         strip(&mut document, "nullable");
         texts.push(yaml(&document)?);
@@ -231,7 +232,7 @@ mod tests {
 
     #[test]
     fn every_field_of_the_schemas_says_what_it_is() {
-        for crd in [WanLink::crd(), WanMapping::crd()] {
+        for crd in [WanLink::crd(), WanMapping::crd(), WanNode::crd()] {
             let crd = serde_json::to_value(crd).unwrap_or_default();
             let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
             let mut found = Vec::new();

@@ -3,6 +3,8 @@
 //! Istio's control plane translates VirtualServices and HTTPRoutes itself, with all that they can say. Clovisor
 //! only has to name each Envoy route that a mapping governs, and its destinations.
 
+mod gamma;
+
 mod names;
 
 mod reach;

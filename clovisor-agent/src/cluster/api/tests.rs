@@ -92,6 +92,10 @@ fn saved() -> (tempfile::TempDir, SavedFile) {
     (dir, file)
 }
 
+fn view(saved: &SavedFile) -> View {
+    View::Node { name: "edge-1".into(), saved: saved.clone(), sidecars: false }
+}
+
 fn devices(snapshot: &Snapshot) -> Vec<(String, String)> {
     snapshot.links.iter().map(|(name, link)| (name.clone(), link.device.clone())).collect()
 }
@@ -103,7 +107,7 @@ async fn objects_are_followed_and_saved() {
     // Istio is not installed.
     server.set("virtualservices", failure(404, "the server could not find the requested resource"));
     let (_dir, file) = saved();
-    let snapshots = watch(server.client(), "edge-1", file.clone()).await;
+    let snapshots = watch(server.client(), view(&file)).await;
     assert_eq!(devices(&snapshots.borrow()), [("s8".into(), "eth0".into())]);
     server.say("wanlinks", "ADDED", &link("s9", &json!("eth1"))).await;
     eventually("the new link", || snapshots.borrow().links.len() == 2).await;
@@ -118,7 +122,7 @@ async fn a_bad_object_costs_itself_and_names_its_field() {
     let server = Server::default();
     server.set("wanlinks", (200, list(&[link("s8", &json!("eth0")), link("s9", &json!(["eth1"]))])));
     let (_dir, file) = saved();
-    let snapshots = watch(server.client(), "edge-1", file).await;
+    let snapshots = watch(server.client(), view(&file)).await;
     let snapshot = snapshots.borrow().clone();
     assert_eq!(devices(&snapshot).len(), 1);
     let problem = snapshot.problems.first().map(|p| (p.object.as_str(), p.field.as_str()));
@@ -131,17 +135,17 @@ async fn without_the_server_the_saved_objects_hold() {
     {
         let server = Server::default();
         server.set("wanlinks", (200, list(&[link("s8", &json!("eth0"))])));
-        let _first = watch(server.client(), "edge-1", file.clone()).await;
+        let _first = watch(server.client(), view(&file)).await;
         eventually("the save", || file.load().is_some()).await;
     }
     let server = Server::default();
-    for (_, _, _, plural) in KINDS {
+    for (_, _, _, plural) in view(&file).kinds() {
         server.set(plural, failure(503, "the server is starting"));
     }
-    let snapshots = watch(server.client(), "edge-1", file).await;
+    let snapshots = watch(server.client(), view(&file)).await;
     assert_eq!(devices(&snapshots.borrow()), [("s8".into(), "eth0".into())]);
     assert!(snapshots.borrow().stale_since.is_some());
-    for (_, _, _, plural) in KINDS {
+    for (_, _, _, plural) in view(&file).kinds() {
         server.set(plural, (200, list(&[])));
     }
     eventually("the server's word", || snapshots.borrow().stale_since.is_none()).await;
@@ -153,7 +157,7 @@ async fn missing_rights_are_named() {
     let server = Server::default();
     server.set("wanlinks", (200, list(&[link("s8", &json!("eth0"))])));
     let (_dir, file) = saved();
-    let snapshots = watch(server.client(), "edge-1", file).await;
+    let snapshots = watch(server.client(), view(&file)).await;
     let text = "wanlinks.clovisor.io is forbidden: User \"agent\" cannot list resource \"wanlinks\"";
     server.set("wanlinks", failure(403, text));
     // The watch ends with an error: the next list is refused.

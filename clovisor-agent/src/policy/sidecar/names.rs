@@ -1,8 +1,8 @@
-//! Routes of the user's objects to the routes that Istio makes of them, by Istio's names.
+//! Routes of VirtualServices to the routes that Istio makes of them, by Istio's names.
 
+use super::gamma::of_http_route;
 use super::reach::{Host, Reach};
 use super::{Switch, Target};
-use crate::cluster::gateway::RouteRule;
 use crate::cluster::istio::{DestinationHost, HttpMatch, HttpRoute, VirtualService};
 use crate::cluster::snapshot::ObjectKey;
 use crate::policy::claim::Origin;
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 /// Reason, field of the mapping, and what is wrong there.
 pub(super) type Refusal = (&'static str, String, String);
 
-const TARGET: &str = "spec.targetRefs";
+pub(super) const TARGET: &str = "spec.targetRefs";
 
 /// Every Envoy route of the places of a mapping.
 pub(super) fn switches(
@@ -188,7 +188,12 @@ fn targets(reach: &Reach<'_>, key: &ObjectKey, http: &HttpRoute, port: u16) -> R
 }
 
 /// As Istio: the port that is named, else the service's only one, else that of the listener.
-fn place(reach: &Reach<'_>, host: &str, named: Option<u16>, listener: u16) -> Result<(String, u16), Refusal> {
+pub(super) fn place(
+    reach: &Reach<'_>,
+    host: &str,
+    named: Option<u16>,
+    listener: u16,
+) -> Result<(String, u16), Refusal> {
     let Some(Host { home, ports }) = reach.host(host) else {
         let message =
             format!("no Service or ServiceEntry defines the destination {host}; create it, or fix the name");
@@ -201,56 +206,4 @@ fn place(reach: &Reach<'_>, host: &str, named: Option<u16>, listener: u16) -> Re
     }
     let message = format!("the destination {host} has no port {port}; name one of {:?}", ports.keys());
     Err(("RuleNotEffective", TARGET.into(), message))
-}
-
-fn of_http_route(reach: &Reach<'_>, key: &ObjectKey, governed: &[usize]) -> Result<Vec<Switch>, Refusal> {
-    let Some(source) = reach.snapshot.http_routes.get(key).map(|route| &route.spec) else {
-        return Ok(Vec::new());
-    };
-    let mut all = Vec::new();
-    for (host, only) in reach.parents(key) {
-        let Some(known) = reach.host(&host).filter(|_| reach.ruler(&host).is_none()) else { continue };
-        let ports = known.ports.iter().filter(|(port, http)| **http && only.is_none_or(|o| o == **port));
-        for (port, _) in ports {
-            for i in governed {
-                let Some(rule) = source.rules.get(*i) else { continue };
-                let name = rule.name.clone().filter(|name| !name.is_empty());
-                let route = name.unwrap_or_else(|| format!("{}.{}.{i}", key.namespace, key.name));
-                let to = backends(reach, key, rule)?;
-                if !to.is_empty() {
-                    all.push(Switch { host: host.clone(), port: *port, route: Some(route), to });
-                }
-            }
-        }
-    }
-    Ok(all)
-}
-
-fn backends(reach: &Reach<'_>, key: &ObjectKey, rule: &RouteRule) -> Result<Vec<Target>, Refusal> {
-    let used = rule.backend_refs.iter().filter(|backend| backend.weight != Some(0));
-    used.map(|backend| {
-        let refuse = |message: String| ("RuleNotEffective", TARGET.to_owned(), message);
-        let is_service = backend.kind.as_deref().unwrap_or("Service") == "Service"
-            && backend.group.as_deref().unwrap_or_default().is_empty();
-        if !is_service {
-            return Err(refuse(format!(
-                "backend {} is no Service; only Services can be classed",
-                backend.name
-            )));
-        }
-        if !backend.filters.is_empty() {
-            return Err(refuse(format!(
-                "backend {} has filters of its own; use those of the rule",
-                backend.name
-            )));
-        }
-        let namespace = backend.namespace.as_deref().unwrap_or(&key.namespace);
-        let host = qualify(&backend.name, namespace);
-        let Some(named) = backend.port else {
-            return Err(refuse(format!("backend {} has no port; name the Service's port", backend.name)));
-        };
-        let (home, port) = place(reach, &host, Some(named), named)?;
-        Ok(Target { host, port, subset: None, weight: backend.weight.unwrap_or(1), headers: None, home })
-    })
-    .collect()
 }
