@@ -18,5 +18,11 @@ pub mod explain;
 /// The node's own object in the cluster.
 pub mod node;
 
+/// Counters and states as OpenMetrics; pure.
+pub mod metrics;
+
+/// Health and metrics over TCP.
+pub mod listen;
+
 /// The API on its socket.
 pub mod serve;

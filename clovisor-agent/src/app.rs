@@ -15,7 +15,7 @@ use crate::cluster::api::{self, View};
 use crate::cluster::folder;
 use crate::cluster::saved::SavedFile;
 use crate::cluster::snapshot::Snapshot;
-use crate::config::RunArgs;
+use crate::config::{ControllerArgs, RunArgs};
 use crate::envoy::run::{EnvoyConfig, EnvoyStatus};
 use crate::kernel::image::PortRange;
 use crate::kernel::load::load;
@@ -23,16 +23,17 @@ use crate::kernel::run::{Inputs, Kernel};
 use crate::policy::compile::{Numbering, Proxies, Purpose};
 use crate::policy::model::Policy;
 use crate::session::tally::Tally;
-use crate::{envoy, host, kernel, link, session};
+use crate::{controller, envoy, host, kernel, link, session};
 use anyhow::{Context, Result, bail};
 use compiler::Compiler;
 use numbers::NumbersFile;
 use std::fs::DirBuilder;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
@@ -56,6 +57,8 @@ pub struct Bound {
     points: Points,
     /// Where and as which node to say how it goes, and how often.
     cluster: Option<Cluster>,
+    /// Health and metrics over TCP.
+    listener: Option<TcpListener>,
 }
 
 /// The API server, if the objects come from there.
@@ -101,6 +104,7 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
     let api_socket = args.run_dir.join("agent.sock");
     let local_api = serve::bind(&api_socket)
         .with_context(|| format!("cannot listen on {}; set --run-dir", api_socket.display()))?;
+    let listener = listen(args.listen).await?;
     let ready = Ready::default();
     let points = Points { maps: ready.hold("kernel maps and programs"), envoy: ready.hold("Envoy files") };
     let (envoy_status, envoy_state) = watch::channel(Arc::default());
@@ -115,7 +119,39 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
         started: jiff::Timestamp::now(),
     };
     let envoy = args.envoy_dir.as_ref().map(|dir| envoy_config(args, dir, &socket));
-    Ok(Bound { compiler, kernel, envoy, callout, api: local_api, sources, envoy_status, points, cluster })
+    Ok(Bound {
+        compiler,
+        kernel,
+        envoy,
+        callout,
+        api: local_api,
+        sources,
+        envoy_status,
+        points,
+        cluster,
+        listener,
+    })
+}
+
+async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>> {
+    let Some(address) = address else { return Ok(None) };
+    let bound = admin::listen::bind(address).await;
+    bound
+        .map(Some)
+        .with_context(|| format!("cannot listen on {address}; choose another address with --listen"))
+}
+
+/// Runs the controller, with its health over TCP if asked for.
+///
+/// # Errors
+/// What failed and what to do about it.
+pub async fn control(args: &ControllerArgs, shutdown: impl Future<Output = ()>) -> Result<()> {
+    let ready = Ready::default();
+    if let Some(listener) = listen(args.listen).await? {
+        tokio::spawn(admin::listen::run_health(listener, ready.clone()));
+    }
+    let starting = ready.hold("the API server");
+    controller::run::run(args, move || drop(starting), shutdown).await
 }
 
 fn purpose(args: &RunArgs) -> Purpose {
@@ -169,7 +205,8 @@ impl Bound {
     /// # Errors
     /// A stage ended by itself: the agent is better restarted than half alive.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
-        let Self { compiler, kernel, envoy, callout, api, sources, envoy_status, points, cluster } = self;
+        let Self { compiler, kernel, envoy, callout, api, sources, envoy_status, points, cluster, listener } =
+            self;
         let (stop, stopped) = watch::channel(false);
         let (implemented, to_envoy) = watch::channel(Arc::<Policy>::default());
         let (written, to_callout) = watch::channel(Arc::<Policy>::default());
@@ -188,6 +225,7 @@ impl Bound {
         stages.spawn(gate::after_envoy(sources.envoy.clone(), written));
         let mut state = sources.kernel.state();
         stages.spawn(files(envoy, to_envoy, envoy_status, state.clone()));
+        let public = listener.map(|l| tokio::spawn(admin::listen::run(l, sources.clone(), signal(&stopped))));
         let api = tokio::spawn(serve::run(api, sources.clone(), signal(&stopped)));
         let mut written = sources.envoy.clone();
         let started = async {
@@ -218,6 +256,9 @@ impl Bound {
         stop.send_replace(true);
         drain("callout", callout).await;
         drain("api", api).await;
+        if let Some(public) = public {
+            drain("health", public).await;
+        }
         stages.shutdown().await;
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! **In**: the command line. **Out**: [`Command`] with every path and number checked. **Never**: reads files.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -59,6 +60,9 @@ pub struct RunArgs {
     /// (or `clovisorctl render istio`) writes.
     #[arg(long, conflicts_with = "envoy_dir", requires = "controller", env = "CLOVISOR_SIDECARS")]
     pub sidecars: bool,
+    /// Answer /healthz, /readyz and /metrics (OpenMetrics) over TCP. Not set: no TCP port at all.
+    #[arg(long, value_name = "ADDR:PORT", env = "CLOVISOR_LISTEN")]
+    pub listen: Option<SocketAddr>,
     /// Between two writes of this node's WanNode, milliseconds; it is written on change only.
     #[arg(long, value_name = "MS", default_value_t = 30_000)]
     status_pace_ms: u64,
@@ -126,6 +130,9 @@ pub struct ControllerArgs {
     /// Write DestinationRules and EnvoyFilters for sidecars. With `false` apply what `clovisorctl render istio` prints.
     #[arg(long, value_name = "BOOL", env = "CLOVISOR_MANAGE_ISTIO", default_value_t = true, action = clap::ArgAction::Set)]
     pub manage_istio: bool,
+    /// Answer /healthz and /readyz over TCP. Not set: no TCP port at all.
+    #[arg(long, value_name = "ADDR:PORT", env = "CLOVISOR_LISTEN")]
+    pub listen: Option<SocketAddr>,
     /// The agent's callout socket, as sidecars see it.
     #[arg(long, value_name = "PATH", default_value = "/run/clovisor/callout/callout.sock")]
     pub callout: PathBuf,

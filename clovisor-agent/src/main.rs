@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use clovisor_agent::config::{Cli, Command, ControllerArgs, LogFormat, RunArgs};
-use clovisor_agent::{app, controller, uninstall};
+use clovisor_agent::{app, uninstall};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -34,7 +34,7 @@ async fn run(args: &RunArgs) -> Result<()> {
 #[tokio::main(flavor = "current_thread")]
 async fn control(args: &ControllerArgs) -> Result<()> {
     log(args.log_format);
-    controller::run::run(args, shutdown()?).await
+    app::control(args, shutdown()?).await
 }
 
 /// SIGTERM or SIGINT, from now on.

@@ -3,5 +3,6 @@
 mod controller;
 mod crds;
 mod kubernetes;
+mod nodes;
 mod rights;
 mod steering;

@@ -124,7 +124,7 @@ fn tool(name: &str) -> Result<PathBuf> {
 }
 
 fn etcd(netns: &Netns, site: &Path, folder: &Path) -> Result<Process> {
-    let mut command = netns.command(tool("control-plane")?);
+    let mut command = netns.command(tool("kube")?);
     command.args(["etcd", "--name", "test", "--unsafe-no-fsync", "--logger", "zap", "--log-level", "warn"]);
     command.arg("--data-dir").arg(folder.join("etcd"));
     for (flag, url) in [
@@ -140,7 +140,7 @@ fn etcd(netns: &Netns, site: &Path, folder: &Path) -> Result<Process> {
 }
 
 fn server(netns: &Netns, site: &Path, folder: &Path) -> Result<Process> {
-    let mut command = netns.command(tool("control-plane")?);
+    let mut command = netns.command(tool("kube")?);
     command.args([
         "kube-apiserver",
         "--etcd-servers",

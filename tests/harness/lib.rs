@@ -23,6 +23,9 @@ pub mod saved_syn;
 pub mod truth;
 
 /// The load generator.
+/// A real Kubernetes of two nodes.
+pub mod cluster;
+
 /// What Istio's control plane makes of Clovisor's objects.
 pub mod istiod;
 

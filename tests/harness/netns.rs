@@ -9,19 +9,26 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
-/// A named network namespace under `/run/netns`; removed by its site, not by drop.
+/// A network namespace: a named one under `/run/netns`, removed by its site and not by drop, or a process's.
 #[derive(Clone, Debug)]
 pub struct Netns {
     name: String,
+    path: PathBuf,
 }
 
 impl Netns {
     /// Makes the namespace and brings its loopback up.
     pub fn create(name: &str) -> Result<Self> {
         run(Command::new("ip").args(["netns", "add", name]), None)?;
-        let netns = Self { name: name.to_owned() };
+        let netns = Self { name: name.to_owned(), path: PathBuf::from("/run/netns").join(name) };
         netns.ip("link set lo up")?;
         Ok(netns)
+    }
+
+    /// The namespace of a running process, while that runs.
+    #[must_use]
+    pub fn of_process(pid: u32) -> Self {
+        Self { name: format!("process {pid}"), path: PathBuf::from(format!("/proc/{pid}/ns/net")) }
     }
 
     /// The name under `/run/netns`.
@@ -33,12 +40,12 @@ impl Netns {
     /// The file that stands for the namespace.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        PathBuf::from("/run/netns").join(&self.name)
+        self.path.clone()
     }
 
     /// Runs the lines as one `ip -batch`.
     pub fn ip(&self, script: &str) -> Result<()> {
-        run(Command::new("ip").args(["-n", &self.name, "-batch", "-"]), Some(script))?;
+        run(self.command("ip").args(["-batch", "-"]), Some(script))?;
         Ok(())
     }
 

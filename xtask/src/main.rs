@@ -4,6 +4,7 @@ mod ci;
 mod demo;
 mod ebpf;
 mod gen_files;
+mod image;
 mod lint;
 mod setup;
 mod shell;
@@ -45,6 +46,8 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Build static binaries and put them into an OCI image: target/images/clovisor.tar, with an SBOM.
+    Image,
     /// Run the tests, all or one kind, optionally only those whose name contains FILTER.
     Test {
         #[arg(value_enum)]
@@ -87,6 +90,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Demo { arguments } => demo::run(&arguments),
+        Command::Image => image::run().map(drop),
         Command::Test { kind, filter } => test::run(kind, filter.as_deref()).and_then(test::Count::verdict),
         Command::Lint { bless_abi } => lint::run(bless_abi),
         Command::Gen { check } => gen_files::run(check),

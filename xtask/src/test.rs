@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every test, with one line of sum at the end.
 
-use crate::{demo, setup, shell};
+use crate::{demo, image, setup, shell};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use std::io::{BufRead as _, BufReader};
@@ -37,6 +37,8 @@ pub(crate) fn run(kind: Option<Kind>, filter: Option<&str>) -> Result<Count> {
         if kind.is_none_or(|kind| kind == one) {
             if one == Kind::Cluster {
                 setup::control_plane()?;
+                image::run()?;
+                image::guests()?;
             }
             eprintln!("--- {} tests", format!("{one:?}").to_lowercase());
             sum.add(cargo_test(one, filter)?);

@@ -30,11 +30,15 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Between two writes of one link's status: nodes come and go together.
 const LINK_PACE: Duration = Duration::from_secs(10);
 
-/// Runs until `shutdown` is ready; then gives the Lease back.
+/// Runs until `shutdown` is ready; then gives the Lease back. `ready` is called when the objects are known.
 ///
 /// # Errors
 /// There is no way to the API server, or the Lease cannot be held.
-pub async fn run(args: &ControllerArgs, shutdown: impl Future<Output = ()>) -> Result<()> {
+pub async fn run(
+    args: &ControllerArgs,
+    ready: impl FnOnce(),
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
     let client = Client::try_default()
         .await
         .context("no way to the API server; run in a pod with a service account, or set KUBECONFIG")?;
@@ -51,6 +55,7 @@ pub async fn run(args: &ControllerArgs, shutdown: impl Future<Output = ()>) -> R
     let (mut leads, holding) = lease.watch().await;
     let writer = Writer::new(client.clone(), &args.identity);
     let mut snapshots = watch(client, View::Controller).await;
+    ready();
     let mut controller = Controller::new(args, writer);
     tokio::pin!(shutdown);
     loop {

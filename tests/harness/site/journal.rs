@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Longest folder name below which unix sockets still fit into their 108 bytes.
 const MAX_ROOT: usize = 70;
@@ -60,6 +61,7 @@ pub fn remove(root: &Path) {
     for line in std::fs::read_to_string(root.join("pids")).unwrap_or_default().lines() {
         end(line);
     }
+    remove_cgroups(root);
     if let Ok(prefix) = prefix(root) {
         for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -70,6 +72,27 @@ pub fn remove(root: &Path) {
     }
     let _ = umount2(&root.join("bpffs"), MntFlags::MNT_DETACH);
     let _ = std::fs::remove_dir_all(root);
+}
+
+/// Removes the cgroups that nodes of the site have made; their last processes may linger for a moment.
+pub fn remove_cgroups(root: &Path) {
+    let noted = std::fs::read_to_string(root.join("cgroups")).unwrap_or_default();
+    let start = Instant::now();
+    for group in noted.lines().rev().map(Path::new).filter(|group| group.starts_with("/sys/fs/cgroup")) {
+        while group.exists() && !empty(group) && start.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Removes a cgroup and those below it; whether it is gone.
+fn empty(group: &Path) -> bool {
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            empty(&entry.path());
+        }
+    }
+    std::fs::remove_dir(group).is_ok()
 }
 
 /// Kills the process of a line `PID START` unless the pid has another owner by now.
