@@ -164,6 +164,12 @@ pub struct CleanupArgs {
     /// Do not ask.
     #[arg(long, short)]
     pub yes: bool,
+    /// Remove the agent's files in this folder too: numbers, saved objects, Envoy files.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Do not end until stopped: in a DaemonSet, whose pods are to run.
+    #[arg(long)]
+    pub stay: bool,
 }
 
 /// How programs are attached.

@@ -21,5 +21,8 @@ mod show;
 /// Policies as Istio objects or Envoy files.
 mod render;
 
+/// `kubectl clovisor`: the agents of a cluster, asked through its API server.
+pub mod fleet;
+
 /// One command from its words to its output.
 pub mod run;

@@ -5,7 +5,14 @@ use crate::host;
 use crate::kernel::cleanup::{Report, cleanup, held};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Write as _};
+use std::fs;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What the agent writes into its state folder.
+const STATE: [&str; 4] = ["numbers.json", "numbers.damaged", "objects.json", "envoy"];
 
 /// Removes everything of ours; with `--dry-run` only shows it.
 ///
@@ -14,6 +21,17 @@ use std::io::{IsTerminal as _, Write as _};
 pub fn run(args: &CleanupArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
+    kernel(args, &runtime)?;
+    if let Some(dir) = args.state_dir.as_deref().filter(|_| !args.dry_run) {
+        files(dir)?;
+    }
+    if args.stay {
+        runtime.block_on(stopped()).context("cannot wait for a signal")?;
+    }
+    Ok(())
+}
+
+fn kernel(args: &CleanupArgs, runtime: &Runtime) -> Result<()> {
     let network = runtime.block_on(host::watch::watch())?.borrow().clone();
     let devices: BTreeMap<u32, String> =
         network.devices.iter().map(|(ifindex, device)| (*ifindex, device.name.clone())).collect();
@@ -51,6 +69,28 @@ pub fn run(args: &CleanupArgs) -> Result<()> {
     Ok(())
 }
 
+/// Only what the agent writes there.
+fn files(dir: &Path) -> Result<()> {
+    for name in STATE {
+        let path = dir.join(name);
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        match removed {
+            Ok(()) => println!("removed {}", path.display()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => bail!("{} could not be removed: {error}", path.display()),
+        }
+    }
+    Ok(())
+}
+
+async fn stopped() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        result = tokio::signal::ctrl_c() => result,
+    }
+}
+
 fn show(planned: &Report, devices: &BTreeMap<u32, String>) {
     println!("of Clovisor in this kernel:");
     for path in &planned.removed {
@@ -63,12 +103,12 @@ fn show(planned: &Report, devices: &BTreeMap<u32, String>) {
 }
 
 fn confirmed() -> Result<bool> {
-    if !std::io::stdin().is_terminal() {
+    if !io::stdin().is_terminal() {
         return Ok(false);
     }
     print!("remove all this? [y/N] ");
-    std::io::stdout().flush().context("cannot ask")?;
+    io::stdout().flush().context("cannot ask")?;
     let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).context("cannot read the answer")?;
+    io::stdin().read_line(&mut answer).context("cannot read the answer")?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -136,6 +136,14 @@ fn links_are_told_by_nodes_and_summed_up() -> Result<()> {
         })?;
         let events = get(&api, &["events.events.k8s.io", "-A"])?.to_string();
         ensure!(events.contains("LinkDown") && events.contains("takes no traffic: NoCarrier"), "{events}");
+        let elsewhere = "apiVersion: clovisor.io/v1alpha1\nkind: WanLink\nmetadata: {name: elsewhere}\n\
+            spec: {device: s8, nodeSelector: {site: other}}\n";
+        api.apply(elsewhere)?;
+        says(&api, &["wl", "elsewhere"], "no node has it", |o| {
+            condition(o, "Ready") == Some(("Unknown", "NoNode")) && o["status"]["nodes"] == "0/0"
+        })?;
+        api.kubectl(User::Admin, &["label", "node", NODE, "site=other"], None)?;
+        says(&api, &["wl", "elsewhere"], "the node has it", |o| o["status"]["nodes"] == "1/1")?;
         let table = api.kubectl(User::Admin, &["get", "wl,wn"], None)?;
         ensure!(table.contains("s9       Active   False   NoCarrier   0/1"), "{table}");
         Ok(())

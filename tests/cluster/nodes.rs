@@ -2,12 +2,16 @@
 
 use crate::kubernetes::file;
 use anyhow::{Context, Result, ensure};
+use harness::agent::binary;
 use harness::cluster::Cluster;
 use harness::eventually::eventually;
 use harness::load::{Caller, Http, Load};
+use harness::netns::{Netns, run};
 use harness::objects;
 use harness::site::{APP_PORT, Site};
 use harness::tally::judge;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 const HOST: &str = "reviews.shop.svc.cluster.local";
@@ -75,25 +79,109 @@ fn clients(cluster: &Cluster) -> Result<Vec<String>> {
 
 /// Mixed requests from a pod, each by its own link.
 fn exact(cluster: &Cluster, pod: &str, minions: &str, requests: usize) -> Result<()> {
-    let callers = vec![
-        Caller::user("boss", "s8"),
-        Caller::user("minions", minions),
-        Caller::user("others", "s8").grouped("default"),
-    ];
-    let load = Load::new(Site::service(false, PORT), HOST, callers.clone()).over(Http::H1).requests(requests);
-    let seen = load.run(&cluster.pod_netns("shop", pod)?)?;
-    let tally = judge(&callers, &seen);
-    ensure!(tally.clean() && tally.requests == requests, "{pod}: {tally:#?}");
+    exact_in(&cluster.pod_netns("shop", pod)?, minions, requests, Duration::ZERO).context(pod.to_owned())
+}
+
+fn exact_in(netns: &Netns, minions: &str, requests: usize, pace: Duration) -> Result<()> {
+    let others = Caller::user("others", "s8").grouped("default");
+    let callers = vec![Caller::user("boss", "s8"), Caller::user("minions", minions), others];
+    let mut load =
+        Load::new(Site::service(false, PORT), HOST, callers.clone()).over(Http::H1).requests(requests);
+    load.pace = pace;
+    let tally = judge(&callers, &load.run(netns)?);
+    ensure!(tally.clean() && tally.requests == requests, "{tally:#?}");
     Ok(())
 }
 
+/// What others have set up on the edge: rules, routes, qdiscs.
+fn others(cluster: &Cluster) -> Result<String> {
+    let mut all = String::new();
+    for words in [
+        "nft -s list ruleset",
+        "ip rule",
+        "ip route",
+        "ip -6 route",
+        "tc qdisc show dev s8",
+        "tc qdisc show dev s9",
+    ] {
+        let mut parts = words.split(' ');
+        let mut command = cluster.in_node(0, parts.next().context("a program")?)?;
+        all += &format!("--- {words}\n{}", run(command.args(parts), None)?);
+    }
+    Ok(all)
+}
+
+/// Services go on: a pod reaches the API server by its ClusterIP, through its proxy and kube-proxy.
+fn cluster_ip(cluster: &Cluster, pod: &str) -> Result<()> {
+    let kubectl = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/kubectl");
+    let mut command = cluster.pod_netns("shop", pod)?.command(kubectl);
+    command.arg("--kubeconfig").arg(cluster.kubeconfig()).args(["--server", "https://10.96.0.1"]);
+    let version = run(command.args(["get", "--raw", "/version"]), None)?;
+    ensure!(version.contains("gitVersion"), "{version}");
+    Ok(())
+}
+
+/// The tool as kubectl's plugin.
+fn plugin(cluster: &Cluster, site: &Site) -> Result<()> {
+    let folder = site.path("plugin");
+    std::fs::create_dir_all(&folder).context("cannot make a folder")?;
+    std::os::unix::fs::symlink(binary("clovisorctl")?, folder.join("kubectl-clovisor"))
+        .context("cannot link")?;
+    let ask = |words: &str| -> Result<String> {
+        let kubectl = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/kubectl");
+        let mut command = cluster.netns().command(kubectl);
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", folder.display())).env("KUBECONFIG", cluster.kubeconfig());
+        command.env("HOME", &folder).current_dir(&folder).arg("clovisor").args(words.split(' '));
+        run(&mut command, None)
+    };
+    let status = ask("status")?;
+    ensure!(status.contains("edge    ready   2/2") && status.contains("cloud   ready   0/2"), "{status}");
+    let links = ask("links --node edge")?;
+    ensure!(links.contains("edge  s9    Up     Active") && !links.contains("cloud"), "{links}");
+    let sessions = ask("sessions -n shop -l app=client")?;
+    ensure!(sessions.contains("(minions)") && sessions.contains("(boss)"), "{sessions}");
+    ensure!(!ask("sessions -n default")?.contains("(boss)"));
+    let pod = pods(cluster, "shop", "app=client")?.remove(0);
+    let explained = ask(&format!("explain {pod} -n shop -- --host {HOST}:{PORT} --header user=minions"))?;
+    ensure!(explained.contains("s9"), "{explained}");
+    // The cloud's links are down there, and the check says so.
+    let checked = ask("check").err().map(|e| format!("{e:#}")).unwrap_or_default();
+    ensure!(checked.contains("checks failed"), "{checked}");
+    ensure!(ask("check --pre")?.contains("kernel of node edge"));
+    let dumped = ask("sysdump dump")?;
+    ensure!(dumped == "dump\n" && folder.join("dump/edge-status.json").is_file(), "{dumped}");
+    ensure!(
+        !folder.join("dump/missing.txt").exists()
+            || std::fs::read_to_string(folder.join("dump/missing.txt"))?
+                .lines()
+                .all(|l| l.starts_with("httproutes"))
+    );
+    Ok(())
+}
+
+/// The agent's answer to a scrape, from another machine.
+fn scrape(cluster: &Cluster) -> Result<String> {
+    let ask = || -> Result<String> {
+        let mut stream = TcpStream::connect("10.250.0.11:9464").context("the agent does not listen")?;
+        write!(stream, "GET /metrics HTTP/1.0\r\n\r\n").context("cannot ask")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).context("cannot read")?;
+        Ok(text)
+    };
+    cluster.netns().within(ask)?
+}
+
+/// From nothing to requests on their links, through a cluster's life, and back to nothing.
 #[test]
 fn a_real_cluster_steers_and_survives() -> Result<()> {
     Site::builder("nodes").pods(0).run(|site| {
         let begin = Instant::now();
         let mut cluster = Cluster::start(site, "nftables")?;
         eprintln!("nodes ready after {:.1?}", begin.elapsed());
-        eprintln!("DaemonSet ready {:.1?} after its apply", install(&cluster)?);
+        let before = others(&cluster)?;
+        let ready = install(&cluster)?;
+        eprintln!("DaemonSet ready {ready:.1?} after its apply");
         example(&cluster)?;
         let names = clients(&cluster)?;
         eprintln!("clients ready after {:.1?}", begin.elapsed());
@@ -101,23 +189,120 @@ fn a_real_cluster_steers_and_survives() -> Result<()> {
             exact(&cluster, pod, "s9", 700)?;
         }
         eprintln!("first 2,100 requests after {:.1?}", begin.elapsed());
-        survive(&mut cluster, &names)
+        cluster_ip(&cluster, names.first().context("no pod")?)?;
+        let metrics = scrape(&cluster)?;
+        ensure!(
+            metrics.contains("clovisor_link_up{link=\"s9\"} 1") && metrics.ends_with("# EOF\n"),
+            "{metrics}"
+        );
+        plugin(&cluster, site)?;
+        let names = pods_come_and_go(&cluster, &names)?;
+        let names = objects_change(&cluster, names)?;
+        server_away(&mut cluster, &names)?;
+        uninstall(&cluster, &before)
     })
 }
 
-/// What a cluster's life is made of.
-fn survive(cluster: &mut Cluster, names: &[String]) -> Result<()> {
-    let agent = "app.kubernetes.io/name=clovisor-agent";
-    cluster.kubectl(&["delete", "pod", "-n", "clovisor-system", "-l", agent, "--wait=false"], None)?;
+/// The same with kube-proxy's other mode.
+#[test]
+fn kube_proxy_with_iptables_is_unharmed() -> Result<()> {
+    Site::builder("nodes-iptables").pods(0).run(|site| {
+        let cluster = Cluster::start(site, "iptables")?;
+        install(&cluster)?;
+        example(&cluster)?;
+        for pod in clients(&cluster)? {
+            exact(&cluster, &pod, "s9", 300)?;
+            cluster_ip(&cluster, &pod)?;
+        }
+        Ok(())
+    })
+}
+
+const AGENT: &str = "app.kubernetes.io/name=clovisor-agent";
+
+fn pods_come_and_go(cluster: &Cluster, names: &[String]) -> Result<Vec<String>> {
+    cluster.kubectl(&["delete", "pod", "-n", "clovisor-system", "-l", AGENT, "--wait=false"], None)?;
     for pod in names {
         exact(cluster, pod, "s9", 300)?;
     }
-    wait_pods(cluster, "clovisor-system", agent, 2)?;
-    let first = names.first().context("no pod")?;
-    cluster.kubectl(&["delete", "pod", "-n", "shop", first], None)?;
+    wait_pods(cluster, "clovisor-system", AGENT, 2)?;
+    cluster.kubectl(&["delete", "pod", "-n", "shop", names.first().context("no pod")?], None)?;
     let names = wait_pods(cluster, "shop", "app=client", 3)?;
     for pod in &names {
         exact(cluster, pod, "s9", 300)?;
     }
+    Ok(names)
+}
+
+/// A route that is new, and a mapping that prefers another link; connections that are open stay, so pods are renewed.
+fn objects_change(cluster: &Cluster, names: Vec<String>) -> Result<Vec<String>> {
+    cluster.apply(&objects::routes(HOST, &["gru", "boss", "minions"]))?;
+    for pod in &names {
+        exact(cluster, pod, "s9", 100)?;
+    }
+    cluster.apply(&mappings(&["s8", "s9"]))?;
+    let seen =
+        ["wait", "wm/minions", "-n", "shop", "--for=jsonpath={.status.conditions[0].observedGeneration}=2"];
+    cluster.kubectl(&[&seen[..], &["--timeout=20s"]].concat(), None)?;
+    cluster.kubectl(&["delete", "pod", "-n", "shop", "--all"], None)?;
+    let names = wait_pods(cluster, "shop", "app=client", 3)?;
+    for pod in &names {
+        exact(cluster, pod, "s8", 300)?;
+    }
+    Ok(names)
+}
+
+/// A minute without the API server; the edge's agent is killed meanwhile and comes back by what it has on disk.
+fn server_away(cluster: &mut Cluster, names: &[String]) -> Result<()> {
+    let words =
+        ["get", "pods", "-n", "clovisor-system", "-l", AGENT, "--field-selector=spec.nodeName=edge", "-o"];
+    let name = cluster.kubectl(&[&words[..], &["jsonpath={.items[0].metadata.name}"]].concat(), None)?;
+    let pid = cluster.pid_of("clovisor-system", &name, "clovisor-agent")?;
+    let networks = names.iter().map(|pod| cluster.pod_netns("shop", pod)).collect::<Result<Vec<_>>>()?;
+    let away = Instant::now();
+    cluster.kill_api()?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGKILL)?;
+    while away.elapsed() < Duration::from_secs(60) {
+        for network in &networks {
+            // Spread over the minute.
+            exact_in(network, "s8", 200, Duration::from_millis(300))?;
+        }
+    }
+    let metrics = scrape(cluster)?;
+    ensure!(metrics.contains("clovisor_stale{} 1"), "{metrics}");
+    cluster.restart_api()?;
+    eventually("the server is heard again", Duration::from_secs(30), || {
+        ensure!(scrape(cluster)?.contains("clovisor_stale{} 0"));
+        Ok(())
+    })?;
+    for pod in names {
+        exact(cluster, pod, "s8", 100)?;
+    }
+    Ok(())
+}
+
+/// As the README says; nothing of ours is left, and everything of others is as it was.
+fn uninstall(cluster: &Cluster, before: &str) -> Result<()> {
+    let folder = |name: &str| format!("{}/../deploy/{name}", env!("CARGO_MANIFEST_DIR"));
+    cluster.kubectl(&["delete", "deployment", "client", "-n", "shop"], None)?;
+    cluster.kubectl(&["delete", "daemonset,deployment", "-n", "clovisor-system", "--all"], None)?;
+    cluster.kubectl(&["apply", "--server-side", "-k", &folder("agent/cleanup")], None)?;
+    let rolled =
+        ["rollout", "status", "daemonset/clovisor-cleanup", "-n", "clovisor-system", "--timeout=180s"];
+    cluster.kubectl(&rolled, None)?;
+    cluster.kubectl(&["delete", "-k", &folder("agent/cleanup")], None)?;
+    cluster.kubectl(&["delete", "-k", &folder("agent")], None)?;
+    let left = cluster.kubectl(
+        &["get", "crd,clusterrole,clusterrolebinding,validatingadmissionpolicy", "-o", "name"],
+        None,
+    )?;
+    ensure!(!left.contains("clovisor"), "{left}");
+    eventually("the edge is as before", Duration::from_secs(30), || {
+        let after = others(cluster)?;
+        ensure!(after == before, "{before}\n=== after\n{after}");
+        Ok(())
+    })?;
+    let pins = run(cluster.in_node(0, "ls")?.arg("/sys/fs/bpf"), None)?;
+    ensure!(pins.trim().is_empty(), "{pins}");
     Ok(())
 }

@@ -38,13 +38,16 @@ fn a_cluster_steers_and_may_be_away() -> Result<()> {
         };
         api.apply(&mapped(&["s9", "s8"]))?;
         report_pods(&api, site)?;
-        // The kinds are heard separately: both classes must be there.
+        // The kinds are heard separately: both classes and both links must be there.
         let classes = |s: &serde_json::Value| {
             let maps = s["maps"].as_array().into_iter().flatten();
             maps.filter(|map| map["map"] == "CLASSES").any(|map| map["entries"] == 2)
         };
         let is_set_up = |s: &serde_json::Value| {
-            s["pods"][0]["device"].is_string() && s["proxiesCurrent"] == true && classes(s)
+            s["pods"][0]["device"].is_string()
+                && s["proxiesCurrent"] == true
+                && classes(s)
+                && s["linksUp"] == 2
         };
         status(site, "the pod is found and its proxy has a policy", is_set_up)?;
         site.start_proxy(0)?;

@@ -122,6 +122,11 @@ impl Cluster {
 
     /// The network of a pod: of any process of it.
     pub fn pod_netns(&self, namespace: &str, pod: &str) -> Result<Netns> {
+        self.pid_of(namespace, pod, "").map(Netns::of_process)
+    }
+
+    /// A process of a pod with this name, or any; as the machine numbers it.
+    pub fn pid_of(&self, namespace: &str, pod: &str, program: &str) -> Result<u32> {
         let words = ["get", "pod", pod, "-n", namespace, "-o", "jsonpath={.metadata.uid}"];
         let uid = self.kubectl(&words, None)?;
         for entry in std::fs::read_dir("/proc").context("no /proc")?.flatten() {
@@ -129,11 +134,12 @@ impl Cluster {
                 continue;
             };
             let groups = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
-            if groups.contains(&format!("pod{uid}")) {
-                return Ok(Netns::of_process(pid));
+            let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            if groups.contains(&format!("pod{uid}")) && (program.is_empty() || name.trim() == program) {
+                return Ok(pid);
             }
         }
-        bail!("no process of pod {namespace}/{pod} ({uid})")
+        bail!("no process {program} of pod {namespace}/{pod} ({uid})")
     }
 
     /// A command inside a node's namespaces.

@@ -2,22 +2,41 @@
 
 use clap::Parser as _;
 use clovisor_agent::ctl::cli::Cli;
+use clovisor_agent::ctl::fleet;
 use clovisor_agent::ctl::outcome::Code;
+use clovisor_agent::ctl::outcome::CtlError;
 use clovisor_agent::ctl::run::run;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are answers, not errors; where they cannot be printed nobody reads them.
-            let _printed = error.print();
-            return if error.use_stderr() { ExitCode::from(Code::Usage as u8) } else { ExitCode::SUCCESS };
+    // kubectl finds its plugins by their name.
+    let is_plugin = std::env::args_os().next().is_some_and(|name| {
+        std::path::Path::new(&name).file_name().is_some_and(|file| file == "kubectl-clovisor")
+    });
+    let result = if is_plugin {
+        match fleet::cli::Cli::try_parse() {
+            Ok(cli) => fleet::run(&cli).await,
+            Err(error) => return answered(&error),
+        }
+    } else {
+        match Cli::try_parse() {
+            Ok(cli) => run(&cli).await,
+            Err(error) => return answered(&error),
         }
     };
-    match run(&cli).await {
+    finish(result)
+}
+
+/// Help and version are answers, not errors; where they cannot be printed nobody reads them.
+fn answered(error: &clap::Error) -> ExitCode {
+    let _printed = error.print();
+    if error.use_stderr() { ExitCode::from(Code::Usage as u8) } else { ExitCode::SUCCESS }
+}
+
+fn finish(result: Result<String, CtlError>) -> ExitCode {
+    match result {
         Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::from(Code::Failed as u8),

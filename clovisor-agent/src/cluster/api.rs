@@ -40,6 +40,7 @@ const MESH: [Known; 6] = [
     ("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes"),
 ];
 const PODS: Known = ("Pod", "", "v1", "pods");
+const NODE: Known = ("Node", "", "v1", "nodes");
 const SERVICES: Known = ("Service", "", "v1", "services");
 const NODES: Known = ("WanNode", "clovisor.io", "v1alpha1", "wannodes");
 
@@ -55,8 +56,8 @@ pub enum View {
 impl View {
     fn kinds(&self) -> Vec<Known> {
         let own = match self {
-            Self::Node { sidecars: true, .. } => &[PODS, SERVICES][..],
-            Self::Node { .. } => &[PODS][..],
+            Self::Node { sidecars: true, .. } => &[PODS, NODE, SERVICES][..],
+            Self::Node { .. } => &[PODS, NODE][..],
             Self::Controller => &[SERVICES, NODES][..],
         };
         MESH.iter().chain(own).copied().collect()
@@ -179,8 +180,10 @@ async fn follow(
 ) {
     let api: Api<DynamicObject> = Api::all_with(client, &resource);
     let mut config = watcher::Config::default();
-    if kind == "Pod" {
-        config = config.fields(&format!("spec.nodeName={node}"));
+    match kind {
+        "Pod" => config = config.fields(&format!("spec.nodeName={node}")),
+        "Node" => config = config.fields(&format!("metadata.name={node}")),
+        _ => {}
     }
     let mut events = pin!(watcher(api, config).default_backoff());
     while let Some(event) = events.next().await {

@@ -29,6 +29,8 @@ pub enum Object {
     Service(Arc<Service>),
     Pod(Arc<PodObject>),
     WanNode(Arc<WanNodeStatus>),
+    /// Labels of the node itself.
+    Node(Arc<BTreeMap<String, String>>),
 }
 
 /// Kind, namespace and name: what makes two documents the same object.
@@ -98,6 +100,7 @@ pub fn known(api_version: &str, kind: &str) -> Option<(&'static str, bool)> {
         ("networking.istio.io", "DestinationRule") => Some(("DestinationRule", true)),
         ("networking.istio.io", "ServiceEntry") => Some(("ServiceEntry", true)),
         ("", "Service") => Some(("Service", true)),
+        ("", "Node") => Some(("Node", false)),
         ("", "Pod") => Some(("Pod", true)),
         _ => None,
     }
@@ -127,6 +130,7 @@ pub fn decode(kind: &str, body: &impl Body, metadata: &Metadata) -> Result<Objec
         }),
         "ServiceEntry" => body.spec().map(|spec| Object::ServiceEntry(Arc::new(spec))),
         "WanNode" => body.status().map(|status| Object::WanNode(Arc::new(status))),
+        "Node" => Ok(Object::Node(Arc::new(metadata.labels.clone()))),
         "Service" => body.spec().map(|spec| Object::Service(Arc::new(spec))),
         _ => pod(body, metadata).map(|pod| Object::Pod(Arc::new(pod))),
     }
@@ -160,6 +164,7 @@ pub fn insert(snapshot: &mut Snapshot, identity: &Identity, object: &Object) {
         Object::DestinationRule(o) if o.is_ours => {}
         Object::DestinationRule(o) => drop(snapshot.destination_rules.insert(key, o.clone())),
         Object::ServiceEntry(o) => drop(snapshot.service_entries.insert(key, o.clone())),
+        Object::Node(o) => snapshot.node_labels = Some(o.clone()),
         Object::WanNode(o) => drop(snapshot.nodes.insert(key.name, o.clone())),
         Object::Service(o) => drop(snapshot.services.insert(key, o.clone())),
         Object::Pod(o) => drop(snapshot.pods.insert(key, o.clone())),

@@ -25,11 +25,29 @@ pub struct Snapshot {
     pub services: BTreeMap<ObjectKey, Arc<Service>>,
     /// What the agents say, by node.
     pub nodes: BTreeMap<String, Arc<WanNodeStatus>>,
+    /// Labels of this node; none where there is no API server.
+    pub node_labels: Option<Arc<BTreeMap<String, String>>>,
     pub pods: BTreeMap<ObjectKey, Arc<PodObject>>,
     /// Since when the API server has not been heard, while objects come from disk.
     pub stale_since: Option<jiff::Timestamp>,
     /// What was refused while reading; the last good state of the same object, if any, is kept above.
     pub problems: Vec<Problem>,
+}
+
+impl Snapshot {
+    /// The links that this node has, by their selectors.
+    #[must_use]
+    pub fn links_here(&self) -> BTreeMap<String, Arc<WanLinkSpec>> {
+        let is_here = |link: &WanLinkSpec| match &self.node_labels {
+            Some(labels) => link.node_selector.iter().all(|(key, value)| labels.get(key) == Some(value)),
+            None => true,
+        };
+        self.links
+            .iter()
+            .filter(|(_, link)| is_here(link))
+            .map(|(name, link)| (name.clone(), link.clone()))
+            .collect()
+    }
 }
 
 /// A `spec` of a kind where the older of two objects wins.

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// One uplink of a node: a device, its gateway, its source address.
@@ -32,6 +33,10 @@ pub struct WanLinkSpec {
     /// Name of the network device on the node, e.g. "eth1".
     #[schemars(length(min = 1, max = 15))]
     pub device: String,
+    /// Labels of the nodes that have the link. Empty: every node; one without the device says so. A folder of YAML is
+    /// for one node, there it is not looked at.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
     /// Next hop of the link. Default: taken from the node's routes through the device.
     #[serde(default)]
     pub gateway: Gateway,

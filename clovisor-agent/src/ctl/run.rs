@@ -184,12 +184,17 @@ fn unprintable(error: &dyn std::error::Error) -> CtlError {
     CtlError { code: Code::Failed, message: format!("cannot print: {error}"), fix: None }
 }
 
-fn document<T: Serialize>(
-    cli: &Cli,
+fn document<T: Serialize>(cli: &Cli, value: &T, table: impl FnOnce() -> String) -> Result<String, CtlError> {
+    formed(cli.output, value, table)
+}
+
+/// A document in the form that was asked for.
+pub(super) fn formed<T: Serialize>(
+    output: Output,
     document: &T,
     table: impl FnOnce() -> String,
 ) -> Result<String, CtlError> {
-    match cli.output {
+    match output {
         Output::Table | Output::Wide => Ok(table()),
         Output::Json => {
             let text = serde_json::to_string_pretty(document).map_err(|e| unprintable(&e))?;

@@ -192,6 +192,7 @@ mod tests {
 
     fn spec(device: &str) -> WanLinkSpec {
         WanLinkSpec {
+            node_selector: BTreeMap::new(),
             device: device.into(),
             gateway: Gateway::default(),
             nat: Nat::Masquerade,

@@ -21,19 +21,19 @@ pub fn watch(
     mut host: watch::Receiver<Arc<HostNet>>,
 ) -> watch::Receiver<Arc<LinkTable>> {
     let mut table = observe(
-        &snapshot.borrow_and_update().links,
+        &snapshot.borrow_and_update().links_here(),
         &host.borrow_and_update(),
         &LinkTable::default(),
         &numbers,
         jiff::Timestamp::now(),
     );
-    table.asked = unresolved(&snapshot.borrow().links, &host.borrow()).len();
+    table.asked = unresolved(&snapshot.borrow().links_here(), &host.borrow()).len();
     let (publish, links) = watch::channel(Arc::new(table));
     tokio::spawn(async move {
         let mut next = Instant::now();
         loop {
             let (specs, net) = (snapshot.borrow_and_update().clone(), host.borrow_and_update().clone());
-            let wanted = unresolved(&specs.links, &net);
+            let wanted = unresolved(&specs.links_here(), &net);
             let waiting = !wanted.is_empty();
             if waiting && Instant::now() >= next {
                 next = Instant::now() + SOLICIT;
@@ -60,8 +60,9 @@ fn update(
     numbers: &LinkNumbers,
 ) {
     publish.send_if_modified(|old| {
-        let mut table = observe(&snapshot.links, net, old, numbers, jiff::Timestamp::now());
-        table.asked = unresolved(&snapshot.links, net).len();
+        let here = snapshot.links_here();
+        let mut table = observe(&here, net, old, numbers, jiff::Timestamp::now());
+        table.asked = unresolved(&here, net).len();
         if table == **old {
             return false;
         }
