@@ -19,7 +19,7 @@ pub(crate) fn start(site: &Site) -> Result<ApiServer> {
     let said = api.apply(&file("deploy/crd/clovisor.yaml")?)?;
     ensure!(!said.contains("Warning"), "{said}");
     api.apply(&file("target/tools/istio-crds.yaml")?)?;
-    api.apply(&file("deploy/agent/rbac.yaml")?)?;
+    api.apply(&file("deploy/agent/base/rbac.yaml")?)?;
     api.apply(BINDING)?;
     let kinds = ["wanlinks.clovisor.io", "wanmappings.clovisor.io", "virtualservices.networking.istio.io"];
     for kind in kinds {

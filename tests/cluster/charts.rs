@@ -1,0 +1,93 @@
+//! The Helm charts say what the kustomize bases say.
+
+use crate::kubernetes::file;
+use anyhow::{Context, Result, ensure};
+use harness::netns::run;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// Kind, namespace and name to the object without its labels.
+fn objects(text: &str) -> Result<BTreeMap<String, Value>> {
+    let mut all = BTreeMap::new();
+    for document in text.split("\n---").filter(|text| text.contains("kind:")) {
+        let mut object: Value = serde_saphyr::from_str(document).with_context(|| document.to_owned())?;
+        let metadata = &object["metadata"];
+        let key = format!("{} {}", object["kind"], metadata["name"]);
+        object["metadata"] = Value::Null;
+        all.insert(key.replace('"', ""), object);
+    }
+    Ok(all)
+}
+
+fn tool(name: &str, words: &[&str]) -> Result<BTreeMap<String, Value>> {
+    let path = Path::new(ROOT).join("target/tools").join(name);
+    let text = run(Command::new(path).current_dir(ROOT).args(words), None)?;
+    objects(&format!("\n{text}"))
+}
+
+fn helm(values: &[&str]) -> Result<BTreeMap<String, Value>> {
+    let words = [
+        "template",
+        "clovisor",
+        "deploy/helm/clovisor",
+        "--namespace",
+        "clovisor-system",
+        "--kube-version",
+        "1.36.3",
+    ];
+    tool("helm", &[&words[..], values].concat())
+}
+
+fn kustomize(folder: &str) -> Result<BTreeMap<String, Value>> {
+    let mut all = tool("kubectl", &["kustomize", folder])?;
+    // Of a chart of its own, and of --create-namespace.
+    all.retain(|key, _| !key.starts_with("CustomResourceDefinition") && !key.starts_with("Namespace"));
+    Ok(all)
+}
+
+#[test]
+fn charts_and_bases_are_the_same() -> Result<()> {
+    let same = |what: &str, chart: BTreeMap<String, Value>, base: BTreeMap<String, Value>| {
+        ensure!(
+            chart.len() > 8 && chart.keys().eq(base.keys()),
+            "{what}: {:?} {:?}",
+            chart.keys(),
+            base.keys()
+        );
+        for (key, object) in &chart {
+            ensure!(base.get(key) == Some(object), "{what}: {key}: {object:#}\n{:#}", base[key]);
+        }
+        Ok(())
+    };
+    same("managed", helm(&[])?, kustomize("deploy/agent")?)?;
+    let mut sidecars = helm(&["--set", "sidecars=true"])?;
+    let mut overlay = kustomize("deploy/agent/overlays/sidecars")?;
+    for all in [&mut sidecars, &mut overlay] {
+        // Order of flags, and one that says its default.
+        for object in all.values_mut() {
+            let args =
+                object.pointer_mut("/spec/template/spec/containers/0/args").and_then(Value::as_array_mut);
+            if let Some(args) = args {
+                args.retain(|arg| arg != "--manage-istio=true");
+                args.sort_by_key(ToString::to_string);
+            }
+        }
+    }
+    same("sidecars", sidecars, overlay)?;
+    let crds = tool("helm", &["template", "crds", "deploy/helm/clovisor-crds"])?;
+    ensure!(crds == objects(&format!("\n{}", file("deploy/crd/clovisor.yaml")?))?, "the CRDs differ");
+    run(
+        Command::new(Path::new(ROOT).join("target/tools/helm")).current_dir(ROOT).args([
+            "lint",
+            "--strict",
+            "deploy/helm/clovisor",
+            "deploy/helm/clovisor-crds",
+        ]),
+        None,
+    )?;
+    Ok(())
+}
