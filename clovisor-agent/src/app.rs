@@ -166,9 +166,7 @@ async fn cluster(args: &RunArgs) -> Result<Option<Cluster>> {
     let Some(node) = args.node_name.clone().filter(|_| args.kubernetes) else {
         return Ok(None);
     };
-    let client = kube::Client::try_default().await;
-    let client =
-        client.context("no way to the API server; run in a pod with a service account, or set KUBECONFIG")?;
+    let client = api::client().await?;
     Ok(Some(Cluster { client, node, pace: args.status_pace() }))
 }
 

@@ -291,7 +291,7 @@ fn uninstall(cluster: &Cluster, before: &str) -> Result<()> {
         ["rollout", "status", "daemonset/clovisor-cleanup", "-n", "clovisor-system", "--timeout=180s"];
     cluster.kubectl(&rolled, None)?;
     cluster.kubectl(&["delete", "-k", &folder("agent/cleanup")], None)?;
-    cluster.kubectl(&["delete", "-k", &folder("agent")], None)?;
+    cluster.kubectl(&["delete", "--ignore-not-found", "-k", &folder("agent")], None)?;
     let left = cluster.kubectl(
         &["get", "crd,clusterrole,clusterrolebinding,validatingadmissionpolicy", "-o", "name"],
         None,

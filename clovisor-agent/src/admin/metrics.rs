@@ -99,9 +99,9 @@ impl Collector for Collected {
             ([("link", &*link.name)], open.count() as u64)
         });
         gauge(out, "sessions", "Open connections on the link", sessions)?;
-        let fill = dump.fill.iter().map(|fill| ([("map", fill.map)], fill.entries as u64));
+        let fill = dump.fill.iter().map(|fill| ([("map", fill.map)], fill.entries));
         gauge(out, "map_entries", "Entries of a kernel map", fill)?;
-        let room = dump.fill.iter().map(|fill| ([("map", fill.map)], fill.capacity as u64));
+        let room = dump.fill.iter().map(|fill| ([("map", fill.map)], fill.capacity));
         gauge(out, "map_capacity", "Room of a kernel map", room)
     }
 }

@@ -8,11 +8,12 @@ mod tests;
 use super::object::{Body, Failure, Identity, Metadata, Object, decode};
 use super::saved::SavedFile;
 use super::snapshot::{ObjectKey, Snapshot};
+use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Client, ResourceExt as _};
+use kube::{Client, Config, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::pin::pin;
@@ -20,13 +21,18 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::{Heard, Raw, Store};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 /// Changes come in bursts; one snapshot serves those that follow each other this closely, up to a limit.
 const BURST: Duration = Duration::from_millis(20);
 const LONGEST_BURST: Duration = Duration::from_millis(200);
 /// Between lines that say what a start still waits for.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A watch that breaks is tried again within half a minute; one that breaks no more by then is well.
+const AGAIN: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 60 });
+/// Servers say something on every watch each minute: one that is silent for longer is not there any more, whatever
+/// TCP believes.
+const SILENCE: Duration = Duration::from_secs(100);
 
 /// Kind, group, version, plural.
 type Known = (&'static str, &'static str, &'static str, &'static str);
@@ -62,6 +68,18 @@ impl View {
         };
         MESH.iter().chain(own).copied().collect()
     }
+}
+
+/// The way to the API server: in a pod, or by KUBECONFIG.
+///
+/// # Errors
+/// Neither names one.
+pub async fn client() -> anyhow::Result<Client> {
+    let config = Config::infer().await;
+    let mut config =
+        config.context("no way to the API server; run in a pod with a service account, or set KUBECONFIG")?;
+    config.read_timeout = Some(SILENCE);
+    Client::try_from(config).context("no way to the API server; are its certificates readable?")
 }
 
 type Said = (&'static str, Heard);
@@ -117,9 +135,11 @@ async fn publishing(
             save(file, &store).await;
             is_saved = true;
         }
+        let over = store.next_expiry();
         tokio::select! {
             () = publish.closed() => return,
             more = burst(&mut store, &mut heard) => if !more { return },
+            () = sleep_until(over.unwrap_or_else(Instant::now)), if over.is_some() => store.expire(Instant::now()),
         }
     }
 }
@@ -210,7 +230,12 @@ fn failed(kind: &str, error: &watcher::Error) -> Heard {
     }
     // The server's own words name verb, resource and user where rights are missing.
     tracing::warn!(kind, %error, "not readable");
-    Heard::Failed(error.to_string())
+    match error {
+        watcher::Error::InitialListFailed(_) | watcher::Error::NoResourceVersion => {
+            Heard::Failed(error.to_string())
+        }
+        _ => Heard::Interrupted(error.to_string(), Instant::now() + AGAIN),
+    }
 }
 
 fn key(object: &DynamicObject) -> ObjectKey {

@@ -3,7 +3,7 @@
 use super::stages::{Place, Wanted, stages};
 use super::status::{self, LinkWords, MappingWords, Written};
 use super::write::Writer;
-use crate::cluster::api::{View, watch};
+use crate::cluster::api::{View, client, watch};
 use crate::cluster::snapshot::{ObjectKey, Snapshot};
 use crate::config::ControllerArgs;
 use crate::envoy::istio::{IstioConfig, IstioObject, Phase, objects};
@@ -11,7 +11,6 @@ use crate::policy::allocation::Allocation;
 use crate::policy::compile::{Numbering, Proxies, Purpose, compile};
 use crate::policy::model::Compiled;
 use anyhow::{Context as _, Result, bail};
-use kube::Client;
 use kube_lease_manager::LeaseManagerBuilder;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -39,9 +38,7 @@ pub async fn run(
     ready: impl FnOnce(),
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
-    let client = Client::try_default()
-        .await
-        .context("no way to the API server; run in a pod with a service account, or set KUBECONFIG")?;
+    let client = client().await?;
     let lease = LeaseManagerBuilder::new(client.clone(), LEASE)
         .with_namespace(&args.namespace)
         .with_identity(&args.identity)

@@ -3,6 +3,7 @@
 use crate::cluster::object::{Identity, Object, insert, label};
 use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
 use std::collections::BTreeMap;
+use tokio::time::Instant;
 
 /// An object as it came.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub(super) enum Heard {
     Absent,
     /// The kind cannot be read now.
     Failed(String),
+    /// A watch broke; it goes on where it was, and nothing is heard of that unless it breaks again by then.
+    Interrupted(String, Instant),
 }
 
 /// An object, its last good state, and what is wrong with its newest.
@@ -42,6 +45,8 @@ struct Kind {
     /// Listed once, or known to be absent.
     known: bool,
     failure: Option<String>,
+    /// When a failure that is not repeated is over.
+    over: Option<Instant>,
 }
 
 /// Everything heard so far, by kind.
@@ -67,25 +72,40 @@ impl Store {
             }
             Heard::Complete => {
                 kind.held = kind.fresh.take().unwrap_or_default();
-                (kind.known, kind.failure) = (true, None);
+                (kind.known, kind.failure, kind.over) = (true, None, None);
             }
             Heard::Changed(raw) => {
                 let held = hold(kind.held.get(&raw.identity.key), &raw);
                 kind.held.insert(raw.identity.key, held);
-                kind.failure = None;
+                (kind.failure, kind.over) = (None, None);
             }
             Heard::Gone(key) => drop(kind.held.remove(&key)),
             Heard::Absent => *kind = Kind { known: true, ..Kind::default() },
             Heard::Failed(reason) => {
                 kind.fresh = None;
-                kind.failure = Some(reason);
+                (kind.failure, kind.over) = (Some(reason), None);
             }
+            Heard::Interrupted(reason, over) => (kind.failure, kind.over) = (Some(reason), Some(over)),
         }
     }
 
     /// Kinds that were never heard of completely: without them nothing can be concluded.
     pub(super) fn missing(&self) -> Vec<&'static str> {
         self.kinds.iter().filter(|(_, kind)| !kind.known).map(|(name, _)| *name).collect()
+    }
+
+    /// Forgets failures that were not repeated.
+    pub(super) fn expire(&mut self, now: Instant) {
+        for kind in self.kinds.values_mut() {
+            if kind.over.is_some_and(|over| over <= now) {
+                (kind.failure, kind.over) = (None, None);
+            }
+        }
+    }
+
+    /// When the next failure is over, if it is not repeated.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.kinds.values().filter_map(|kind| kind.over).min()
     }
 
     /// Why kinds cannot be read now.

@@ -12,6 +12,8 @@ use std::convert::Infallible;
 use std::sync::Mutex;
 
 type Answer = (u16, Value);
+/// Instead of a status: an answer that never ends.
+const DRIP: u16 = 0;
 type Served = UnsyncBoxBody<Bytes, Infallible>;
 type Line = Result<Frame<Bytes>, Infallible>;
 type Watches = BTreeMap<String, mpsc::UnboundedSender<Line>>;
@@ -21,6 +23,8 @@ type Watches = BTreeMap<String, mpsc::UnboundedSender<Line>>;
 struct Server {
     lists: Arc<Mutex<BTreeMap<String, Answer>>>,
     watches: Arc<Mutex<Watches>>,
+    /// How often each list was asked for.
+    asked: Arc<Mutex<BTreeMap<String, usize>>>,
 }
 
 impl Server {
@@ -41,8 +45,17 @@ impl Server {
             let stream = tokio_stream::wrappers::UnboundedReceiverStream::new(stream);
             return hyper::Response::new(StreamBody::new(stream).boxed_unsync());
         }
+        *self.asked.lock().unwrap_or_else(|e| panic!("{e}")).entry(plural.clone()).or_default() += 1;
         let lists = self.lists.lock().unwrap_or_else(|e| panic!("{e}"));
         let (status, body) = lists.get(&plural).cloned().unwrap_or_else(|| (200, list(&[])));
+        if status == DRIP {
+            // A byte now, and no end.
+            let (lines, stream) = mpsc::unbounded_channel::<Line>();
+            let _sent = lines.send(Ok(Frame::data("{".into())));
+            self.watches.lock().unwrap_or_else(|e| panic!("{e}")).insert(format!("drip {plural}"), lines);
+            let stream = tokio_stream::wrappers::UnboundedReceiverStream::new(stream);
+            return hyper::Response::new(StreamBody::new(stream).boxed_unsync());
+        }
         let mut response = hyper::Response::new(Full::new(Bytes::from(body.to_string())).boxed_unsync());
         *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
         response
@@ -59,6 +72,24 @@ impl Server {
             watches.get(plural).is_some_and(|lines| lines.send(Ok(Frame::data(line.clone().into()))).is_ok())
         })
         .await;
+    }
+}
+
+impl Server {
+    fn asked(&self, plural: &str) -> usize {
+        self.asked.lock().unwrap_or_else(|e| panic!("{e}")).get(plural).copied().unwrap_or(0)
+    }
+
+    async fn watching(&self, plural: &str) {
+        let is_open = || self.watches.lock().unwrap_or_else(|e| panic!("{e}")).contains_key(plural);
+        eventually("a watch", is_open).await;
+    }
+
+    /// Ends a watch after these bytes.
+    fn cut(&self, plural: &str, bytes: &'static str) {
+        let open = self.watches.lock().unwrap_or_else(|e| panic!("{e}")).remove(plural);
+        let sent = open.map(|lines| lines.send(Ok(Frame::data(bytes.into()))).is_ok());
+        assert_eq!(sent, Some(true), "no watch on {plural}");
     }
 }
 
@@ -168,4 +199,54 @@ async fn missing_rights_are_named() {
     })
     .await;
     assert_eq!(snapshots.borrow().links.len(), 1, "what was known stays");
+}
+
+#[tokio::test]
+async fn a_busy_server_is_asked_again() {
+    let server = Server::default();
+    server.set("wanlinks", failure(429, "too many requests, please try again later"));
+    let (_dir, file) = saved();
+    let (client, view) = (server.client(), view(&file));
+    let watching = tokio::spawn(watch(client, view));
+    eventually("a second attempt", || server.asked("wanlinks") > 1).await;
+    assert!(!watching.is_finished(), "concluded from nothing");
+    server.set("wanlinks", (200, list(&[link("s8", &json!("eth0"))])));
+    let snapshots = watching.await.unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(devices(&snapshots.borrow()), [("s8".into(), "eth0".into())]);
+    assert!(snapshots.borrow().problems.is_empty());
+}
+
+#[tokio::test]
+async fn a_watch_that_breaks_goes_on_and_is_forgotten() {
+    let server = Server::default();
+    server.set("wanlinks", (200, list(&[link("s8", &json!("eth0"))])));
+    let (_dir, file) = saved();
+    let snapshots = watch(server.client(), view(&file)).await;
+    server.watching("wanlinks").await;
+    // Half an event and the end of the stream, as when a connection is cut; then a server that is in trouble.
+    server.cut("wanlinks", "{\"type\": \"ADD");
+    let (_, trouble) = failure(500, "etcdserver: leader changed");
+    server.say("wanlinks", "ERROR", &trouble).await;
+    let is_told = || snapshots.borrow().problems.iter().any(|p| p.reason == "Unreadable");
+    eventually("the break is told", is_told).await;
+    eventually("the break is forgotten", || !is_told()).await;
+    server.say("wanlinks", "ADDED", &link("s9", &json!("eth1"))).await;
+    eventually("the new link", || snapshots.borrow().links.len() == 2).await;
+}
+
+#[tokio::test]
+async fn a_list_that_never_ends_undoes_nothing() {
+    let (_dir, file) = saved();
+    {
+        let server = Server::default();
+        server.set("wanlinks", (200, list(&[link("s8", &json!("eth0"))])));
+        let _first = watch(server.client(), view(&file)).await;
+        eventually("the save", || file.load().is_some()).await;
+    }
+    let server = Server::default();
+    server.set("wanlinks", (DRIP, Value::Null));
+    let snapshots = watch(server.client(), view(&file)).await;
+    eventually("the question", || server.asked("wanlinks") > 0).await;
+    eventually("another kind's list", || server.asked("virtualservices") > 0).await;
+    assert_eq!(devices(&snapshots.borrow()), [("s8".into(), "eth0".into())]);
 }
