@@ -90,8 +90,9 @@ pub struct RunArgs {
     /// How long a request waits for the agent's decision before onAgentLoss holds, milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     callout_timeout_ms: u64,
-    /// Source ports for address translation when a pod's own port is in use on the link.
-    #[arg(long, value_name = "MIN-MAX", default_value = "16384-29999", value_parser = ports)]
+    /// Source ports of connections whose address is translated: outside net.ipv4.ip_local_port_range, so that the
+    /// node's own sockets and its masquerade of other connections never have the same.
+    #[arg(long, value_name = "MIN-MAX", default_value = "10240-29999", value_parser = ports)]
     pub nat_ports: (u16, u16),
     /// How programs are attached.
     #[arg(long, value_enum, default_value_t, env = "CLOVISOR_ATTACH")]
@@ -194,7 +195,7 @@ fn ports(text: &str) -> Result<(u16, u16), String> {
     let range = text.split_once('-').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     match range {
         Some((min, max)) if min > 1023 && min <= max => Ok((min, max)),
-        _ => Err("write two ports above 1023, e.g. 16384-29999".into()),
+        _ => Err("write two ports above 1023, e.g. 10240-29999".into()),
     }
 }
 
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn flags_are_consistent_and_checked() {
         Cli::command().debug_assert();
-        assert_eq!(ports("16384-29999"), Ok((16384, 29999)));
+        assert_eq!(ports("10240-29999"), Ok((10240, 29999)));
         for bad in ["", "80-90", "5000-4000", "a-b"] {
             assert!(ports(bad).is_err(), "{bad}");
         }

@@ -161,10 +161,12 @@ pub fn peer_key<A: Address>(dialled: &FlowKey<A>, link: u8) -> PeerKey {
     PeerKey { addr: dialled.daddr.mapped(), port_be: dialled.dport_be, link, proto: dialled.proto }
 }
 
-/// The n-th source port (network byte order) to try: the pod's own first, then the link's range from a random place.
+/// The n-th source port (network byte order) to try: the pod's own where its address leaves too, else one of the
+/// link's range from a random place. Never the pod's own under NAT: the node's own masquerade keeps those, and an
+/// unsteered connection of another pod could have the same.
 #[inline(always)]
 pub fn port_try(own_be: u16, link: &Link, n: u16, random: u32) -> u16 {
-    if n == 0 || link.port_max < link.port_min || link.port_min == 0 {
+    if link.flags & LINK_NAT == 0 || link.port_max < link.port_min || link.port_min == 0 {
         return own_be;
     }
     let span = u32::from(link.port_max - link.port_min) + 1;

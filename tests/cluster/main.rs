@@ -6,4 +6,5 @@ mod crds;
 mod kubernetes;
 mod nodes;
 mod rights;
+mod scale;
 mod steering;

@@ -1,90 +1,34 @@
 //! A real cluster of two nodes: the DaemonSet, pods with real Envoys, kube-proxy, and everything that goes away.
 
-use crate::kubernetes::file;
 use anyhow::{Context, Result, ensure};
 use harness::agent::binary;
 use harness::cluster::Cluster;
+use harness::cluster::shop::{
+    AGENT, HOST, PORT, clients, deploy, example, install, mappings, pods, wait_pods,
+};
 use harness::eventually::eventually;
 use harness::load::{Caller, Http, Load};
 use harness::netns::{Netns, run};
 use harness::objects;
-use harness::site::{APP_PORT, Site};
+use harness::site::Site;
 use harness::tally::judge;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-const HOST: &str = "reviews.shop.svc.cluster.local";
-const PORT: u16 = 8001;
-
-/// Names of the pods of a label that run and are ready.
-fn pods(cluster: &Cluster, namespace: &str, label: &str) -> Result<Vec<String>> {
-    let words = ["get", "pods", "-n", namespace, "-l", label, "-o"];
-    let path = "jsonpath={range .items[*]}{.metadata.name} {.metadata.deletionTimestamp} \
-                {.status.conditions[?(@.type=='Ready')].status}{'\\n'}{end}";
-    let text = cluster.kubectl(&[&words[..], &[path]].concat(), None)?;
-    Ok(text.lines().filter_map(|line| line.strip_suffix("  True").map(str::to_owned)).collect())
-}
-
-fn wait_pods(cluster: &Cluster, namespace: &str, label: &str, count: usize) -> Result<Vec<String>> {
-    eventually(&format!("{count} pods {label}"), Duration::from_secs(60), || {
-        let ready = pods(cluster, namespace, label)?;
-        if ready.len() != count {
-            let state =
-                cluster.kubectl(&["get", "pods", "-n", namespace, "-l", label, "-o", "wide"], None)?;
-            anyhow::bail!("{state}");
-        }
-        Ok(ready)
-    })
-}
-
-/// Clovisor as its users install it.
-fn install(cluster: &Cluster) -> Result<Duration> {
-    let begin = Instant::now();
-    let base = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/agent");
-    cluster.kubectl(&["apply", "--server-side", "-k", base], None)?;
-    wait_pods(cluster, "clovisor-system", "app.kubernetes.io/name=clovisor-agent", 2)?;
-    Ok(begin.elapsed())
-}
-
-fn example(cluster: &Cluster) -> Result<()> {
-    cluster.apply(&file("target/tools/istio-crds.yaml")?)?;
-    cluster.kubectl(&["create", "namespace", "shop"], None)?;
-    let established = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"];
-    cluster.kubectl(&established, None)?;
-    cluster.apply(&(objects::link("s8", "") + &objects::link("s9", "")))?;
-    cluster.apply(&objects::service(HOST, PORT, "HTTP", Site::service(false, APP_PORT)))?;
-    cluster.apply(&objects::routes(HOST, &["boss", "minions"]))?;
-    cluster.apply(&mappings(&["s9", "s8"]))?;
-    Ok(())
-}
-
-fn mappings(minions: &[&str]) -> String {
-    objects::mapping(&[HOST], "boss", &["s8", "s9"], "") + &objects::mapping(&[HOST], "minions", minions, "")
-}
-
-/// Three clients on the edge, with Envoys that read the agent's files.
-fn clients(cluster: &Cluster) -> Result<Vec<String>> {
-    let rules =
-        concat!("--from-file=redirect.nft=", env!("CARGO_MANIFEST_DIR"), "/../deploy/envoy/redirect.nft");
-    cluster.kubectl(&["create", "configmap", "clovisor-redirect", "-n", "shop", rules], None)?;
-    let deployment = file("deploy/envoy/deployment.yaml")?
-        .replace("image: nft ", "image: localhost/proxy:1 ")
-        .replace("image: envoy ", "image: localhost/proxy:1 ")
-        .replace("image: app\n", "image: localhost/pause:1\n")
-        .replace("      initContainers:", "      nodeName: edge\n      initContainers:");
-    cluster.apply(&deployment)?;
-    wait_pods(cluster, "shop", "app=client", 3)
-}
-
 /// Mixed requests from a pod, each by its own link.
 fn exact(cluster: &Cluster, pod: &str, minions: &str, requests: usize) -> Result<()> {
-    exact_in(&cluster.pod_netns("shop", pod)?, minions, requests, Duration::ZERO).context(pod.to_owned())
+    exact_in(&cluster.pod_netns("shop", pod)?, minions, requests, Duration::ZERO, true)
+        .context(pod.to_owned())
 }
 
-fn exact_in(netns: &Netns, minions: &str, requests: usize, pace: Duration) -> Result<()> {
+/// `asks`: some of them need the agent's answer.
+fn exact_in(netns: &Netns, minions: &str, requests: usize, pace: Duration, asks: bool) -> Result<()> {
     let others = Caller::user("others", "s8").grouped("default");
-    let callers = vec![Caller::user("boss", "s8"), Caller::user("minions", minions), others];
+    let mut crew = Caller::user("crew", "s9");
+    crew.users = objects::users("crew-", 1000);
+    let mut callers = vec![Caller::user("boss", "s8"), Caller::user("minions", minions), others];
+    callers.extend(asks.then_some(crew));
     let mut load =
         Load::new(Site::service(false, PORT), HOST, callers.clone()).over(Http::H1).requests(requests);
     load.pace = pace;
@@ -218,12 +162,10 @@ fn kube_proxy_with_iptables_is_unharmed() -> Result<()> {
     })
 }
 
-const AGENT: &str = "app.kubernetes.io/name=clovisor-agent";
-
 fn pods_come_and_go(cluster: &Cluster, names: &[String]) -> Result<Vec<String>> {
     cluster.kubectl(&["delete", "pod", "-n", "clovisor-system", "-l", AGENT, "--wait=false"], None)?;
     for pod in names {
-        exact(cluster, pod, "s9", 300)?;
+        exact_in(&cluster.pod_netns("shop", pod)?, "s9", 300, Duration::ZERO, false)?;
     }
     wait_pods(cluster, "clovisor-system", AGENT, 2)?;
     cluster.kubectl(&["delete", "pod", "-n", "shop", names.first().context("no pod")?], None)?;
@@ -265,7 +207,7 @@ fn server_away(cluster: &mut Cluster, names: &[String]) -> Result<()> {
     while away.elapsed() < Duration::from_secs(60) {
         for network in &networks {
             // Spread over the minute.
-            exact_in(network, "s8", 200, Duration::from_millis(300))?;
+            exact_in(network, "s8", 200, Duration::from_millis(300), false)?;
         }
     }
     let metrics = scrape(cluster)?;
@@ -283,15 +225,14 @@ fn server_away(cluster: &mut Cluster, names: &[String]) -> Result<()> {
 
 /// As the README says; nothing of ours is left, and everything of others is as it was.
 fn uninstall(cluster: &Cluster, before: &str) -> Result<()> {
-    let folder = |name: &str| format!("{}/../deploy/{name}", env!("CARGO_MANIFEST_DIR"));
     cluster.kubectl(&["delete", "deployment", "client", "-n", "shop"], None)?;
     cluster.kubectl(&["delete", "daemonset,deployment", "-n", "clovisor-system", "--all"], None)?;
-    cluster.kubectl(&["apply", "--server-side", "-k", &folder("agent/cleanup")], None)?;
+    cluster.kubectl(&["apply", "--server-side", "-k", &deploy("agent/cleanup")], None)?;
     let rolled =
         ["rollout", "status", "daemonset/clovisor-cleanup", "-n", "clovisor-system", "--timeout=180s"];
     cluster.kubectl(&rolled, None)?;
-    cluster.kubectl(&["delete", "-k", &folder("agent/cleanup")], None)?;
-    cluster.kubectl(&["delete", "--ignore-not-found", "-k", &folder("agent")], None)?;
+    cluster.kubectl(&["delete", "-k", &deploy("agent/cleanup")], None)?;
+    cluster.kubectl(&["delete", "--ignore-not-found", "-k", &deploy("agent")], None)?;
     let left = cluster.kubectl(
         &["get", "crd,clusterrole,clusterrolebinding,validatingadmissionpolicy", "-o", "name"],
         None,

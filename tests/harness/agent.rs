@@ -129,6 +129,15 @@ impl Agent {
         })
     }
 
+    /// Resident memory, bytes.
+    pub fn memory(&self) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.process.pid());
+        let status = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("no number")?;
+        Ok(kib * 1024)
+    }
+
     /// SIGSTOP: it holds its sockets and answers nothing.
     pub fn hang(&self) -> Result<()> {
         self.process.signal(Signal::SIGSTOP)

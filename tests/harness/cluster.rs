@@ -20,6 +20,9 @@ use std::time::Duration;
 /// Keys, certificates, tokens.
 mod identities;
 
+/// Clovisor and clients on it.
+pub mod shop;
+
 /// etcd, API server, controllers and scheduler.
 mod control;
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::frames::SPORT;
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
@@ -154,14 +155,14 @@ impl Machine {
     }
 }
 
-/// A NAT link that is up.
+/// A NAT link that is up; its only source port is that of the frames, so that their ports stay.
 pub(crate) fn link() -> Link {
     Link {
         ifindex: 11,
         mtu: MTU,
         flags: LINK_UP | LINK_NAT,
-        port_min: 20_000,
-        port_max: 20_063,
+        port_min: SPORT,
+        port_max: SPORT,
         gateway4: [192, 0, 2, 1],
         source4: SOURCE4,
         gateway6: [0; 16],

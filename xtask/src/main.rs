@@ -2,6 +2,7 @@
 
 mod charts;
 mod ci;
+mod cluster;
 mod demo;
 mod ebpf;
 mod gen_files;
@@ -49,6 +50,11 @@ enum Command {
     },
     /// Build static binaries and put them into an OCI image: target/images/clovisor.tar, with an SBOM.
     Image,
+    /// A real Kubernetes of two nodes in namespaces of this machine, with Clovisor as a DaemonSet.
+    Cluster {
+        #[command(subcommand)]
+        action: cluster::Action,
+    },
     /// Run the tests, all or one kind, optionally only those whose name contains FILTER.
     Test {
         #[arg(value_enum)]
@@ -91,6 +97,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Demo { arguments } => demo::run(&arguments),
+        Command::Cluster { action } => cluster::run(&action),
         Command::Image => image::run().map(drop),
         Command::Test { kind, filter } => test::run(kind, filter.as_deref()).and_then(test::Count::verdict),
         Command::Lint { bless_abi } => lint::run(bless_abi),

@@ -33,6 +33,9 @@ pub struct Status {
     pub stale_since: Option<String>,
     /// Generation of the policy that the kernel maps implement.
     pub policy_generation: u64,
+    /// Entries of the policy's kernel maps written and removed since the agent's start.
+    #[serde(default)]
+    pub map_writes: u64,
     /// The files of the proxies say the newest policy.
     pub proxies_current: bool,
     pub attachments: Vec<Attachment>,

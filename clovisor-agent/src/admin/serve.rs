@@ -141,6 +141,7 @@ async fn status(State(sources): State<Sources>) -> Result<Json<api::Status>, Fai
         started: sources.started.to_string(),
         stale_since: compiled.stale_since.map(|time| time.to_string()),
         policy_generation: kernel.generation,
+        map_writes: dump.map_writes,
         proxies_current: kernel.generation == compiled.generation
             && envoy.policy.as_ref().is_some_and(|written| *written == compiled.policy),
         attachments: view::attachments(&kernel, &devices),

@@ -57,6 +57,8 @@ pub struct Dump {
     pub fill: Vec<Fill>,
     /// CLOCK_MONOTONIC of the dump, as in the flows.
     pub now_ns: u64,
+    /// Entries written and removed since the start of the process.
+    pub map_writes: u64,
 }
 
 /// Asks the task for a dump.
@@ -95,6 +97,7 @@ pub struct Kernel {
     to_ask: Vec<(IpAddr, String)>,
     /// Gateways of links that died, whose waiting packets must go.
     dead: Vec<(u32, IpAddr)>,
+    writes: u64,
 }
 
 /// Puts the task together; the maps' contents of an agent before are read, not changed.
@@ -119,6 +122,7 @@ pub fn bind(
         trimmed: None,
         to_ask: Vec::new(),
         dead: Vec::new(),
+        writes: 0,
     };
     Ok((kernel, KernelHandle { ask, state: published }))
 }
@@ -195,6 +199,7 @@ impl Kernel {
         for op in diff(&self.current, &wanted) {
             tracing::debug!(?op, "map write");
             self.tables.apply(&op).map_err(|e| e.to_string())?;
+            self.writes += 1;
         }
         let gone = self.current.pods.keys().any(|veth| !wanted.pods.contains_key(veth));
         self.current = wanted;
@@ -234,6 +239,7 @@ impl Kernel {
             links: self.tables.link_counters().unwrap_or_default(),
             fill: self.tables.fill(),
             now_ns: now_ns(),
+            map_writes: self.writes,
         };
         if answer.send(dump).is_err() {
             tracing::debug!("nobody waits for the dump");

@@ -30,79 +30,15 @@ pub(super) fn tool(name: &str) -> Result<PathBuf> {
 impl Control {
     /// Starts all; the API server is ready when it returns.
     pub(super) fn start(netns: &Netns, root: &Path) -> Result<Self> {
-        let folder = root.join("kubernetes");
-        let etcd = part(
-            netns,
-            root,
-            "etcd",
-            &[
-                "--name",
-                "site",
-                "--unsafe-no-fsync",
-                "--logger",
-                "zap",
-                "--log-level",
-                "warn",
-                "--data-dir",
-                &folder.join("etcd").display().to_string(),
-                "--listen-client-urls",
-                "http://127.0.0.1:2379",
-                "--advertise-client-urls",
-                "http://127.0.0.1:2379",
-                "--listen-peer-urls",
-                "http://127.0.0.1:2380",
-                "--initial-advertise-peer-urls",
-                "http://127.0.0.1:2380",
-                "--initial-cluster",
-                "site=http://127.0.0.1:2380",
-            ],
-        )?;
+        let folder = root.join("kubernetes").display().to_string();
+        let etcd = part(netns, root, "etcd", &ETCD.replace("FOLDER", &folder))?;
         let api = api(netns, root)?;
         let mut control = Self { root: root.to_owned(), etcd, api, others: Vec::new() };
         control.wait_api(netns)?;
         // Not before the API server has its first roles: they would give up.
-        let config = |name: &str| folder.join(name).display().to_string();
-        control.others.push(part(
-            netns,
-            root,
-            "kube-controller-manager",
-            &[
-                "--kubeconfig",
-                &config("manager"),
-                "--use-service-account-credentials",
-                "--service-account-private-key-file",
-                &config("accounts.pem"),
-                "--root-ca-file",
-                &config("ca.crt"),
-                "--leader-elect=false",
-                "--kube-api-qps",
-                "1000",
-                "--kube-api-burst",
-                "1000",
-                "--node-monitor-period",
-                "1s",
-                "--node-monitor-grace-period",
-                "16s",
-                "--bind-address",
-                "127.0.0.1",
-            ],
-        )?);
-        control.others.push(part(
-            netns,
-            root,
-            "kube-scheduler",
-            &[
-                "--kubeconfig",
-                &config("scheduler"),
-                "--leader-elect=false",
-                "--kube-api-qps",
-                "1000",
-                "--kube-api-burst",
-                "1000",
-                "--bind-address",
-                "127.0.0.1",
-            ],
-        )?);
+        for (name, flags) in [("kube-controller-manager", MANAGER), ("kube-scheduler", SCHEDULER)] {
+            control.others.push(part(netns, root, name, &flags.replace("FOLDER", &folder))?);
+        }
         Ok(control)
     }
 
@@ -134,46 +70,64 @@ impl Control {
 }
 
 fn api(netns: &Netns, root: &Path) -> Result<Process> {
-    let folder = root.join("kubernetes");
-    let file = |name: &str| folder.join(name).display().to_string();
-    part(
-        netns,
-        root,
-        "kube-apiserver",
-        &[
-            "--etcd-servers",
-            "http://127.0.0.1:2379",
-            "--secure-port",
-            "6443",
-            "--advertise-address",
-            API,
-            "--tls-cert-file",
-            &file("server.crt"),
-            "--tls-private-key-file",
-            &file("server.key"),
-            "--token-auth-file",
-            &file("tokens.csv"),
-            "--authorization-mode",
-            "Node,RBAC",
-            "--enable-admission-plugins",
-            "NodeRestriction",
-            "--allow-privileged",
-            "--service-cluster-ip-range",
-            "10.96.0.0/16",
-            "--service-account-issuer",
-            "https://kubernetes.default.svc",
-            "--service-account-key-file",
-            &file("accounts.pub"),
-            "--service-account-signing-key-file",
-            &file("accounts.pem"),
-            "--kubelet-preferred-address-types",
-            "InternalIP",
-        ],
-    )
+    let folder = root.join("kubernetes").display().to_string();
+    part(netns, root, "kube-apiserver", &API_SERVER.replace("FOLDER", &folder).replace("ADDRESS", API))
 }
 
-fn part(netns: &Netns, root: &Path, name: &str, words: &[&str]) -> Result<Process> {
+/// `flags`: one a line.
+fn part(netns: &Netns, root: &Path, name: &str, flags: &str) -> Result<Process> {
     let mut command = netns.command(tool("kube")?);
-    command.arg(name).args(words);
+    command.arg(name).args(flags.lines().map(str::trim).filter(|line| !line.is_empty()));
     Process::start(name, &mut command, root)
 }
+
+const ETCD: &str = "
+    --name=site
+    --unsafe-no-fsync
+    --logger=zap
+    --log-level=warn
+    --data-dir=FOLDER/etcd
+    --listen-client-urls=http://127.0.0.1:2379
+    --advertise-client-urls=http://127.0.0.1:2379
+    --listen-peer-urls=http://127.0.0.1:2380
+    --initial-advertise-peer-urls=http://127.0.0.1:2380
+    --initial-cluster=site=http://127.0.0.1:2380
+";
+
+const API_SERVER: &str = "
+    --etcd-servers=http://127.0.0.1:2379
+    --secure-port=6443
+    --advertise-address=ADDRESS
+    --tls-cert-file=FOLDER/server.crt
+    --tls-private-key-file=FOLDER/server.key
+    --token-auth-file=FOLDER/tokens.csv
+    --authorization-mode=Node,RBAC
+    --enable-admission-plugins=NodeRestriction
+    --allow-privileged
+    --service-cluster-ip-range=10.96.0.0/16
+    --service-account-issuer=https://kubernetes.default.svc
+    --service-account-key-file=FOLDER/accounts.pub
+    --service-account-signing-key-file=FOLDER/accounts.pem
+    --kubelet-preferred-address-types=InternalIP
+";
+
+const MANAGER: &str = "
+    --kubeconfig=FOLDER/manager
+    --use-service-account-credentials
+    --service-account-private-key-file=FOLDER/accounts.pem
+    --root-ca-file=FOLDER/ca.crt
+    --leader-elect=false
+    --kube-api-qps=1000
+    --kube-api-burst=1000
+    --node-monitor-period=1s
+    --node-monitor-grace-period=16s
+    --bind-address=127.0.0.1
+";
+
+const SCHEDULER: &str = "
+    --kubeconfig=FOLDER/scheduler
+    --leader-elect=false
+    --kube-api-qps=1000
+    --kube-api-burst=1000
+    --bind-address=127.0.0.1
+";

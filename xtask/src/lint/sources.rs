@@ -22,10 +22,11 @@ const UNSAFE: [&str; 5] = [
 
 /// Where tests may sleep: between two looks at something, between two requests of a paced load, and to let a
 /// load run for a while.
-const SLEEPS: [&str; 4] = [
+const SLEEPS: [&str; 5] = [
     "tests/harness/eventually.rs",
     "tests/harness/process.rs",
     "tests/harness/load.rs",
+    "tests/harness/site/journal.rs",
     "tests/demo/story.rs",
 ];
 
