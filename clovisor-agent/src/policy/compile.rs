@@ -272,7 +272,7 @@ fn ruled(
         let losers = losers.chain(http_routes.iter().map(|(loser, _)| Origin::HttpRoute((*loser).clone())));
         attached.problems.extend(losers.map(|loser| shadowed(&loser, &origin, &service.host)));
         attached.effective.insert(origin.clone());
-        let decide = |i| decision(claims, own, origin.clone(), i);
+        let decide = |i| decision(claims, own, client.namespace, &origin, i);
         return routes(key, &vs.spec, service, client, decide).map_err(|refusal| (origin.clone(), refusal));
     }
     if http_routes.is_empty() {
@@ -280,7 +280,8 @@ fn ruled(
     }
     let origins = http_routes.iter().map(|(key, _)| Origin::HttpRoute((*key).clone()));
     attached.effective.extend(origins);
-    let decide = |key: &ObjectKey, i| decision(claims, own, Origin::HttpRoute(key.clone()), i);
+    let decide =
+        |key: &ObjectKey, i| decision(claims, own, client.namespace, &Origin::HttpRoute(key.clone()), i);
     http_route::routes(&http_routes, client, decide)
         .map_err(|(key, refusal)| (Origin::HttpRoute(key.clone()), refusal))
 }
@@ -299,8 +300,16 @@ fn shadowed(loser: &Origin, winner: &Origin, host: &str) -> Problem {
     of_origin("RuleNotEffective", loser, field.into(), message)
 }
 
-fn decision(claims: &Claims<'_>, own: &NamespacePolicy, origin: Origin, i: usize) -> RouteDecision {
-    let mapping = claims.by_route.get(&(origin, i)).and_then(|name| own.mappings.get(name));
+/// The mapping of the clients' own namespace decides, or none: targets are in the namespace of their mapping.
+fn decision(
+    claims: &Claims<'_>,
+    own: &NamespacePolicy,
+    namespace: &str,
+    origin: &Origin,
+    i: usize,
+) -> RouteDecision {
+    let claimed = claims.by_route.get(&(origin.clone(), i)).filter(|_| origin.key().namespace == namespace);
+    let mapping = claimed.and_then(|name| own.mappings.get(name));
     match mapping {
         None => RouteDecision::Unmapped,
         Some(mapping) if !mapping.rules.is_empty() => RouteDecision::Callout {
@@ -349,3 +358,6 @@ fn unreached(
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod hostile;

@@ -322,3 +322,24 @@ proptest! {
         prop_assert_eq!(class(&compiled, "minions"), Some("good".to_owned()));
     }
 }
+
+/// A mapping governs the clients of its own namespace: one of the same name elsewhere is another one.
+#[test]
+fn a_namesake_in_another_namespace_governs_nothing_here() {
+    let of_shop = [
+        vs("r", &route("minions", "{uri: {prefix: /}}")),
+        mapping("m", &format!("{{{}, links: [s9]}}", target("minions"))),
+    ];
+    let of_till = of_shop
+        .concat()
+        .replace("namespace: shop", "namespace: till")
+        .replace("[reviews]", "[till.example.com]");
+    let compiled = compiled(&[of_shop.concat(), of_till]);
+    let decisions = |namespace: &str| {
+        let own = compiled.policy.namespaces.get(namespace);
+        let reviews = own.into_iter().flat_map(|own| &own.services).find(|s| s.host.starts_with("reviews"));
+        reviews.map(|s| s.routes.iter().map(|r| r.decision != RouteDecision::Unmapped).collect::<Vec<_>>())
+    };
+    assert_eq!(decisions("shop"), Some(vec![true]));
+    assert_eq!(decisions("till"), Some(vec![false]));
+}
