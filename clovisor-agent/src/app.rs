@@ -158,6 +158,7 @@ fn purpose(args: &RunArgs) -> Purpose {
     Purpose {
         proxies: if args.sidecars { Proxies::Sidecars } else { Proxies::Managed },
         numbering: if args.controller { Numbering::Status } else { Numbering::Own },
+        local: args.kubernetes,
     }
 }
 

@@ -26,3 +26,6 @@ mod matching;
 mod names;
 mod route;
 mod scope;
+
+#[cfg(test)]
+mod hostile;

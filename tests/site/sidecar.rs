@@ -39,7 +39,7 @@ fn apply(site: &Site, extra: &str) -> Result<()> {
 
 /// Clovisor's objects for the folder of the site.
 fn rendered(site: &Site, snapshot: &Snapshot) -> Result<Vec<IstioObject>> {
-    let purpose = Purpose { proxies: Proxies::Sidecars, numbering: Numbering::Status };
+    let purpose = Purpose { proxies: Proxies::Sidecars, numbering: Numbering::Status, local: false };
     let (compiled, _) = compile(snapshot, &Allocation::default(), 1, purpose);
     ensure!(compiled.problems.is_empty(), "{:#?}", compiled.problems);
     let config = IstioConfig {

@@ -115,7 +115,7 @@ impl Controller {
     fn new(args: &ControllerArgs, writer: Writer) -> Self {
         let proxies = if args.sidecars { Proxies::Sidecars } else { Proxies::Managed };
         Self {
-            purpose: Purpose { proxies, numbering: Numbering::Controller },
+            purpose: Purpose { proxies, numbering: Numbering::Controller, local: false },
             manages_istio: args.sidecars && args.manage_istio,
             settle: args.settle(),
             istio: IstioConfig { callout: args.callout.clone(), ..IstioConfig::default() },

@@ -25,7 +25,7 @@ pub(super) fn render(args: &RenderArgs) -> Result<String, CtlError> {
         Rendering::Istio => Proxies::Sidecars,
         Rendering::Envoy => Proxies::Managed,
     };
-    let purpose = Purpose { proxies, numbering: Numbering::Controller };
+    let purpose = Purpose { proxies, numbering: Numbering::Controller, local: false };
     let (mut compiled, _) = compile(&snapshot, &Allocation::default(), 1, purpose);
     let is_wanted = |namespace: &str| args.namespace.as_deref().is_none_or(|only| only == namespace);
     let text = match args.what {

