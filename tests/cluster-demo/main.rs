@@ -71,7 +71,7 @@ fn start(site: &Site) -> Result<(Cluster, Vec<String>)> {
     eprintln!("starting etcd, Kubernetes and two nodes");
     let cluster = Cluster::start(site, "nftables")?;
     eprintln!("installing Clovisor: kubectl apply --server-side -k deploy/agent");
-    let ready = shop::install(&cluster)?;
+    let ready = shop::install(&cluster, "agent")?;
     eprintln!(
         "agents ready after {:.1} s; applying links, routes, mappings and three clients",
         ready.as_secs_f64()

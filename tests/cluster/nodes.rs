@@ -139,7 +139,7 @@ fn a_real_cluster_steers_and_survives() -> Result<()> {
         let mut cluster = Cluster::start(site, "nftables")?;
         eprintln!("nodes ready after {:.1?}", begin.elapsed());
         let before = settled(&cluster)?;
-        let ready = install(&cluster)?;
+        let ready = install(&cluster, "agent")?;
         eprintln!("DaemonSet ready {ready:.1?} after its apply");
         example(&cluster)?;
         let names = clients(&cluster)?;
@@ -162,18 +162,36 @@ fn a_real_cluster_steers_and_survives() -> Result<()> {
     })
 }
 
+/// The agents write their own WanNodes, twice a minute at most; what has the rights of one may not write another's.
+fn only_its_own_node(cluster: &Cluster) -> Result<()> {
+    let wait = ["wait", "wannode/edge", "--for=jsonpath={.status.linksReady}=2/2", "--timeout=60s"];
+    cluster.kubectl(&wait, None)?;
+    let write = |node: &str| {
+        let account = "--as=system:serviceaccount:clovisor-system:clovisor-agent";
+        let extra = format!("--as-user-extra=authentication.kubernetes.io/node-name={node}");
+        let forged = "{apiVersion: clovisor.io/v1alpha1, kind: WanNode, metadata: {name: edge, annotations: {a: b}}, spec: {}}";
+        cluster.kubectl(&[account, &extra, "apply", "--server-side", "-f", "-"], Some(forged))
+    };
+    let refused = write("cloud").err().map(|e| format!("{e:#}")).unwrap_or_default();
+    ensure!(
+        refused.contains("the agent of node cloud may only write its own WanNode, not edge"),
+        "{refused}"
+    );
+    write("edge").map(drop)
+}
+
 /// The same with kube-proxy's other mode.
 #[test]
 fn kube_proxy_with_iptables_is_unharmed() -> Result<()> {
     Site::builder("nodes-iptables").pods(0).run(|site| {
         let cluster = Cluster::start(site, "iptables")?;
-        install(&cluster)?;
+        install(&cluster, "agent/overlays/node-restriction")?;
         example(&cluster)?;
         for pod in clients(&cluster)? {
             exact(&cluster, &pod, "s9", 300)?;
             cluster_ip(&cluster, &pod)?;
         }
-        Ok(())
+        only_its_own_node(&cluster)
     })
 }
 

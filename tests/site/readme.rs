@@ -12,7 +12,13 @@ use std::process::Command;
 const README: &str = include_str!("../../README.md");
 
 /// Those that `cargo xtask ci` runs itself, or is.
-const OWN: [&str; 4] = ["cargo xtask demo", "cargo xtask test", "cargo xtask image", "cargo xtask ci"];
+const OWN: [&str; 5] = [
+    "cargo xtask demo",
+    "cargo xtask cluster demo",
+    "cargo xtask test",
+    "cargo xtask image",
+    "cargo xtask ci",
+];
 
 /// The lines of the blocks marked `sh`.
 fn commands() -> Vec<&'static str> {

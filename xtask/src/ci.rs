@@ -1,6 +1,6 @@
 //! `cargo xtask ci`: what a change must pass.
 
-use crate::{demo, gen_files, lint, setup, shell, test};
+use crate::{cluster, demo, gen_files, lint, setup, shell, test};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
@@ -20,6 +20,7 @@ pub(crate) fn run() -> Result<()> {
         Err(error) => step(&mut count, "test", Err(error)),
     }
     step(&mut count, "demo --json", shown_demo());
+    step(&mut count, "cluster demo", cluster::run(&cluster::Action::Demo { arguments: Vec::new() }));
     println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped);
     if count.failed > 0 {
         bail!("{} failed, see above", count.failed);

@@ -27,10 +27,10 @@ pub fn deploy(folder: &str) -> String {
     format!("{REPOSITORY}/deploy/{folder}")
 }
 
-/// Clovisor as its users install it; how long until every agent was ready.
-pub fn install(cluster: &Cluster) -> Result<Duration> {
+/// Clovisor as its users install it, from a folder below `deploy`; how long until every agent was ready.
+pub fn install(cluster: &Cluster, folder: &str) -> Result<Duration> {
     let begin = Instant::now();
-    cluster.kubectl(&["apply", "--server-side", "-k", &deploy("agent")], None)?;
+    cluster.kubectl(&["apply", "--server-side", "-k", &deploy(folder)], None)?;
     wait_pods(cluster, "clovisor-system", AGENT, 2)?;
     Ok(begin.elapsed())
 }
