@@ -24,6 +24,7 @@ mod cluster;
 mod listener;
 mod matching;
 mod names;
+mod resources;
 mod route;
 mod scope;
 

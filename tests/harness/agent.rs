@@ -25,6 +25,8 @@ pub struct AgentOptions<'a> {
     pub kubeconfig: Option<&'a Path>,
     /// For proxies that Istio's control plane configures, with the class numbers of the mappings' status.
     pub sidecars: bool,
+    /// The binary of the image, not that of the tests: what it costs is what users pay.
+    pub shipped: bool,
 }
 
 /// Name of the edge in Kubernetes.
@@ -43,7 +45,10 @@ impl Agent {
         let site = options.site;
         let words = setpriv(Identity::Root, options.tied);
         let mut command = netns.command(&words[0]);
-        command.args(&words[1..]).arg(binary("clovisor-agent")?).arg("run");
+        command
+            .args(&words[1..])
+            .arg(if options.shipped { shipped()? } else { binary("clovisor-agent")? })
+            .arg("run");
         match options.kubeconfig {
             None => command.arg("--config").arg(site.join("config")),
             Some(path) => command.args(["--kubernetes", "--node-name", NODE]).env("KUBECONFIG", path),
@@ -113,9 +118,14 @@ impl Agent {
         items(self.json("/v1/sessions")?)
     }
 
+    /// The links.
+    pub fn links(&self) -> Result<Vec<Value>> {
+        items(self.json("/v1/links")?)
+    }
+
     /// The state of a link: `Up` or `Down`.
     pub fn link_state(&self, name: &str) -> Result<String> {
-        let links = items(self.json("/v1/links")?)?;
+        let links = self.links()?;
         let link = links.iter().find(|link| link["name"] == name).context("no such link")?;
         Ok(link["state"].as_str().unwrap_or_default().to_owned())
     }
@@ -209,6 +219,14 @@ pub fn ctl(site: &Path, words: &[&str]) -> Result<String> {
     command.env("LC_ALL", "C").env("NO_COLOR", "1");
     command.arg("--socket").arg(site.join("run/agent.sock")).args(words);
     run(&mut command, None)
+}
+
+/// The agent as `cargo xtask image` builds it.
+fn shipped() -> Result<PathBuf> {
+    let target = format!("target/{}-unknown-linux-musl/image/clovisor-agent", std::env::consts::ARCH);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name(target);
+    ensure!(path.is_file(), "no {}; run `cargo xtask image`", path.display());
+    Ok(path)
 }
 
 /// A binary of this workspace: beside the running one, or one folder up for tests.

@@ -45,6 +45,7 @@ pub struct Builder {
     tied: bool,
     attach: &'static str,
     sidecars: bool,
+    shipped: bool,
 }
 
 /// A running site; everything it made goes away with it.
@@ -57,6 +58,7 @@ pub struct Site {
     tied: bool,
     attach: &'static str,
     sidecars: bool,
+    shipped: bool,
     kubeconfig: Option<PathBuf>,
     agent: Option<Agent>,
     gateway: Option<Process>,
@@ -80,7 +82,8 @@ impl Site {
     /// A site with one pod on a point-to-point veth.
     #[must_use]
     pub fn builder(name: &str) -> Builder {
-        Builder { name: name.to_owned(), pods: 1, bridge: false, tied: true, attach: "auto", sidecars: false }
+        let name = name.to_owned();
+        Builder { name, pods: 1, bridge: false, tied: true, attach: "auto", sidecars: false, shipped: false }
     }
 
     /// Folder of the site: `config`, `envoy`, `certs`, `run`, `state`, `logs`, `bpffs`.
@@ -123,6 +126,7 @@ impl Site {
             attach: self.attach,
             kubeconfig: self.kubeconfig.as_deref(),
             sidecars: self.sidecars,
+            shipped: self.shipped,
         };
         self.agent.insert(Agent::start(&self.edge, &options)?).wait_ready()
     }
@@ -238,6 +242,13 @@ impl Builder {
         self
     }
 
+    /// The agent is the one of the image, whose size and speed users see.
+    #[must_use]
+    pub fn shipped(mut self) -> Self {
+        self.shipped = true;
+        self
+    }
+
     /// Processes do not die with the thread that starts them; for programs that clean up themselves.
     #[must_use]
     pub fn untied(mut self) -> Self {
@@ -298,6 +309,7 @@ impl Builder {
             tied: self.tied,
             attach: self.attach,
             sidecars: self.sidecars,
+            shipped: self.shipped,
             kubeconfig: None,
             agent: None,
             gateway: None,

@@ -50,13 +50,14 @@ fn rendered(site: &Site, snapshot: &Snapshot) -> Result<Vec<IstioObject>> {
 }
 
 /// A proxy as the control plane configures it without Clovisor: the same routes, clusters without a class.
-fn unclassed(site: &Site, snapshot: &Snapshot) -> Files {
+fn unclassed(site: &Site, snapshot: &Snapshot) -> Result<Files> {
     let mut bare = snapshot.clone();
     bare.mappings.clear();
     let (compiled, _) = compile(&bare, &Allocation::default(), 1, Purpose::default());
     let mount = folder(site);
-    let mut files =
-        render(NAMESPACE, &compiled.policy, &RenderConfig { mount, ..RenderConfig::default() }).files;
+    let texts = render(NAMESPACE, &compiled.policy, &RenderConfig { mount, ..RenderConfig::default() }).files;
+    let parsed = texts.into_iter().map(|(name, text)| Ok((name, serde_json::from_str(&text)?)));
+    let mut files = parsed.collect::<Result<Files>>()?;
     // What a sidecar has from an EnvoyFilter only.
     if let Some(bootstrap) = files.get_mut("bootstrap.json").and_then(serde_json::Value::as_object_mut) {
         bootstrap.remove("static_resources");
@@ -70,7 +71,7 @@ fn unclassed(site: &Site, snapshot: &Snapshot) -> Files {
             }
         }
     }
-    files
+    Ok(files)
 }
 
 fn folder(site: &Site) -> PathBuf {
@@ -82,7 +83,7 @@ fn open(site: &mut Site, extra: &str, keep: impl Fn(&IstioObject) -> bool) -> Re
     apply(site, extra)?;
     let snapshot = read_once(&site.path("config"))?;
     let objects: Vec<_> = rendered(site, &snapshot)?.into_iter().filter(keep).collect();
-    let mut files = unclassed(site, &snapshot);
+    let mut files = unclassed(site, &snapshot)?;
     let idle = istiod::apply(&mut files, &objects)?;
     let whole = objects.iter().any(|object| object.kind == Kind::DestinationRule);
     ensure!(idle.is_empty() == whole, "patches that change nothing: {idle:#?}");

@@ -91,7 +91,7 @@ fn envoy_files(compiled: &mut Compiled, is_wanted: impl Fn(&str) -> bool) -> Res
         let mut rendered = files(namespace, &compiled.policy, &RenderConfig::default());
         for (name, file) in &rendered.files {
             text += &format!("---\n# {namespace}/{name}\n");
-            text += &yaml(file)?;
+            text += &yaml(&serde_json::from_str::<serde_json::Value>(file).unwrap_or_default())?;
         }
         compiled.problems.append(&mut rendered.problems);
     }

@@ -2,7 +2,8 @@
 
 use super::bootstrap::watched_file;
 use super::names::{self, BLACK_HOLE, PASSTHROUGH, seconds};
-use super::render::{RenderConfig, resources};
+use super::render::RenderConfig;
+use super::resources::response;
 use crate::policy::model::{ClassId, NamespacePolicy, Protocol, Service, Tls};
 use clovisor_common::abi::dscp_of_class;
 use serde_json::{Value, json};
@@ -30,9 +31,9 @@ pub(crate) fn fixed() -> Vec<Value> {
 }
 
 /// The clusters of one service: without a class, and one for each class that may go there.
-pub(crate) fn clusters(own: &NamespacePolicy, service: &Service, config: &RenderConfig) -> Vec<Value> {
+pub(crate) fn clusters(own: &NamespacePolicy, service: &Service, config: &RenderConfig) -> Vec<String> {
     let classes = own.classes_towards(service).into_iter().map(Some);
-    std::iter::once(None).chain(classes).map(|class| cluster(service, class, config)).collect()
+    std::iter::once(None).chain(classes).map(|class| cluster(service, class, config).to_string()).collect()
 }
 
 fn cluster(service: &Service, class: Option<ClassId>, config: &RenderConfig) -> Value {
@@ -115,7 +116,7 @@ fn tls(sni: &str, protocol: Protocol, config: &RenderConfig) -> Value {
 }
 
 /// The files that name the certificates; Envoy reads the certificates again when they are replaced.
-pub(crate) fn secrets(config: &RenderConfig) -> [(String, Value); 2] {
+pub(crate) fn secrets(config: &RenderConfig) -> [(String, String); 2] {
     let certificate = |name: &str| json!({ "filename": config.certificates.join(name) });
     let watched = json!({ "path": config.certificates });
     let secret = |name: &str, kind: &str, mut value: Value| {
@@ -124,7 +125,7 @@ pub(crate) fn secrets(config: &RenderConfig) -> [(String, Value); 2] {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             "name": name, kind: value,
         });
-        (name.to_owned(), resources(vec![secret]))
+        (name.to_owned(), response([secret.to_string()]))
     };
     let identity = json!({
         "certificate_chain": certificate("cert-chain.pem"), "private_key": certificate("key.pem"),

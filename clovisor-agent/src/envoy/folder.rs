@@ -2,7 +2,6 @@
 
 use super::bootstrap;
 use super::steps::{Files, Step};
-use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -43,7 +42,7 @@ impl Folder {
         &self.path
     }
 
-    /// The JSON files that are there; one that cannot be read counts as absent and is written again.
+    /// The JSON files that are there; one that is no text counts as empty and is written again.
     pub fn read(&self) -> Result<Files, FolderError> {
         let mut files = Files::new();
         for entry in fs::read_dir(&self.path).map_err(failed("read", &self.path))? {
@@ -54,10 +53,7 @@ impl Folder {
             if !name.ends_with(".json") {
                 continue;
             }
-            let text = fs::read(entry.path()).unwrap_or_default();
-            if let Ok(content) = serde_json::from_slice::<Value>(&text) {
-                files.insert(name, content);
-            }
+            files.insert(name, fs::read_to_string(entry.path()).unwrap_or_default());
         }
         Ok(files)
     }
@@ -78,10 +74,9 @@ impl Folder {
         }
     }
 
-    fn replace(&self, name: &str, content: &Value) -> Result<(), FolderError> {
+    fn replace(&self, name: &str, content: &str) -> Result<(), FolderError> {
         let target = self.path.join(name);
         let temporary = self.path.join(format!(".{name}.new"));
-        let text = format!("{content:#}\n");
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -89,7 +84,7 @@ impl Folder {
             .mode(0o644)
             .open(&temporary)
             .map_err(failed("create", &temporary))?;
-        file.write_all(text.as_bytes())
+        file.write_all(content.as_bytes())
             .and_then(|()| file.set_permissions(Permissions::from_mode(0o644)))
             .and_then(|()| file.sync_all())
             .map_err(failed("write", &temporary))?;
@@ -118,13 +113,12 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Folder
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn what_is_written_is_read_and_readable_for_all() -> Result<(), Box<dyn std::error::Error>> {
         let root = tempfile::tempdir()?;
         let folder = Folder::open(root.path(), "shop")?;
-        let content = json!({ "node": {} });
+        let content = String::from("{\"node\": {}}");
         folder.apply(&Step::Write { name: bootstrap::FILE.into(), content: content.clone() })?;
         assert_eq!(folder.read()?, Files::from([(bootstrap::FILE.to_owned(), content)]));
         let mode = fs::metadata(folder.path().join(bootstrap::FILE))?.permissions().mode();
@@ -138,11 +132,11 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_counts_as_absent() -> Result<(), Box<dyn std::error::Error>> {
+    fn a_broken_file_counts_as_empty() -> Result<(), Box<dyn std::error::Error>> {
         let root = tempfile::tempdir()?;
         let folder = Folder::open(root.path(), "shop")?;
-        fs::write(folder.path().join("cds.json"), "{")?;
-        assert!(folder.read()?.is_empty());
+        fs::write(folder.path().join("cds.json"), [0xff, 0xfe])?;
+        assert_eq!(folder.read()?, Files::from([("cds.json".to_owned(), String::new())]));
         Ok(())
     }
 

@@ -1,10 +1,11 @@
 //! Policy to files.
 
+use super::resources::response;
 use super::scope::Scope;
+use super::steps::Files;
 use super::{bootstrap, cluster, listener, route};
 use crate::cluster::snapshot::Problem;
-use crate::policy::model::{NamespacePolicy, Policy, Service};
-use serde_json::Value;
+use crate::policy::model::{NamespacePolicy, Policy, Service, Tls};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -57,7 +58,7 @@ impl Default for RenderConfig {
 /// The files of one namespace, by name, and what could not be said exactly.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rendered {
-    pub files: BTreeMap<String, Value>,
+    pub files: Files,
     pub problems: Vec<Problem>,
 }
 
@@ -66,29 +67,24 @@ pub fn render(namespace: &str, policy: &Policy, config: &RenderConfig) -> Render
     let nothing = NamespacePolicy::default();
     let own = policy.namespaces.get(namespace).unwrap_or(&nothing);
     let mut rendered = Rendered::default();
-    let mut clusters = cluster::fixed();
+    let mut clusters: Vec<String> = cluster::fixed().iter().map(ToString::to_string).collect();
     let mut chains = Vec::new();
     for (port, services) in by_port(&own.services) {
         let scope = Scope::new(namespace, policy, own, port, &services);
         let (routes, mut problems) = route::configuration(&scope, &services);
         chains.push(listener::chain(&scope, &services, config));
-        rendered.files.insert(scope.file(), resources(vec![routes]));
+        rendered.files.insert(scope.file(), response([routes]));
         rendered.problems.append(&mut problems);
         clusters.extend(services.iter().flat_map(|s| cluster::clusters(own, s, config)));
     }
-    if clusters.iter().any(|c| c.get("transport_socket").is_some()) {
+    if own.services.iter().any(|service| service.tls != Tls::Disable) {
         rendered.files.extend(cluster::secrets(config));
     }
     let listener = listener::outbound(chains, config);
-    rendered.files.insert(bootstrap::FILE.into(), bootstrap::bootstrap(namespace, config));
-    rendered.files.insert(listener::FILE.into(), resources(vec![listener]));
-    rendered.files.insert(cluster::FILE.into(), resources(clusters));
+    rendered.files.insert(bootstrap::FILE.into(), format!("{:#}\n", bootstrap::bootstrap(namespace, config)));
+    rendered.files.insert(listener::FILE.into(), response([listener.to_string()]));
+    rendered.files.insert(cluster::FILE.into(), response(clusters));
     rendered
-}
-
-/// A discovery response with these resources.
-pub(crate) fn resources(resources: Vec<Value>) -> Value {
-    serde_json::json!({ "resources": resources })
 }
 
 fn by_port(services: &[Service]) -> BTreeMap<u16, Vec<&Service>> {

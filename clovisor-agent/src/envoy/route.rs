@@ -4,6 +4,7 @@ use super::matching::{self, Applies};
 use super::names::{
     CALLOUT_FILTER, CLASS_HEADER, DEFAULT_ANSWER, MAPPING_KEY, NAMESPACE_KEY, PASSTHROUGH, cluster, seconds,
 };
+use super::resources::with_list;
 use super::scope::Scope;
 use crate::cluster::snapshot::Problem;
 use crate::cluster::wan_mapping::Fallback;
@@ -12,8 +13,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// The route configuration of a port.
-pub(crate) fn configuration(scope: &Scope<'_>, services: &[&Service]) -> (Value, Vec<Problem>) {
+/// The route configuration of a port, as JSON.
+pub(crate) fn configuration(scope: &Scope<'_>, services: &[&Service]) -> (String, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut taken = BTreeSet::new();
     let mut hosts = Vec::new();
@@ -23,7 +24,7 @@ pub(crate) fn configuration(scope: &Scope<'_>, services: &[&Service]) -> (Value,
         let routes = routes(scope, service, &mut problems);
         if !domains.is_empty() {
             let name = format!("{}:{}", service.host, service.port);
-            hosts.push(json!({ "name": name, "domains": domains, "routes": routes }));
+            hosts.push(json!({ "name": name, "domains": domains, "routes": routes }).to_string());
         }
     }
     if taken.insert("*".to_owned()) {
@@ -31,15 +32,15 @@ pub(crate) fn configuration(scope: &Scope<'_>, services: &[&Service]) -> (Value,
             "name": "allow_any", "match": { "prefix": "/" },
             "route": { "cluster": PASSTHROUGH, "timeout": "0s" },
         });
-        hosts.push(json!({ "name": "allow_any", "domains": ["*"], "routes": [route] }));
+        hosts.push(json!({ "name": "allow_any", "domains": ["*"], "routes": [route] }).to_string());
     }
-    let routes = json!({
+    let head = json!({
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
-        "name": scope.name(), "virtual_hosts": hosts,
+        "name": scope.name(),
         // The class is between Envoy and this node; the far end must not see it.
         "request_headers_to_remove": [CLASS_HEADER],
     });
-    (routes, problems)
+    (with_list(&head, "virtual_hosts", &hosts), problems)
 }
 
 /// What clients may write in `Host`: every name and address, with and without the port.

@@ -2,18 +2,17 @@
 
 use super::cluster::FILE as CLUSTERS;
 use super::listener::FILE as LISTENER;
-use super::render::resources;
-use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use super::resources::union;
+use std::collections::BTreeMap;
 
-/// Files of one folder by name.
-pub type Files = BTreeMap<String, Value>;
+/// Texts of the files of one folder by name.
+pub type Files = BTreeMap<String, String>;
 
 /// One change of a folder.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Replace or create the file, atomically.
-    Write { name: String, content: Value },
+    Write { name: String, content: String },
     /// Delete the file; one that is not there is fine.
     Remove { name: String },
 }
@@ -39,14 +38,14 @@ impl Plan {
 /// The plan that turns `old` into `new`.
 pub fn plan(old: &Files, new: &Files) -> Plan {
     let mut plan = Plan::default();
-    let changed = |name: &String, content: &Value| old.get(name) != Some(content);
+    let changed = |name: &String, content: &String| old.get(name) != Some(content);
     for (name, content) in new {
         if name != CLUSTERS && name != LISTENER && !is_route(name) && changed(name, content) {
             plan.add.push(write(name, content.clone()));
         }
     }
     let wanted = new.get(CLUSTERS);
-    let union = wanted.map(|wanted| union(old.get(CLUSTERS), wanted));
+    let union = wanted.map(|wanted| union(old.get(CLUSTERS).map_or("", String::as_str), wanted));
     if let Some(union) = union.as_ref().filter(|union| old.get(CLUSTERS) != Some(*union)) {
         plan.add.push(write(CLUSTERS, union.clone()));
     }
@@ -69,45 +68,31 @@ fn is_route(name: &str) -> bool {
     name.starts_with("rds-")
 }
 
-fn write(name: &str, content: Value) -> Step {
+fn write(name: &str, content: String) -> Step {
     Step::Write { name: name.to_owned(), content }
-}
-
-/// The wanted clusters, and after them the old ones that are not wanted but may still be named.
-fn union(old: Option<&Value>, wanted: &Value) -> Value {
-    let mut all = clusters(wanted).to_vec();
-    let names: BTreeSet<&str> = clusters(wanted).iter().map(name_of).collect();
-    let old = old.map(clusters).unwrap_or_default();
-    all.extend(old.iter().filter(|cluster| !names.contains(name_of(cluster))).cloned());
-    if all.len() == clusters(wanted).len() { wanted.clone() } else { resources(all) }
-}
-
-fn name_of(cluster: &Value) -> &str {
-    cluster.get("name").and_then(Value::as_str).unwrap_or_default()
-}
-
-fn clusters(file: &Value) -> &[Value] {
-    file.get("resources").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::envoy::resources::response;
+    use serde_json::{Value, json};
 
     fn files(clusters: &[&str], routes: &[&str]) -> Files {
-        let clusters = clusters.iter().map(|name| json!({ "name": name })).collect();
-        let mut files =
-            Files::from([(CLUSTERS.to_owned(), resources(clusters)), (LISTENER.to_owned(), json!(routes))]);
-        files.extend(routes.iter().map(|name| ((*name).to_owned(), json!(name))));
+        let clusters = clusters.iter().map(|name| json!({ "name": name }).to_string());
+        let listener = (LISTENER.to_owned(), json!(routes).to_string());
+        let mut files = Files::from([(CLUSTERS.to_owned(), response(clusters)), listener]);
+        files.extend(routes.iter().map(|name| ((*name).to_owned(), json!(name).to_string())));
         files
     }
 
     fn names(steps: &[Step]) -> Vec<String> {
         let name = |step: &Step| match step {
             Step::Write { name, content } if name == CLUSTERS => {
-                let names = clusters(content).iter().filter_map(|c| c["name"].as_str());
-                format!("clusters {}", names.collect::<Vec<_>>().join(" "))
+                let content: Value = serde_json::from_str(content).unwrap_or_default();
+                let clusters = content["resources"].as_array().into_iter().flatten();
+                let names: Vec<_> = clusters.filter_map(|c| c["name"].as_str()).collect();
+                format!("clusters {}", names.join(" "))
             }
             Step::Write { name, .. } => name.clone(),
             Step::Remove { name } => format!("-{name}"),
