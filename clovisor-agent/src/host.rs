@@ -3,6 +3,8 @@
 //! **In**: rtnetlink dumps and events. **Out**: `watch<Arc<HostNet>>`. **Owns**: the netlink sockets.
 //! **Never**: changes anything on the node.
 
+mod driver;
+
 pub mod net;
 
 pub mod resolve;

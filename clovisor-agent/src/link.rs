@@ -5,6 +5,8 @@
 
 pub mod table;
 
+mod device;
+
 pub mod health;
 
 pub mod choose;

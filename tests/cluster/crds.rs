@@ -58,9 +58,15 @@ fn every_refusal_has_its_own_words() -> Result<()> {
         let header = |value: &str| {
             format!("{{{TARGET}, rules: [{{name: a, links: [s9], headers: [{{name: u{value}}}]}}]}}")
         };
-        let rows: [(String, &str); 13] = [
+        let rows: [(String, &str); 16] = [
             (link("a", "{devise: s9}"), ".spec.devise: field not declared in schema"),
-            (link("a", "{}"), "spec.device"),
+            (link("a", "{}"), "give either device or deviceSelector"),
+            (
+                link("a", "{device: s9, deviceSelector: {driver: igb}}"),
+                "give either device or deviceSelector",
+            ),
+            (link("a", "{deviceSelector: {}}"), "give at least one of mac, driver, defaultRoute"),
+            (link("a", "{deviceSelector: {mac: \"02:42\"}}"), "spec.deviceSelector.mac"),
             (link("a", "{device: an-interface-name-that-is-long}"), "may not be more than 15"),
             (link(&"a".repeat(64), "{device: s9}"), "the name must have at most 63 characters"),
             (link("a", "{device: s9, mtu: 100}"), "greater than or equal to 576"),

@@ -6,6 +6,7 @@ use harness::load::Http;
 use harness::netns::run;
 use harness::objects;
 use harness::site::{APP_PORT, Site};
+use std::time::Duration;
 
 /// `nat: None`: the far end sees the pod's own address on the link of the decision.
 #[test]
@@ -58,6 +59,50 @@ fn a_peer_is_reached_by_its_address_on_the_link() -> Result<()> {
         let by_s9 = sessions.iter().filter(|session| text(session, "link") == "s9").count();
         ensure!(by_s9 > 0 && translated.count() == by_s9, "{sessions:#?}");
         Ok(())
+    })
+}
+
+/// Devices by their properties; what was found by the number of a default route stays when the routes change, also
+/// across a restart of the agent.
+#[test]
+fn selected_devices_stay_when_routes_change() -> Result<()> {
+    Site::builder("selector").run(|site| {
+        shop::apply(site)?;
+        let device = |name: &str, selector: &str| {
+            objects::link(name, "")
+                .replace(&format!("device: {name}"), &format!("deviceSelector: {{{selector}}}"))
+        };
+        let links =
+            device("s8", "defaultRoute: 1") + &device("s9", "driver: veth, mac: \"02:00:00:00:09:02\"");
+        site.apply("1-links.yaml", &links)?;
+        site.start_agent()?;
+        site.start_proxy(0)?;
+        let named = |site: &mut Site| -> Result<Vec<String>> {
+            let links = site.agent()?.links()?;
+            Ok(links.iter().map(|link| link["device"].as_str().unwrap_or_default().to_owned()).collect())
+        };
+        ensure!(named(site)? == ["s8", "s9"], "{:?}", named(site)?);
+        let mut load = shop::load(SERVICES[0], Http::H1, 600);
+        load.callers.retain(|caller| ["boss", "minions"].contains(&caller.name.as_str()));
+        let judge = |site: &Site| -> Result<harness::tally::Tally> {
+            Ok(harness::tally::judge(&load.callers, &load.clone().run(&site.pods[0].netns)?))
+        };
+        let tally = judge(site)?;
+        ensure!(tally.clean(), "{tally:#?}");
+        site.kill_agent()?;
+        site.edge.ip("route replace 0.0.0.0/0 via 10.9.0.1\nroute replace ::/0 via fd00:9::1\n")?;
+        site.start_agent()?;
+        ensure!(named(site)? == ["s8", "s9"], "{:?}", named(site)?);
+        let tally = judge(site)?;
+        ensure!(tally.clean(), "{tally:#?}");
+        // Another number is another question.
+        site.apply("1-links.yaml", &links.replace("defaultRoute: 1", "defaultRoute: 2"))?;
+        harness::eventually::eventually("no second default route", Duration::from_secs(10), || {
+            let links = site.agent()?.links()?;
+            let state = &links[0];
+            ensure!(state["device"] == "default route 2", "{state}");
+            Ok(())
+        })
     })
 }
 

@@ -35,7 +35,7 @@ impl Compiler {
         (compiler, policy)
     }
 
-    /// Follows snapshots and link numbers until their senders are gone.
+    /// Follows snapshots and links until their senders are gone.
     pub(super) async fn run(mut self, mut links: watch::Receiver<Arc<LinkTable>>) {
         links.mark_changed();
         loop {
@@ -52,9 +52,9 @@ impl Compiler {
                 }
                 changed = links.changed() => {
                     if changed.is_err() { return }
-                    let numbers = links.borrow_and_update().numbers();
-                    if numbers != self.numbers.links {
-                        self.numbers.links = numbers;
+                    let kept = links.borrow_and_update().kept();
+                    if kept != self.numbers.links {
+                        self.numbers.links = kept;
                         self.save();
                     }
                 }

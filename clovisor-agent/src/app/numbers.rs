@@ -1,7 +1,7 @@
 //! The numbers of namespaces, classes and links on disk: what pinned flows and running proxies still use after
 //! a restart of the agent.
 
-use crate::link::health::LinkNumbers;
+use crate::link::table::Kept;
 use crate::policy::allocation::Allocation;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 #[serde(default)]
 pub(super) struct Numbers {
     pub(super) classes: Allocation,
-    pub(super) links: LinkNumbers,
+    pub(super) links: Kept,
 }
 
 /// The file.
@@ -68,7 +68,7 @@ impl NumbersFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::table::LinkId;
+    use crate::link::table::{Chosen, LinkId};
     use crate::policy::model::ClassName;
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,7 +80,13 @@ mod tests {
         let wanted = BTreeSet::from([ClassName { mapping: "m".into(), rule: None }]);
         let numbers = Numbers {
             classes: Allocation::default().assign(&BTreeMap::from([("shop".to_owned(), wanted)])),
-            links: BTreeMap::from([("s9".to_owned(), LinkId(3))]),
+            links: Kept {
+                numbers: BTreeMap::from([("s9".to_owned(), LinkId(3))]),
+                devices: BTreeMap::from([(
+                    "s9".to_owned(),
+                    Chosen { default_route: 2, device: "s9".into() },
+                )]),
+            },
         };
         file.save(&numbers)?;
         assert_eq!(file.load(), numbers);

@@ -205,7 +205,11 @@ mod tests {
     }
 
     fn devices(snapshot: &Snapshot) -> Vec<(&str, &str)> {
-        snapshot.links.iter().map(|(name, l)| (name.as_str(), l.device.as_str())).collect()
+        snapshot
+            .links
+            .iter()
+            .map(|(name, l)| (name.as_str(), l.device.as_deref().unwrap_or_default()))
+            .collect()
     }
 
     #[test]

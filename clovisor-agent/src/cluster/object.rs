@@ -115,7 +115,10 @@ pub fn decode(kind: &str, body: &impl Body, metadata: &Metadata) -> Result<Objec
         Arc::new(Dated { created: metadata.creation_timestamp, spec })
     }
     match kind {
-        "WanLink" => body.spec().map(|spec| Object::WanLink(Arc::new(spec))),
+        "WanLink" => {
+            let spec: WanLinkSpec = body.spec()?;
+            spec.check().map(|()| Object::WanLink(Arc::new(spec)))
+        }
         "WanMapping" => {
             let (spec, status) = (body.spec()?, body.status::<ClassesOnly>()?);
             let (created, generation) = (metadata.creation_timestamp, metadata.generation);

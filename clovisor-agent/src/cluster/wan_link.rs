@@ -1,9 +1,13 @@
 //! `WanLink`: one uplink of a node.
 #![allow(unreachable_pub, reason = "KubeSchema repeats each struct inside a function")]
 
+/// Which device is meant, where names differ.
+pub mod selector;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
+use selector::DeviceSelector;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,6 +23,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     category = "clovisor",
     status = "WanLinkStatus",
     validation = Rule::new("self.metadata.name.size() <= 63").message("the name must have at most 63 characters"),
+    validation = Rule::new("has(self.spec.device) != has(self.spec.deviceSelector)").message("give either device or deviceSelector"),
     printcolumn(json_path = ".spec.device", name = "Device", type_ = "string"),
     printcolumn(json_path = ".spec.state", name = "Wanted", type_ = "string"),
     printcolumn(json_path = ".status.conditions[?(@.type=='Ready')].status", name = "Ready", type_ = "string"),
@@ -30,9 +35,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WanLinkSpec {
-    /// Name of the network device on the node, e.g. "eth1".
+    /// Name of the network device on the node, e.g. "eth1". Either this or deviceSelector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 15))]
-    pub device: String,
+    pub device: Option<String>,
+    /// The device by its properties, where its name differs from node to node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_selector: Option<DeviceSelector>,
     /// Labels of the nodes that have the link. Empty: every node; one without the device says so. A folder of YAML is
     /// for one node, there it is not looked at.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -58,6 +67,22 @@ pub struct WanLinkSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub allowed_namespaces: Vec<String>,
+}
+
+impl WanLinkSpec {
+    /// What the API server's rules refuse too: field, and what is wrong.
+    ///
+    /// # Errors
+    /// Device and selector are both there, both absent, or the selector selects nothing.
+    pub fn check(&self) -> Result<(), (String, String)> {
+        let wrong = |field: &str, message: &str| Err((field.to_owned(), message.to_owned()));
+        match (&self.device, &self.device_selector) {
+            (Some(_), None) => Ok(()),
+            (None, Some(selector)) if *selector != DeviceSelector::default() => Ok(()),
+            (None, Some(_)) => wrong("spec.deviceSelector", "give at least one of mac, driver, defaultRoute"),
+            _ => wrong("spec.device", "give either device or deviceSelector"),
+        }
+    }
 }
 
 /// What the controller says of the link on all its nodes.

@@ -26,10 +26,20 @@ pub struct Device {
     pub mac: Vec<u8>,
     /// `veth`, `bridge`, … as the kernel names the kind; empty for plain devices.
     pub kind: String,
+    /// As `ethtool -i` names it; the kind for virtual devices, empty where sysfs shows none.
+    pub driver: String,
     /// Bridge (or bond, VRF) that the device is a port of.
     pub master: Option<u32>,
     /// Global addresses with their prefix length, primary first.
     pub addresses: Vec<(IpAddr, u8)>,
+}
+
+impl HostNet {
+    /// The device of this name.
+    #[must_use]
+    pub fn device(&self, name: &str) -> Option<&Device> {
+        self.devices.values().find(|device| device.name == name)
+    }
 }
 
 /// A unicast route of the main table.

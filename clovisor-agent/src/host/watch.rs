@@ -1,5 +1,6 @@
 //! The netlink shell: dumps the node's network, again after each burst of events.
 
+use super::driver::driver;
 use super::net::{Device, FdbEntry, HostNet, Neighbour, Reach, Route};
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nix::libc::{ENODEV, ENOENT};
@@ -9,7 +10,9 @@ use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteType,
+};
 use rtnetlink::packet_route::tc::TcHandle;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -154,7 +157,8 @@ async fn dump(handle: &Handle) -> Result<HostNet, HostError> {
     let mut net = HostNet::default();
     let mut links = handle.link().get().execute();
     while let Some(message) = links.try_next().await? {
-        let device = device(&message);
+        let mut device = device(&message);
+        device.driver = driver(&device);
         net.devices.insert(device.ifindex, device);
     }
     let mut addresses = handle.address().get().execute();
@@ -179,7 +183,7 @@ async fn dump(handle: &Handle) -> Result<HostNet, HostError> {
     for filter in [v4, v6] {
         let mut routes = handle.route().get(filter).execute();
         while let Some(message) = routes.try_next().await? {
-            net.routes.extend(route(&message));
+            net.routes.extend(routes_of(&message));
         }
     }
     for family in [AddressFamily::Inet, AddressFamily::Inet6, AddressFamily::Bridge] {
@@ -218,26 +222,40 @@ fn kind_name(kind: &InfoKind) -> String {
     kind.to_string()
 }
 
-fn route(message: &RouteMessage) -> Option<Route> {
+/// The unicast routes of the main table that a message names: one, or one for each of its next hops.
+fn routes_of(message: &RouteMessage) -> Vec<Route> {
     if message.header.table != RouteHeader::RT_TABLE_MAIN || message.header.kind != RouteType::Unicast {
-        return None;
-    }
-    let (mut gateway, mut ifindex, mut metric, mut destination) = (None, None, 0, None);
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(address) => destination = ip(address),
-            RouteAttribute::Gateway(address) => gateway = ip(address),
-            RouteAttribute::Oif(index) => ifindex = Some(*index),
-            RouteAttribute::Priority(priority) => metric = *priority,
-            _ => {}
-        }
+        return Vec::new();
     }
     let any = match message.header.address_family {
         AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let prefix = message.header.destination_prefix_length;
-    Some(Route { destination: destination.unwrap_or(any), prefix, gateway, ifindex: ifindex?, metric })
+    let mut route = Route { destination: any, prefix, gateway: None, ifindex: 0, metric: 0 };
+    let mut hops: &[RouteNextHop] = &[];
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => route.destination = ip(address).unwrap_or(any),
+            RouteAttribute::Gateway(address) => route.gateway = ip(address),
+            RouteAttribute::Oif(index) => route.ifindex = *index,
+            RouteAttribute::Priority(priority) => route.metric = *priority,
+            RouteAttribute::MultiPath(all) => hops = all,
+            _ => {}
+        }
+    }
+    let through = |hop: &RouteNextHop| {
+        let gateway = |a: &RouteAttribute| if let RouteAttribute::Gateway(to) = a { ip(to) } else { None };
+        Route {
+            ifindex: hop.interface_index,
+            gateway: hop.attributes.iter().find_map(gateway),
+            ..route.clone()
+        }
+    };
+    let mut all: Vec<Route> = hops.iter().map(through).collect();
+    all.push(route);
+    all.retain(|route| route.ifindex != 0);
+    all
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

@@ -38,6 +38,7 @@ mod tests {
             id: LinkId(id),
             name: name.into(),
             device: name.into(),
+            chosen: None,
             ifindex: Some(u32::from(id) + 1),
             gateway4: None,
             gateway6: None,

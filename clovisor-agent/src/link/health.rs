@@ -1,6 +1,7 @@
 //! The state of each link, from what netlink says: pure.
 
-use super::table::{DownReason, Health, Link, LinkId, LinkTable, PeerAddress};
+use super::device::{choice, device};
+use super::table::{Chosen, DownReason, Health, Kept, Link, LinkId, LinkTable, PeerAddress};
 use crate::cluster::wan_link::{LinkState, Peer, WanLinkSpec};
 use crate::host::net::{Device, HostNet, Reach};
 use clovisor_common::abi::MAX_LINKS;
@@ -13,6 +14,9 @@ impl fmt::Display for DownReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::DeviceMissing => "the device does not exist on this node",
+            Self::DeviceAmbiguous => {
+                "spec.deviceSelector means several devices of this node; give more of it"
+            }
             Self::NoCarrier => "the device is down or has no carrier",
             Self::NoAddress => "the device has no global address",
             Self::GatewayUnknown => "no route through the device names a gateway; set spec.gateway",
@@ -22,20 +26,17 @@ impl fmt::Display for DownReason {
     }
 }
 
-/// Numbers of links by name, kept on disk: pinned flows name their link by number.
-pub type LinkNumbers = BTreeMap<String, LinkId>;
-
-/// The table of `specs` now. Numbers and times of change are taken from `before` where the link was known, else
-/// its number from `numbers`, else a free one.
+/// The table of `specs` now. Numbers, chosen devices and times of change are taken from `before` where the link was
+/// known, else from `kept`; a new link gets a free number.
 #[must_use]
 pub fn observe(
     specs: &BTreeMap<String, Arc<WanLinkSpec>>,
     net: &HostNet,
     before: &LinkTable,
-    numbers: &LinkNumbers,
+    kept: &Kept,
     now: jiff::Timestamp,
 ) -> LinkTable {
-    let number = |name: &String| before.links.get(name).map(|l| l.id).or(numbers.get(name).copied());
+    let number = |name: &String| before.links.get(name).map(|l| l.id).or(kept.numbers.get(name).copied());
     let mut taken: BTreeSet<u8> = specs.keys().filter_map(number).map(|id| id.0).collect();
     let mut table = LinkTable::default();
     for (name, spec) in specs {
@@ -45,7 +46,8 @@ pub fn observe(
             continue;
         };
         taken.insert(id);
-        let mut link = link(name, spec, net, LinkId(id), old);
+        let chosen = old.map_or_else(|| kept.devices.get(name), |old| old.chosen.as_ref());
+        let mut link = link(name, spec, net, (LinkId(id), chosen), old);
         let same = old.filter(|o| (o.health == Health::Up) == (link.health == Health::Up));
         link.since = same.map_or(now, |o| o.since);
         table.links.insert(name.clone(), link);
@@ -53,12 +55,22 @@ pub fn observe(
     table
 }
 
-fn link(name: &str, spec: &WanLinkSpec, net: &HostNet, id: LinkId, old: Option<&Link>) -> Link {
-    let device = net.devices.values().find(|d| d.name == spec.device);
+fn link(
+    name: &str,
+    spec: &WanLinkSpec,
+    net: &HostNet,
+    (id, chosen): (LinkId, Option<&Chosen>),
+    old: Option<&Link>,
+) -> Link {
+    let found = device(spec, net, chosen);
+    let device = found.ok();
+    let selected = || spec.device_selector.as_ref().map(ToString::to_string);
+    let wanted = || spec.device.clone().or_else(selected).unwrap_or_default();
     let mut link = Link {
         id,
         name: name.to_owned(),
-        device: spec.device.clone(),
+        device: device.map_or_else(wanted, |d| d.name.clone()),
+        chosen: device.map_or_else(|| chosen.cloned(), |device| choice(spec, device)),
         ifindex: device.map(|d| d.ifindex),
         gateway4: None,
         gateway6: None,
@@ -73,7 +85,7 @@ fn link(name: &str, spec: &WanLinkSpec, net: &HostNet, id: LinkId, old: Option<&
         wanted: spec.state,
         peers: spec.peers.iter().filter_map(peer).collect(),
         allowed_namespaces: spec.allowed_namespaces.clone(),
-        health: Health::Down(DownReason::DeviceMissing),
+        health: Health::Down(found.err().unwrap_or(DownReason::DeviceMissing)),
         since: jiff::Timestamp::UNIX_EPOCH,
     };
     if let Some(device) = device {
@@ -159,14 +171,19 @@ fn gateway(net: &HostNet, device: &Device, v4: bool) -> Option<IpAddr> {
     through.filter(|r| r.gateway.is_some()).min_by_key(|r| (r.prefix, r.metric))?.gateway
 }
 
-/// Next hops whose link-layer address is wanted and not known: what to solicit, with the device's name.
+/// Next hops whose link-layer address is wanted and not known: what to solicit, with the device's name. `table`: what
+/// was observed of the same specs.
 #[must_use]
-pub fn unresolved(specs: &BTreeMap<String, Arc<WanLinkSpec>>, net: &HostNet) -> Vec<(IpAddr, String)> {
+pub fn unresolved(
+    specs: &BTreeMap<String, Arc<WanLinkSpec>>,
+    table: &LinkTable,
+    net: &HostNet,
+) -> Vec<(IpAddr, String)> {
     let mut wanted = Vec::new();
-    for spec in specs.values().filter(|s| s.state != LinkState::Disabled) {
-        let Some(device) =
-            net.devices.values().find(|d| d.name == spec.device && d.carrier && !d.mac.is_empty())
-        else {
+    for (name, spec) in specs.iter().filter(|(_, s)| s.state != LinkState::Disabled) {
+        let ifindex = table.links.get(name).and_then(|link| link.ifindex);
+        let device = ifindex.and_then(|ifindex| net.devices.get(&ifindex));
+        let Some(device) = device.filter(|d| d.carrier && !d.mac.is_empty()) else {
             continue;
         };
         for (given, v4) in
@@ -193,7 +210,8 @@ mod tests {
     fn spec(device: &str) -> WanLinkSpec {
         WanLinkSpec {
             node_selector: BTreeMap::new(),
-            device: device.into(),
+            device: Some(device.into()),
+            device_selector: None,
             gateway: Gateway::default(),
             nat: Nat::Masquerade,
             mtu: None,
@@ -222,13 +240,20 @@ mod tests {
         }
     }
 
+    const FRESH: (LinkId, Option<&Chosen>) = (LinkId(0), None);
+
     fn health(spec: &WanLinkSpec, net: &HostNet) -> Health {
-        link("s9", spec, net, LinkId(0), None).health
+        link("s9", spec, net, FRESH, None).health
+    }
+
+    fn asked(specs: &BTreeMap<String, Arc<WanLinkSpec>>, net: &HostNet) -> Vec<(IpAddr, String)> {
+        let table = observe(specs, net, &LinkTable::default(), &Kept::default(), jiff::Timestamp::UNIX_EPOCH);
+        unresolved(specs, &table, net)
     }
 
     #[test]
     fn a_link_is_up_when_everything_on_the_way_is() {
-        let up = link("s9", &spec("s9"), &net(), LinkId(0), None);
+        let up = link("s9", &spec("s9"), &net(), FRESH, None);
         assert_eq!(up.health, Health::Up);
         assert_eq!(
             (up.gateway4, up.source4),
@@ -252,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_gateway_holds_until_it_fails_to_answer() {
-        let up = link("s9", &spec("s9"), &net(), LinkId(0), None);
+        let up = link("s9", &spec("s9"), &net(), FRESH, None);
         let rows = [(None, Health::Up), (Some(Reach::Asked), Health::Up), (Some(Reach::Known), Health::Up)];
         let failed = (Some(Reach::Failed), Health::Down(DownReason::GatewayUnresolved));
         for (reach, health) in rows.into_iter().chain([failed]) {
@@ -264,7 +289,7 @@ mod tests {
                 mac: vec![1],
                 reach,
             }));
-            assert_eq!(link("s9", &spec("s9"), &net, LinkId(0), Some(&up)).health, health, "{reach:?}");
+            assert_eq!(link("s9", &spec("s9"), &net, FRESH, Some(&up)).health, health, "{reach:?}");
         }
     }
 
@@ -277,10 +302,10 @@ mod tests {
         spec.gateway.ipv4 = Some(Ipv4Addr::new(10, 9, 0, 1));
         assert_eq!(health(&spec, &net), Health::Down(DownReason::GatewayUnresolved));
         let specs = BTreeMap::from([("s9".to_owned(), Arc::new(spec.clone()))]);
-        assert_eq!(unresolved(&specs, &net), [(HOP, "s9".to_owned())]);
+        assert_eq!(asked(&specs, &net), [(HOP, "s9".to_owned())]);
         net.neighbours.push(Neighbour { address: HOP, ifindex: 9, mac: vec![1], reach: Reach::Known });
         assert_eq!(health(&spec, &net), Health::Up);
-        assert_eq!(unresolved(&specs, &net), []);
+        assert_eq!(asked(&specs, &net), []);
     }
 
     #[test]
@@ -297,11 +322,11 @@ mod tests {
             names.iter().map(|n| ((*n).to_owned(), Arc::new(spec(n)))).collect()
         };
         let at = |s| jiff::Timestamp::from_second(s).unwrap_or_default();
-        let one = observe(&specs(&["s9"]), &net(), &LinkTable::default(), &LinkNumbers::new(), at(1));
-        let two = observe(&specs(&["a", "s9"]), &net(), &one, &LinkNumbers::new(), at(2));
+        let one = observe(&specs(&["s9"]), &net(), &LinkTable::default(), &Kept::default(), at(1));
+        let two = observe(&specs(&["a", "s9"]), &net(), &one, &Kept::default(), at(2));
         assert_eq!((two.links["s9"].id, two.links["a"].id), (LinkId(0), LinkId(1)));
         assert_eq!(two.links["s9"].since, at(1));
-        let three = observe(&specs(&["s9"]), &HostNet::default(), &two, &LinkNumbers::new(), at(3));
+        let three = observe(&specs(&["s9"]), &HostNet::default(), &two, &Kept::default(), at(3));
         assert_eq!(three.links["s9"].since, at(3));
     }
 }

@@ -9,6 +9,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub u8);
 
+/// What was taken by the number of a default route: kept whatever becomes of route and device, so
+/// that a link never wanders to the device of another.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The number that was looked for.
+    pub default_route: i32,
+    /// Name of the device that was found.
+    pub device: String,
+}
+
+/// What is kept on disk of each link while its WanLink exists: pinned flows name their link by number.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(default)]
+pub struct Kept {
+    pub numbers: BTreeMap<String, LinkId>,
+    pub devices: BTreeMap<String, Chosen>,
+}
+
 /// All links of the node, by WanLink name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LinkTable {
@@ -18,10 +36,12 @@ pub struct LinkTable {
 }
 
 impl LinkTable {
-    /// The numbers in use.
+    /// What is to be kept of the links.
     #[must_use]
-    pub fn numbers(&self) -> BTreeMap<String, LinkId> {
-        self.links.iter().map(|(name, link)| (name.clone(), link.id)).collect()
+    pub fn kept(&self) -> Kept {
+        let numbers = self.links.iter().map(|(name, link)| (name.clone(), link.id)).collect();
+        let chosen = |(name, link): (&String, &Link)| Some((name.clone(), link.chosen.clone()?));
+        Kept { numbers, devices: self.links.iter().filter_map(chosen).collect() }
     }
 }
 
@@ -30,7 +50,9 @@ impl LinkTable {
 pub struct Link {
     pub id: LinkId,
     pub name: String,
+    /// Name of the device; while there is none, what selects it.
     pub device: String,
+    pub chosen: Option<Chosen>,
     /// None while the device does not exist.
     pub ifindex: Option<u32>,
     pub gateway4: Option<Ipv4Addr>,
@@ -68,6 +90,7 @@ pub enum Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DownReason {
     DeviceMissing,
+    DeviceAmbiguous,
     NoCarrier,
     NoAddress,
     GatewayUnknown,

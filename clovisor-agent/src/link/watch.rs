@@ -1,7 +1,7 @@
 //! The task that keeps the link table.
 
-use super::health::{LinkNumbers, observe, unresolved};
-use super::table::{Health, LinkTable};
+use super::health::{observe, unresolved};
+use super::table::{Health, Kept, LinkTable};
 use crate::cluster::snapshot::Snapshot;
 use crate::host::net::HostNet;
 use crate::host::watch::solicit;
@@ -13,10 +13,10 @@ use tokio::time::{Instant, sleep_until};
 /// Between attempts to find a gateway's link-layer address.
 const SOLICIT: Duration = Duration::from_millis(200);
 
-/// The table now, and a task that follows snapshot and network. `numbers`: those of an agent before.
+/// The table now, and a task that follows snapshot and network. `kept`: by an agent before.
 #[must_use]
 pub fn watch(
-    numbers: LinkNumbers,
+    kept: Kept,
     mut snapshot: watch::Receiver<Arc<Snapshot>>,
     mut host: watch::Receiver<Arc<HostNet>>,
 ) -> watch::Receiver<Arc<LinkTable>> {
@@ -24,16 +24,16 @@ pub fn watch(
         &snapshot.borrow_and_update().links_here(),
         &host.borrow_and_update(),
         &LinkTable::default(),
-        &numbers,
+        &kept,
         jiff::Timestamp::now(),
     );
-    table.asked = unresolved(&snapshot.borrow().links_here(), &host.borrow()).len();
+    table.asked = unresolved(&snapshot.borrow().links_here(), &table, &host.borrow()).len();
     let (publish, links) = watch::channel(Arc::new(table));
     tokio::spawn(async move {
         let mut next = Instant::now();
         loop {
             let (specs, net) = (snapshot.borrow_and_update().clone(), host.borrow_and_update().clone());
-            let wanted = unresolved(&specs.links_here(), &net);
+            let wanted = unresolved(&specs.links_here(), &publish.borrow(), &net);
             let waiting = !wanted.is_empty();
             if waiting && Instant::now() >= next {
                 next = Instant::now() + SOLICIT;
@@ -47,22 +47,17 @@ pub fn watch(
                 () = publish.closed() => return,
                 () = sleep_until(next), if waiting => continue,
             }
-            update(&publish, &snapshot.borrow_and_update(), &host.borrow_and_update(), &numbers);
+            update(&publish, &snapshot.borrow_and_update(), &host.borrow_and_update(), &kept);
         }
     });
     links
 }
 
-fn update(
-    publish: &watch::Sender<Arc<LinkTable>>,
-    snapshot: &Snapshot,
-    net: &HostNet,
-    numbers: &LinkNumbers,
-) {
+fn update(publish: &watch::Sender<Arc<LinkTable>>, snapshot: &Snapshot, net: &HostNet, kept: &Kept) {
     publish.send_if_modified(|old| {
         let here = snapshot.links_here();
-        let mut table = observe(&here, net, old, numbers, jiff::Timestamp::now());
-        table.asked = unresolved(&here, net).len();
+        let mut table = observe(&here, net, old, kept, jiff::Timestamp::now());
+        table.asked = unresolved(&here, &table, net).len();
         if table == **old {
             return false;
         }

@@ -128,7 +128,11 @@ fn view(saved: &SavedFile) -> View {
 }
 
 fn devices(snapshot: &Snapshot) -> Vec<(String, String)> {
-    snapshot.links.iter().map(|(name, link)| (name.clone(), link.device.clone())).collect()
+    snapshot
+        .links
+        .iter()
+        .map(|(name, link)| (name.clone(), link.device.clone().unwrap_or_default()))
+        .collect()
 }
 
 #[tokio::test]
