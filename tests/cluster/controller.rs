@@ -135,7 +135,11 @@ fn links_are_told_by_nodes_and_summed_up() -> Result<()> {
                 && condition(o, "Ready") == Some(("True", "Steering"))
         })?;
         let events = get(&api, &["events.events.k8s.io", "-A"])?.to_string();
-        ensure!(events.contains("LinkDown") && events.contains("takes no traffic: NoCarrier"), "{events}");
+        ensure!(
+            events.contains("LinkDown")
+                && events.contains("takes no traffic: the device is down or has no carrier"),
+            "{events}"
+        );
         let elsewhere = "apiVersion: clovisor.io/v1alpha1\nkind: WanLink\nmetadata: {name: elsewhere}\n\
             spec: {device: s8, nodeSelector: {site: other}}\n";
         api.apply(elsewhere)?;

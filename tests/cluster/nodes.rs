@@ -95,7 +95,7 @@ fn plugin(cluster: &Cluster, site: &Site) -> Result<()> {
         run(&mut command, None)
     };
     let status = ask("status")?;
-    ensure!(status.contains("edge    ready   2/2") && status.contains("cloud   ready   0/2"), "{status}");
+    ensure!(status.contains("edge    ready   2/2") && status.contains("cloud   ready   0/0"), "{status}");
     let links = ask("links --node edge")?;
     ensure!(links.contains("edge   s9     Up      Active") && !links.contains("cloud"), "{links}");
     let sessions = ask("sessions -n shop -l app=client")?;
@@ -104,18 +104,19 @@ fn plugin(cluster: &Cluster, site: &Site) -> Result<()> {
     let pod = pods(cluster, "shop", "app=client")?.remove(0);
     let explained = ask(&format!("explain {pod} -n shop -- --host {HOST}:{PORT} --header user=minions"))?;
     ensure!(explained.contains("s9"), "{explained}");
-    // The cloud's links are down there, and the check says so.
-    let checked = ask("check").err().map(|e| format!("{e:#}")).unwrap_or_default();
-    ensure!(checked.contains("checks failed"), "{checked}");
+    eventually("every check passes", Duration::from_secs(60), || ask("check").map(drop))?;
+    let spare = objects::link("s7", "  nodeSelector: {kubernetes.io/hostname: nowhere}\n");
+    cluster.apply(&spare)?;
+    eventually("the check of a link that no node has", Duration::from_secs(20), || {
+        let checked = ask("check").err().map(|e| format!("{e:#}")).unwrap_or_default();
+        ensure!(checked.contains("1 of 13 checks failed"), "{checked}");
+        Ok(())
+    })?;
+    cluster.kubectl(&["delete", "wanlink", "s7"], None)?;
     ensure!(ask("check --pre")?.contains("kernel of node edge"));
     let dumped = ask("sysdump dump")?;
     ensure!(dumped == "dump\n" && folder.join("dump/edge-status.json").is_file(), "{dumped}");
-    ensure!(
-        !folder.join("dump/missing.txt").exists()
-            || std::fs::read_to_string(folder.join("dump/missing.txt"))?
-                .lines()
-                .all(|l| l.starts_with("httproutes"))
-    );
+    ensure!(!folder.join("dump/missing.txt").exists(), "see missing.txt in the dump");
     Ok(())
 }
 

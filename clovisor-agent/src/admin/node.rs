@@ -21,35 +21,48 @@ const RETRY: Duration = Duration::from_secs(10);
 /// Between two looks at what has no channel.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Says what changes, at most once in `pace`; for ever. What cannot be written changes nothing else.
+/// Says what changes: Events at once, the status at most once in `pace`. For ever. What cannot be written changes
+/// nothing else.
 pub async fn run(client: Client, node: String, mut sources: Sources, pace: Duration) {
     let mut teller = Teller::new(client, node);
     let mut state = sources.kernel.state();
+    let started = Instant::now();
+    let (mut earliest, mut written) = (started, false);
     loop {
         let links = sources.links.borrow_and_update().clone();
         let kernel = state.borrow_and_update().clone();
         let waiting = sources.ready.waiting_for();
         teller.events(&links).await;
-        let written = teller.write(&said(&links, &kernel, &waiting)).await;
-        let is_open = !waiting.is_empty() || written.is_err();
-        let next = match written {
-            Ok(true) => Instant::now() + pace,
-            Ok(false) => Instant::now(),
-            Err(error) => {
-                tracing::warn!(%error, "WanNode not written");
-                Instant::now() + RETRY
+        let now = Instant::now();
+        // The first words are the last ones for a while: there should be something to say.
+        let begins = !waiting.is_empty() || links.links.is_empty() || links.asked > 0;
+        if begins && !written && now < started + pace {
+            earliest = now + LOOK;
+        }
+        if now >= earliest {
+            match teller.write(&said(&links, &kernel, &waiting)).await {
+                Ok(false) => {}
+                Ok(true) => (written, earliest) = (true, now + pace),
+                Err(error) => {
+                    tracing::warn!(%error, "WanNode not written");
+                    earliest = now + RETRY;
+                }
             }
+        }
+        // Readiness has no channel of its own.
+        let wake = if waiting.is_empty() { earliest } else { earliest.max(now + LOOK) };
+        let changed = tokio::select! {
+            changed = sources.links.changed() => changed,
+            changed = state.changed() => changed,
+            () = sleep_until(wake), if wake > now => continue,
         };
-        let goes_on = tokio::select! {
-            changed = sources.links.changed() => changed.is_ok(),
-            changed = state.changed() => changed.is_ok(),
-            // Readiness has no channel of its own, and a failed write is tried again.
-            () = sleep_until(Instant::now() + LOOK), if is_open => true,
-        };
-        if !goes_on {
+        if changed.is_err() {
             return;
         }
-        sleep_until(next).await;
+        // A change seldom comes alone: a new link is down until its gateway has answered.
+        if earliest <= now {
+            earliest = Instant::now() + LOOK.min(pace);
+        }
     }
 }
 
@@ -57,9 +70,7 @@ pub async fn run(client: Client, node: String, mut sources: Sources, pace: Durat
 fn said(links: &LinkTable, kernel: &KernelState, waiting: &[&'static str]) -> (Said, BTreeMap<String, Said>) {
     let of_link = |health: Health| match health {
         Health::Up => Said::new("Ready", Some(true), "Up", "it takes traffic"),
-        Health::Down(reason) => {
-            Said::new("Ready", Some(false), &format!("{reason:?}"), "it takes no traffic on this node")
-        }
+        Health::Down(reason) => Said::new("Ready", Some(false), &format!("{reason:?}"), reason.to_string()),
     };
     let links: BTreeMap<_, _> =
         links.links.iter().map(|(name, link)| (name.clone(), of_link(link.health))).collect();
@@ -160,7 +171,7 @@ impl Teller {
             let (type_, reason, note) = match link.health {
                 Health::Up => (EventType::Normal, "LinkUp", format!("WanLink {name} takes traffic")),
                 Health::Down(why) => {
-                    (EventType::Warning, "LinkDown", format!("WanLink {name} takes no traffic: {why:?}"))
+                    (EventType::Warning, "LinkDown", format!("WanLink {name} takes no traffic: {why}"))
                 }
             };
             let event = Event {

@@ -11,8 +11,8 @@ use super::snapshot::{ObjectKey, Snapshot};
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use kube::api::{Api, ApiResource, DynamicObject};
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::utils::Backoff as _;
+use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
 use kube::{Client, Config, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::{Heard, Raw, Store};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 /// Changes come in bursts; one snapshot serves those that follow each other this closely, up to a limit.
 const BURST: Duration = Duration::from_millis(20);
@@ -205,31 +205,58 @@ async fn follow(
         "Node" => config = config.fields(&format!("metadata.name={node}")),
         _ => {}
     }
-    let mut events = pin!(watcher(api, config).default_backoff());
+    let mut events = pin!(watcher(api, config));
+    // Grows to half a minute. The watcher says `Init` before each attempt: only what comes after it is a success.
+    let mut backoff = DefaultBackoff::default();
+    let mut last = None;
     while let Some(event) = events.next().await {
-        let heard = match event {
-            Ok(Event::Init) => Heard::Begin,
-            Ok(Event::InitApply(object)) => Heard::Listed(raw(kind, &object)),
-            Ok(Event::InitDone) => Heard::Complete,
-            Ok(Event::Apply(object)) => Heard::Changed(raw(kind, &object)),
-            Ok(Event::Delete(object)) => Heard::Gone(key(&object)),
-            Err(error) => failed(kind, &error),
+        let (heard, pause) = match event {
+            Ok(event @ Event::Init) => (heard(kind, event), None),
+            Ok(event) => {
+                backoff.reset();
+                last = None;
+                (heard(kind, event), None)
+            }
+            Err(error) => (failed(kind, &error, &mut last), backoff.next()),
         };
         if say.send((kind, heard)).await.is_err() {
             return;
         }
+        if let Some(pause) = pause {
+            sleep(pause).await;
+        }
     }
 }
 
-fn failed(kind: &str, error: &watcher::Error) -> Heard {
+fn heard(kind: &'static str, event: Event<DynamicObject>) -> Heard {
+    match event {
+        Event::Init => Heard::Begin,
+        Event::InitApply(object) => Heard::Listed(raw(kind, &object)),
+        Event::InitDone => Heard::Complete,
+        Event::Apply(object) => Heard::Changed(raw(kind, &object)),
+        Event::Delete(object) => Heard::Gone(key(&object)),
+    }
+}
+
+/// `last`: the words of the failure before, which are not repeated in the log.
+fn failed(kind: &str, error: &watcher::Error, last: &mut Option<String>) -> Heard {
+    let words = error.to_string();
+    let is_new = last.replace(words.clone()).is_none_or(|before| before != words);
     if let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error
         && status.code == 404
     {
-        tracing::info!(kind, "the API server does not know this kind; asking again later");
+        if is_new {
+            tracing::info!(
+                kind,
+                "the API server does not know this kind; asking again, every half minute at last"
+            );
+        }
         return Heard::Absent;
     }
-    // The server's own words name verb, resource and user where rights are missing.
-    tracing::warn!(kind, %error, "not readable");
+    if is_new {
+        // The server's own words name verb, resource and user where rights are missing.
+        tracing::warn!(kind, %error, "not readable, trying again");
+    }
     match error {
         watcher::Error::InitialListFailed(_) | watcher::Error::NoResourceVersion => {
             Heard::Failed(error.to_string())

@@ -41,7 +41,8 @@ pub fn example(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["create", "namespace", "shop"], None)?;
     let established = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"];
     cluster.kubectl(&established, None)?;
-    cluster.apply(&(objects::link("s8", "") + &objects::link("s9", "")))?;
+    let edge = "  nodeSelector: {kubernetes.io/hostname: edge}\n";
+    cluster.apply(&(objects::link("s8", edge) + &objects::link("s9", edge)))?;
     cluster.apply(&objects::service(HOST, PORT, "HTTP", Site::service(false, APP_PORT)))?;
     cluster.apply(&objects::routes(HOST, &["boss", "minions"]))?;
     cluster.apply(&mappings(&["s9", "s8"]))?;

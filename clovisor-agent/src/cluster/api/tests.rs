@@ -152,6 +152,19 @@ async fn objects_are_followed_and_saved() {
         .await;
 }
 
+/// Each attempt begins with the watcher's `Init`, which is no success.
+#[tokio::test]
+async fn a_kind_that_stays_away_is_asked_for_less_and_less() {
+    let server = Server::default();
+    server.set("virtualservices", failure(404, "the server could not find the requested resource"));
+    let (_dir, file) = saved();
+    let _snapshots = watch(server.client(), view(&file)).await;
+    let first = Instant::now();
+    eventually("the fourth list", || server.asked("virtualservices") == 4).await;
+    let pauses = Duration::from_millis(800 + 1600 + 3200);
+    assert!(first.elapsed() > pauses - Duration::from_millis(500), "{:?}", first.elapsed());
+}
+
 #[tokio::test]
 async fn a_bad_object_costs_itself_and_names_its_field() {
     let server = Server::default();

@@ -53,6 +53,9 @@ pub(super) async fn run(cli: &Cli, agents: &Agents, folder: Option<&Path>) -> Re
         };
         let api: Api<DynamicObject> = Api::all_with(agents.client.clone(), &resource);
         let listed = api.list(&ListParams::default().labels(labels)).await;
+        if matches!(&listed, Err(kube::Error::Api(status)) if status.code == 404) {
+            continue; // the cluster has no such kind
+        }
         dump.keep(&format!("{plural}.json"), listed.map_err(|e| e.to_string()).and_then(|l| json(&l.items)))?;
     }
     let pods: Api<Pod> = Api::namespaced(agents.client.clone(), &cli.clovisor_namespace);
@@ -108,7 +111,8 @@ impl Dump {
     fn end(self) -> Result<String, CtlError> {
         if !self.missing.is_empty() {
             self.write("missing.txt", &(self.missing.join("\n") + "\n"))?;
-            eprintln!("{} things could not be had; missing.txt says which", self.missing.len());
+            let things = if self.missing.len() == 1 { "thing" } else { "things" };
+            eprintln!("{} {things} could not be had; missing.txt says which", self.missing.len());
         }
         Ok(format!("{}\n", self.folder.display()))
     }
