@@ -70,8 +70,8 @@ fn interruptible(stop: SigSet) {
 fn start(site: &Site) -> Result<(Cluster, Vec<String>)> {
     eprintln!("starting etcd, Kubernetes and two nodes");
     let cluster = Cluster::start(site, "nftables")?;
-    eprintln!("installing Clovisor: kubectl apply --server-side -k deploy/agent");
-    let ready = shop::install(&cluster, "agent")?;
+    eprintln!("installing Clovisor: kubectl apply --server-side -k deploy/agent/overlays/standalone-crds");
+    let ready = shop::install(&cluster, "agent/overlays/standalone-crds")?;
     eprintln!(
         "agents ready after {:.1} s; applying links, routes, mappings and three clients",
         ready.as_secs_f64()

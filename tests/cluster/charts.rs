@@ -91,3 +91,23 @@ fn charts_and_bases_are_the_same() -> Result<()> {
     )?;
     Ok(())
 }
+
+/// The kinds for a cluster without Istio are Istio's own, in the newest version.
+#[test]
+fn standalone_kinds_are_istios() -> Result<()> {
+    let ours = objects(&file("deploy/agent/overlays/standalone-crds/istio.yaml")?)?;
+    let theirs = objects(&file("target/tools/istio-crds.yaml")?)?;
+    ensure!(ours.len() == 3, "{:?}", ours.keys());
+    for (key, object) in &ours {
+        let v1 = |object: &Value| {
+            let versions = object["spec"]["versions"].as_array().into_iter().flatten();
+            let mut v1: Vec<Value> = versions.filter(|v| v["name"] == "v1").cloned().collect();
+            v1.iter_mut().for_each(|version| version["storage"] = Value::Bool(true));
+            let names = ["group", "names", "scope"].map(|name| object["spec"][name].clone());
+            (v1, names)
+        };
+        let istio = theirs.get(key).with_context(|| format!("Istio has no {key}"))?;
+        ensure!(v1(object) == v1(istio) && v1(object).0.len() == 1, "{key} differs from Istio's");
+    }
+    Ok(())
+}

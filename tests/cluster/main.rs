@@ -8,3 +8,4 @@ mod nodes;
 mod rights;
 mod scale;
 mod steering;
+mod tls;

@@ -1,5 +1,6 @@
 //! `cargo xtask ci`: what a change must pass.
 
+use crate::image::{self, Architecture};
 use crate::{cluster, demo, gen_files, lint, setup, shell, test};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -21,6 +22,9 @@ pub(crate) fn run() -> Result<()> {
     }
     step(&mut count, "demo --json", shown_demo());
     step(&mut count, "cluster demo", cluster::run(&cluster::Action::Demo { arguments: Vec::new() }));
+    let other =
+        if Architecture::own() == Architecture::Amd64 { Architecture::Arm64 } else { Architecture::Amd64 };
+    step(&mut count, "image of the other architecture", image::build(other).map(drop));
     println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped);
     if count.failed > 0 {
         bail!("{} failed, see above", count.failed);

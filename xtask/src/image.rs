@@ -1,14 +1,17 @@
 //! `cargo xtask image`: static binaries in an OCI image layout, with a list of what is in them.
 //!
-//! **In**: the workspace. **Out**: `target/images/clovisor.tar` (an OCI layout that `ctr images import`, `skopeo` and
+//! **In**: the workspace. **Out**: `target/images/clovisor.tar`, with the architecture behind the name if it is not that
+//! of this machine (an OCI layout that `ctr images import`, `skopeo` and
 //! `podman load` take) and `target/images/clovisor.cdx.json` (CycloneDX). **Never**: pushes anything.
 
+mod architecture;
 mod layout;
 mod sbom;
 
 /// Images of the test cluster.
 mod guests;
 
+pub(crate) use architecture::Architecture;
 pub(crate) use guests::run as guests;
 
 use crate::{ebpf, setup, shell};
@@ -23,16 +26,25 @@ const FOLDER: &str = "target/images";
 const LIMIT: u64 = 20 << 20;
 const BINARIES: [&str; 2] = ["clovisor-agent", "clovisorctl"];
 
-/// Builds the image; the path of its archive.
+/// Builds the image of this machine's architecture; the path of its archive.
 pub(crate) fn run() -> Result<PathBuf> {
+    build(Architecture::own())
+}
+
+/// Builds the image for an architecture; the path of its archive.
+pub(crate) fn build(architecture: Architecture) -> Result<PathBuf> {
     setup::run(false)?;
-    setup::musl(&target())?;
     ebpf::run()?;
-    eprintln!("building static binaries (six minutes on two cores the first time)");
     let mut cargo = shell::cargo();
+    architecture.toolchain(&mut cargo)?;
+    eprintln!("building static binaries (six minutes on two cores the first time)");
     cargo.args(["build", "--locked", "--profile", "image", "--package", "clovisor-agent", "--bins"]);
-    shell::run(cargo.args(["--target", &target()]))?;
-    let built = Path::new("target").join(target()).join("image");
+    shell::run(cargo.args(["--target", &architecture.target()]))?;
+    let built = Path::new("target").join(architecture.target()).join("image");
+    for name in BINARIES {
+        let version = architecture.output(&built.join(name), &["--version"])?;
+        ensure!(version.contains(env!("CARGO_PKG_VERSION")), "{name} --version says {version:?}");
+    }
     let mut files: Vec<layout::File> = Vec::new();
     for name in BINARIES {
         let bytes = std::fs::read(built.join(name)).with_context(|| format!("no {name} was built"))?;
@@ -49,18 +61,16 @@ pub(crate) fn run() -> Result<PathBuf> {
     let image = layout::Image {
         reference: REFERENCE,
         revision: revision.trim(),
+        architecture,
         entrypoint: &["/clovisor-agent"],
         files,
     };
-    let archive = Path::new(FOLDER).join("clovisor.tar");
+    let other =
+        if architecture == Architecture::own() { String::new() } else { format!("-{}", architecture.oci()) };
+    let archive = Path::new(FOLDER).join(format!("clovisor{other}.tar"));
     image.write(&archive)?;
     let size = std::fs::metadata(&archive).context("no archive")?.len();
     ensure!(size <= LIMIT, "the image has {size} bytes, more than {LIMIT}; see what made it grow");
     println!("{}: {REFERENCE}, {:.1} MB", archive.display(), size as f64 / 1e6);
     Ok(archive)
-}
-
-/// The static target of this machine.
-fn target() -> String {
-    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
 }

@@ -49,7 +49,11 @@ enum Command {
         arguments: Vec<String>,
     },
     /// Build static binaries and put them into an OCI image: target/images/clovisor.tar, with an SBOM.
-    Image,
+    Image {
+        /// For machines of this kind; the archive of another kind than this machine's is clovisor-ARCH.tar.
+        #[arg(long, value_enum, default_value_t = image::Architecture::own())]
+        arch: image::Architecture,
+    },
     /// A real Kubernetes of two nodes in namespaces of this machine, with Clovisor as a DaemonSet.
     Cluster {
         #[command(subcommand)]
@@ -98,7 +102,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Demo { arguments } => demo::run(&arguments),
         Command::Cluster { action } => cluster::run(&action),
-        Command::Image => image::run().map(drop),
+        Command::Image { arch } => image::build(arch).map(drop),
         Command::Test { kind, filter } => test::run(kind, filter.as_deref()).and_then(test::Count::verdict),
         Command::Lint { bless_abi } => lint::run(bless_abi),
         Command::Gen { check } => gen_files::run(check),

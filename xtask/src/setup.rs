@@ -137,7 +137,7 @@ fn has_pip() -> bool {
     Command::new("python3").args(["-m", "pip", "--version"]).output().is_ok_and(|o| o.status.success())
 }
 
-fn apt(packages: &[&str]) -> Result<()> {
+pub(crate) fn apt(packages: &[&str]) -> Result<()> {
     if !shell::has("apt-get") {
         bail!("no apt-get here; install what these Debian packages hold by hand: {}", packages.join(" "));
     }

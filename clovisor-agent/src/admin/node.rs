@@ -1,6 +1,7 @@
 //! What the agent says of its node in the cluster: a `WanNode`, and Events of its links.
 
 use super::serve::Sources;
+use crate::cluster::api::chain;
 use crate::cluster::condition::{Said, conditions};
 use crate::cluster::wan_node::{NodeLink, WanNode, WanNodeStatus};
 use crate::kernel::run::KernelState;
@@ -27,7 +28,7 @@ pub async fn run(client: Client, node: String, mut sources: Sources, pace: Durat
     let mut teller = Teller::new(client, node);
     let mut state = sources.kernel.state();
     let started = Instant::now();
-    let (mut earliest, mut written) = (started, false);
+    let (mut earliest, mut written, mut failure) = (started, false, None);
     loop {
         let links = sources.links.borrow_and_update().clone();
         let kernel = state.borrow_and_update().clone();
@@ -42,10 +43,13 @@ pub async fn run(client: Client, node: String, mut sources: Sources, pace: Durat
         if now >= earliest {
             match teller.write(&said(&links, &kernel, &waiting)).await {
                 Ok(false) => {}
-                Ok(true) => (written, earliest) = (true, now + pace),
+                Ok(true) => (written, earliest, failure) = (true, now + pace, None),
                 Err(error) => {
-                    tracing::warn!(%error, "WanNode not written");
-                    earliest = now + RETRY;
+                    let error = chain(&error);
+                    if failure.as_ref() != Some(&error) {
+                        tracing::warn!(error, "WanNode not written");
+                    }
+                    (earliest, failure) = (now + RETRY, Some(error));
                 }
             }
         }
@@ -190,7 +194,7 @@ impl Teller {
                 ..ObjectReference::default()
             };
             if let Err(error) = self.recorder.publish(&event, &about).await {
-                tracing::warn!(%error, "no Event written");
+                tracing::warn!(error = chain(&error), "no Event written");
             }
         }
     }

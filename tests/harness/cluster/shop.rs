@@ -37,7 +37,7 @@ pub fn install(cluster: &Cluster, folder: &str) -> Result<Duration> {
 
 /// Istio's kinds, links, a service in the cloud, its routes and mappings.
 pub fn example(cluster: &Cluster) -> Result<()> {
-    cluster.apply(&file("target/tools/istio-crds.yaml")?)?;
+    cluster.apply(&file("deploy/agent/overlays/standalone-crds/istio.yaml")?)?;
     cluster.kubectl(&["create", "namespace", "shop"], None)?;
     let established = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"];
     cluster.kubectl(&established, None)?;

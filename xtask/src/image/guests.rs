@@ -1,7 +1,7 @@
 //! Images for the test cluster, from programs of this machine: a pause container, and a proxy with nft.
 
-use super::FOLDER;
 use super::layout::{File, Image};
+use super::{Architecture, FOLDER};
 use crate::{setup, shell};
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
@@ -34,7 +34,8 @@ fn write(name: &str, entrypoint: &[&str], files: Vec<File>) -> Result<()> {
     }
     eprintln!("building the test image {name}");
     let reference = format!("localhost/{name}:1");
-    Image { reference: &reference, revision: "", entrypoint, files }.write(&archive)
+    let architecture = Architecture::own();
+    Image { reference: &reference, revision: "", architecture, entrypoint, files }.write(&archive)
 }
 
 fn read(path: impl AsRef<Path>) -> Result<Vec<u8>> {

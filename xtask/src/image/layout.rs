@@ -1,5 +1,6 @@
 //! An OCI image layout of one layer, as one tar archive; the same input gives the same bytes.
 
+use super::Architecture;
 use anyhow::{Context, Result};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -23,6 +24,7 @@ pub(super) struct File {
 pub(super) struct Image<'a> {
     pub(super) reference: &'a str,
     pub(super) revision: &'a str,
+    pub(super) architecture: Architecture,
     pub(super) entrypoint: &'a [&'a str],
     pub(super) files: Vec<File>,
 }
@@ -44,7 +46,7 @@ impl Image<'_> {
         }))?;
         let mut manifest = put(&mut blobs, "application/vnd.oci.image.manifest.v1+json", manifest);
         let tag = self.reference.rsplit_once(':').map_or("latest", |(_, tag)| tag);
-        manifest["platform"] = json!({ "os": "linux", "architecture": architecture() });
+        manifest["platform"] = json!({ "os": "linux", "architecture": self.architecture.oci() });
         manifest["annotations"] = json!({
             "io.containerd.image.name": self.reference, "org.opencontainers.image.ref.name": tag,
         });
@@ -68,16 +70,12 @@ impl Image<'_> {
             "org.opencontainers.image.licenses": "Apache-2.0 AND (MIT OR GPL-2.0-only)",
         });
         let config = json!({
-            "architecture": architecture(), "os": "linux",
+            "architecture": self.architecture.oci(), "os": "linux",
             "config": { "Entrypoint": self.entrypoint, "User": "0", "Labels": labels },
             "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer}")] },
         });
         serde_json::to_vec(&config).context("write the configuration")
     }
-}
-
-const fn architecture() -> &'static str {
-    if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
 }
 
 fn layer(files: &[File]) -> Result<Vec<u8>> {
