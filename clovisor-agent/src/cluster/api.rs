@@ -31,6 +31,8 @@ const LONGEST_BURST: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A watch that breaks is tried again within half a minute; one that breaks no more by then is well.
 const AGAIN: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 60 });
+/// Between attempts to reach a server that is away; what it does not know is asked for every half minute at last.
+const LONGEST: Duration = Duration::from_secs(5);
 /// Servers say something on every watch each minute: one that is silent for longer is not there any more, whatever
 /// TCP believes.
 const SILENCE: Duration = Duration::from_secs(100);
@@ -207,7 +209,7 @@ async fn follow(
         _ => {}
     }
     let mut events = pin!(watcher(api, config));
-    // Grows to half a minute. The watcher says `Init` before each attempt: only what comes after it is a success.
+    // The watcher says `Init` before each attempt: only what comes after it is a success.
     let mut backoff = DefaultBackoff::default();
     let mut last = None;
     while let Some(event) = events.next().await {
@@ -218,7 +220,11 @@ async fn follow(
                 last = None;
                 (heard(kind, event), None)
             }
-            Err(error) => (failed(kind, &error, &mut last), backoff.next()),
+            Err(error) => {
+                let (heard, pause) = (failed(kind, &error, &mut last), backoff.next().unwrap_or(LONGEST));
+                let is_absent = matches!(heard, Heard::Absent);
+                (heard, Some(if is_absent { pause } else { pause.min(LONGEST) }))
+            }
         };
         if say.send((kind, heard)).await.is_err() {
             return;
