@@ -23,6 +23,8 @@ pub(crate) mod claim;
 
 pub(crate) mod objects;
 
+mod traffic;
+
 pub mod compile;
 
 pub mod decide;

@@ -6,11 +6,13 @@
 //! Any change of a layout or of a map's meaning raises [`ABI_VERSION`].
 
 mod reason;
+mod traffic;
 
 pub use reason::Reason;
+pub use traffic::{PortRule, TRAFFIC_RULES, Traffic, TrafficKey};
 
-/// Names the pin folder (`<bpffs>/clovisor/v1`): two versions never share a map.
-pub const ABI_VERSION: u32 = 1;
+/// Names the pin folder (`<bpffs>/clovisor/v2`): two versions never share a map.
+pub const ABI_VERSION: u32 = 2;
 
 /// Classes a namespace can have: DSCP 3, 7, 11 … 63 (RFC 2474 pool 2, local use).
 pub const MAX_CLASSES: u8 = 16;
@@ -31,7 +33,7 @@ pub const REVERSE: u16 = 0x8000;
 pub const ANY_LINK: u16 = 0x7fff;
 
 /// Every map of the object, in the order of this page; each is pinned under its name.
-pub const MAPS: [&str; 12] = [
+pub const MAPS: [&str; 13] = [
     "FLOW4",
     "FLOW6",
     "CLASSES",
@@ -41,6 +43,7 @@ pub const MAPS: [&str; 12] = [
     "PODS",
     "ADDRS",
     "DESTS",
+    "TRAFFIC",
     "PEERS",
     "STATS",
     "LINK_STATS",
@@ -137,7 +140,7 @@ pub struct FlowState {
     pub class: u8,
     /// Zone of the pod (also in the reverse entry, whose key does not hold it).
     pub zone: u16,
-    /// [`FLOW_NAT`], [`FLOW_REVERSE`].
+    /// [`FLOW_NAT`], [`FLOW_REVERSE`], [`FLOW_BY_TRAFFIC`].
     pub flags: u16,
     /// TCP flags seen so far in this direction, or-ed (FIN 1, SYN 2, RST 4, ACK 16).
     pub tcp_flags: u8,
@@ -148,6 +151,8 @@ pub struct FlowState {
 pub const FLOW_NAT: u16 = 1;
 /// A reverse entry.
 pub const FLOW_REVERSE: u16 = 2;
+/// `TRAFFIC` gave the class, not the packet's DSCP: that one is the application's.
+pub const FLOW_BY_TRAFFIC: u16 = 4;
 
 /// Value of `FLOW4` and `FLOW6`: the tuple after translation.
 #[repr(C)]
@@ -236,7 +241,8 @@ pub type LinkIndex = u32;
 pub struct Pod {
     /// Number of the pod's namespace on this node, 1..=0x7fff.
     pub zone: u16,
-    pub flags: u16,
+    /// Bit `class - 1` for every class that `TRAFFIC` may give the pod's own packets.
+    pub traffic: u16,
     /// Uid whose sockets may carry a class (the proxy's), e.g. 1337.
     pub proxy_uid: u32,
     /// The agent's number for this pod; the kernel only copies it.
@@ -324,6 +330,8 @@ const _: () = {
     assert!(size_of::<Pod>() == 12);
     assert!(size_of::<Addr>() == 8);
     assert!(size_of::<DestKey>() == 24);
+    assert!(size_of::<TrafficKey>() == 20);
+    assert!(size_of::<Traffic>() == 96);
     assert!(size_of::<PeerKey>() == 20);
     assert!(size_of::<Peer>() == 20);
     assert!(size_of::<LinkCounters>() == 32);
@@ -352,6 +360,8 @@ mod pod {
         Pod,
         Addr,
         DestKey,
+        TrafficKey,
+        Traffic,
         PeerKey,
         Peer,
         Counter,

@@ -1,9 +1,13 @@
-//! Reads and answers TCP packets of both IP families.
+//! Reads packets of both IP families: TCP, UDP, ICMP echo.
 //!
 //! **In**: the bytes of a packet through [`Bytes`]. **Out**: a [`Segment`], checksum arithmetic, the option
 //! that holds the MSS. **Never**: writes, allocates or reads outside the bytes.
 
+mod checksum;
+
 use crate::abi::{FlowKey, Link, class_of_dscp};
+use checksum::sum_of;
+pub use checksum::{checksum_after, delta, fold};
 
 /// Length of an Ethernet header, in bytes.
 pub const ETHERNET: usize = 14;
@@ -17,6 +21,9 @@ pub const IPV6_BE: u16 = 0x86dd_u16.to_be();
 /// Protocol number of TCP.
 pub const TCP: u8 = 6;
 
+/// Protocol number of UDP.
+pub const UDP: u8 = 17;
+
 /// TCP flag bits.
 pub const FIN: u8 = 1;
 /// See [`FIN`].
@@ -28,6 +35,15 @@ pub const ACK: u8 = 16;
 
 /// Offset of the checksum in a TCP header.
 pub const TCP_CHECKSUM: usize = 16;
+
+/// Offset of the checksum in a UDP header; 0 there means none (IPv4 only).
+pub const UDP_CHECKSUM: usize = 6;
+
+/// Offset of the checksum in an ICMP header; over IPv6 it covers the addresses too.
+pub const ICMP_CHECKSUM: usize = 2;
+
+/// Offset of the identifier in an ICMP echo.
+pub const ECHO_ID: usize = 4;
 
 /// Length of a TCP header without options.
 pub const TCP_HEADER: usize = 20;
@@ -67,28 +83,34 @@ impl Bytes for [u8] {
     }
 }
 
-/// A packet that steering leaves alone: not TCP, a fragment, cut short, or with headers not parsed here.
+/// A packet that steering leaves alone: another protocol, a fragment, cut short, or with headers not parsed here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unparsed {
     /// Class 1..=16 that its DSCP carries, or 0.
     pub class: u8,
 }
 
-/// What steering reads of one TCP packet.
+/// What steering reads of one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<A> {
     pub saddr: A,
     pub daddr: A,
+    /// Source port; of an ICMP echo request its identifier, of a reply 0.
     pub sport_be: u16,
+    /// Destination port; of an ICMP echo reply its identifier, of a request 0.
     pub dport_be: u16,
+    /// [`TCP`], [`UDP`], or the family's [`Address::ICMP`].
+    pub proto: u8,
+    /// It may be the first packet of a flow: a SYN and nothing else of weight, a datagram, an echo request.
+    pub opens: bool,
     /// Type of service / traffic class: DSCP and ECN.
     pub tos: u8,
     /// Time to live / hop limit.
     pub hops: u8,
-    /// TCP flags.
+    /// TCP flags; 0 for other protocols.
     pub flags: u8,
-    /// Length of the TCP header with its options, 20..=60 bytes.
-    pub tcp_len: u8,
+    /// Length of the transport header in bytes, TCP options included.
+    pub l4_len: u8,
     /// Offset of the IP header.
     pub l3: usize,
 }
@@ -109,21 +131,15 @@ impl<A: Address> Segment<A> {
             sport_be: self.sport_be,
             dport_be: self.dport_be,
             zone,
-            proto: TCP,
+            proto: self.proto,
             pad: 0,
         }
     }
 
-    /// Offset of the TCP header.
+    /// Offset of the transport header.
     #[inline(always)]
     pub fn l4(&self) -> usize {
         self.l3 + A::HEADER
-    }
-
-    /// The first packet of a connection: SYN and nothing else of weight.
-    #[inline(always)]
-    pub fn opens(&self) -> bool {
-        self.flags & (SYN | ACK | RST | FIN) == SYN
     }
 }
 
@@ -133,6 +149,12 @@ pub trait Address: Copy + PartialEq {
     const HEADER: usize;
     /// EtherType as it stands in the packet.
     const ETHER_BE: u16;
+    /// Protocol number of the family's ICMP.
+    const ICMP: u8;
+    /// The checksum of the family's ICMP covers the addresses (RFC 4443, 2.3).
+    const ICMP_COVERS_ADDRESSES: bool;
+    /// Types of an ICMP echo request and its reply.
+    const ECHO: [u8; 2];
 
     /// Parses a packet whose IP header stands at `l3`.
     fn parse<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Result<Segment<Self>, Unparsed>;
@@ -153,6 +175,9 @@ pub trait Address: Copy + PartialEq {
 impl Address for [u8; 4] {
     const HEADER: usize = 20;
     const ETHER_BE: u16 = IPV4_BE;
+    const ICMP: u8 = 1;
+    const ICMP_COVERS_ADDRESSES: bool = false;
+    const ECHO: [u8; 2] = [8, 0];
 
     #[inline(always)]
     fn parse<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Result<Segment<Self>, Unparsed> {
@@ -162,10 +187,11 @@ impl Address for [u8; 4] {
         let unparsed = Unparsed { class: class_of_dscp(tos >> 2) };
         // More fragments, or not the first one.
         let fragment = frag_hi & 0x3f | frag_lo;
-        if version != 0x45 || fragment != 0 || proto != TCP {
+        if version != 0x45 || fragment != 0 {
             return Err(unparsed);
         }
-        tcp(bytes, l3, tos, hops, saddr.to_ne_bytes(), daddr.to_ne_bytes()).ok_or(unparsed)
+        let ip = Ip { saddr: saddr.to_ne_bytes(), daddr: daddr.to_ne_bytes(), tos, hops, l3 };
+        transport(bytes, proto, ip).ok_or(unparsed)
     }
 
     #[inline(always)]
@@ -204,6 +230,9 @@ impl Address for [u8; 4] {
 impl Address for [u8; 16] {
     const HEADER: usize = 40;
     const ETHER_BE: u16 = IPV6_BE;
+    const ICMP: u8 = 58;
+    const ICMP_COVERS_ADDRESSES: bool = true;
+    const ECHO: [u8; 2] = [128, 129];
 
     #[inline(always)]
     fn parse<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Result<Segment<Self>, Unparsed> {
@@ -212,10 +241,11 @@ impl Address for [u8; 16] {
         let ([hi, lo, ..], [.., next, hops]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
         let tos = hi << 4 | lo >> 4;
         let unparsed = Unparsed { class: class_of_dscp(tos >> 2) };
-        if hi >> 4 != 6 || next != TCP {
+        if hi >> 4 != 6 {
             return Err(unparsed);
         }
-        tcp(bytes, l3, tos, hops, saddr.to_ne_bytes(), daddr.to_ne_bytes()).ok_or(unparsed)
+        let ip = Ip { saddr: saddr.to_ne_bytes(), daddr: daddr.to_ne_bytes(), tos, hops, l3 };
+        transport(bytes, next, ip).ok_or(unparsed)
     }
 
     #[inline(always)]
@@ -253,33 +283,65 @@ impl Address for [u8; 16] {
     }
 }
 
-#[inline(always)]
-fn tcp<A: Address, B: Bytes + ?Sized>(
-    bytes: &B,
-    l3: usize,
-    tos: u8,
-    hops: u8,
+/// What the IP header says.
+struct Ip<A> {
     saddr: A,
     daddr: A,
-) -> Option<Segment<A>> {
-    let [ports, _, _, w3, _] = bytes.words::<5>(l3 + A::HEADER)?;
+    tos: u8,
+    hops: u8,
+    l3: usize,
+}
+
+/// What the transport header says.
+struct Transport {
+    sport_be: u16,
+    dport_be: u16,
+    opens: bool,
+    flags: u8,
+    l4_len: u8,
+}
+
+#[inline(always)]
+fn transport<A: Address, B: Bytes + ?Sized>(bytes: &B, proto: u8, ip: Ip<A>) -> Option<Segment<A>> {
+    let l4 = ip.l3 + A::HEADER;
+    let Transport { sport_be, dport_be, opens, flags, l4_len } = match proto {
+        TCP => tcp(bytes, l4)?,
+        UDP => udp(bytes, l4)?,
+        icmp if icmp == A::ICMP => echo(bytes, l4, A::ECHO)?,
+        _ => return None,
+    };
+    let Ip { saddr, daddr, tos, hops, l3 } = ip;
+    Some(Segment { saddr, daddr, sport_be, dport_be, proto, opens, tos, hops, flags, l4_len, l3 })
+}
+
+#[inline(always)]
+fn tcp<B: Bytes + ?Sized>(bytes: &B, l4: usize) -> Option<Transport> {
+    let [ports, _, _, w3, _] = bytes.words::<5>(l4)?;
     let [s0, s1, d0, d1] = ports.to_ne_bytes();
     let [offset, flags, ..] = w3.to_ne_bytes();
-    let tcp_len = (offset >> 4) * 4;
-    if usize::from(tcp_len) < TCP_HEADER {
-        return None;
-    }
-    Some(Segment {
-        saddr,
-        daddr,
-        sport_be: u16::from_ne_bytes([s0, s1]),
-        dport_be: u16::from_ne_bytes([d0, d1]),
-        tos,
-        hops,
-        flags,
-        tcp_len,
-        l3,
-    })
+    let l4_len = (offset >> 4) * 4;
+    let (sport_be, dport_be) = (u16::from_ne_bytes([s0, s1]), u16::from_ne_bytes([d0, d1]));
+    let opens = flags & (SYN | ACK | RST | FIN) == SYN;
+    (usize::from(l4_len) >= TCP_HEADER).then_some(Transport { sport_be, dport_be, opens, flags, l4_len })
+}
+
+#[inline(always)]
+fn udp<B: Bytes + ?Sized>(bytes: &B, l4: usize) -> Option<Transport> {
+    let [ports, _] = bytes.words::<2>(l4)?;
+    let [s0, s1, d0, d1] = ports.to_ne_bytes();
+    let (sport_be, dport_be) = (u16::from_ne_bytes([s0, s1]), u16::from_ne_bytes([d0, d1]));
+    Some(Transport { sport_be, dport_be, opens: true, flags: 0, l4_len: 8 })
+}
+
+/// An ICMP echo: the identifier stands for the port of who asks (RFC 5508, 3.1).
+#[inline(always)]
+fn echo<B: Bytes + ?Sized>(bytes: &B, l4: usize, [request, reply]: [u8; 2]) -> Option<Transport> {
+    let [first, second] = bytes.words::<2>(l4)?;
+    let ([kind, ..], [i0, i1, ..]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    let id = u16::from_ne_bytes([i0, i1]);
+    let (sport_be, dport_be) = if kind == request { (id, 0) } else { (0, id) };
+    let opens = kind == request;
+    (opens || kind == reply).then_some(Transport { sport_be, dport_be, opens, flags: 0, l4_len: 8 })
 }
 
 struct Header6 {
@@ -293,35 +355,6 @@ struct Header6 {
 fn header6<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Header6> {
     let [w0, w1] = bytes.words::<2>(l3)?;
     Some(Header6 { w0, w1, saddr: bytes.wide(l3 + 8)?, daddr: bytes.wide(l3 + 24)? })
-}
-
-#[inline(always)]
-fn sum_of(word: u32) -> u32 {
-    (word & 0xffff) + (word >> 16)
-}
-
-/// Folds a one's complement sum into 16 bits.
-#[inline(always)]
-#[must_use]
-pub fn fold(sum: u32) -> u16 {
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    sum as u16
-}
-
-/// What replacing words that sum to `old` by words that sum to `new` adds to a one's complement sum; zero if nothing.
-#[inline(always)]
-#[must_use]
-pub fn delta(old: u32, new: u32) -> u16 {
-    let (old, new) = (fold(old), fold(new));
-    if old == new { 0 } else { fold(u32::from(!old) + u32::from(new)) }
-}
-
-/// The checksum field after its packet's sum grew by the folded deltas in `change`.
-#[inline(always)]
-#[must_use]
-pub fn checksum_after(field: u16, change: u32) -> u16 {
-    !fold(u32::from(!field) + u32::from(fold(change)))
 }
 
 /// Offset from the TCP header, and value, of the MSS that a SYN offers; `None` without one.

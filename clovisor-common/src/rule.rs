@@ -4,10 +4,11 @@
 //! [`Course`], translations. **Never**: changes a map or knows where it runs.
 
 use crate::abi::{
-    Addr, AddrKey, ClassKey, DestClasses, DestKey, Flow, FlowKey, FlowState, LINK_NAT, LINK_UP, Link, Peer,
-    PeerKey, Pod, Reason, SLOT_FOLLOW, SLOT_REFUSE, Slot, SlotIndex,
+    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, Flow, FlowKey, FlowState, LINK_NAT,
+    LINK_UP, Link, Peer, PeerKey, Pod, Reason, SLOT_FOLLOW, SLOT_REFUSE, Slot, SlotIndex, Traffic,
+    TrafficKey,
 };
-use crate::packet::{ACK, Address, FIN, RST, Segment, TCP, delta, fold};
+use crate::packet::{ACK, Address, FIN, RST, Segment, delta, fold};
 
 /// Source ports tried before a first packet is refused.
 pub const PORT_TRIES: u16 = 16;
@@ -20,6 +21,8 @@ pub trait Tables {
     fn slot_of(&self, key: &ClassKey) -> Option<SlotIndex>;
     /// `DESTS`.
     fn dest(&self, key: &DestKey) -> Option<DestClasses>;
+    /// `TRAFFIC`.
+    fn traffic(&self, key: &TrafficKey) -> Option<&Traffic>;
     /// `SLOTS`.
     fn slot(&self, index: SlotIndex) -> Option<Slot>;
     /// `LINKS`.
@@ -34,6 +37,8 @@ pub trait Tables {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     pub class: u8,
+    /// `TRAFFIC` gave the class.
+    pub by_traffic: bool,
     /// Index of `SLOTS`.
     pub index: u16,
     pub slot: Slot,
@@ -75,28 +80,36 @@ pub fn admit<A: Address, T: Tables>(
     veth: u32,
     segment: &Segment<A>,
 ) -> Result<Grant, Denial> {
-    let class = segment.class();
-    if class == 0 {
+    let marked = segment.class();
+    if marked == 0 && pod.traffic == 0 {
         return Err(Denial::pass(Reason::Passed));
     }
     let owner = tables.addr(&segment.saddr.mapped());
     if owner.is_none_or(|addr| addr.veth != veth) {
         return Err(Denial::pass(Reason::ForgedSource));
     }
-    if tables.socket_uid() != pod.proxy_uid {
-        return Err(Denial::pass(Reason::UntrustedSocket));
-    }
+    let by_traffic = marked == 0 || tables.socket_uid() != pod.proxy_uid;
+    let class = match by_traffic {
+        false => marked,
+        true => match class_of_traffic(tables, pod, segment) {
+            0 if marked == 0 => return Err(Denial::pass(Reason::Passed)),
+            0 => return Err(Denial::pass(Reason::UntrustedSocket)),
+            class => class,
+        },
+    };
     let Some(index) = tables.slot_of(&ClassKey { zone: pod.zone, class, pad: 0 }) else {
         return Err(Denial::pass(Reason::UnknownClass));
     };
-    if !covers(tables, pod.zone, class, segment) {
+    if !by_traffic && !covers(tables, pod.zone, class, segment) {
         return Err(Denial::pass(Reason::ForeignDestination));
     }
     let Some(slot) = tables.slot(index) else {
         return Err(Denial::pass(Reason::UnknownClass));
     };
-    if !segment.opens() {
-        return Err(Denial::of_slot(Reason::MidStream, slot));
+    if !segment.opens {
+        // A pod may answer those who dialled it, who are none of the mapping's business.
+        let refuses = if by_traffic { Slot { flags: 0, ..slot } } else { slot };
+        return Err(Denial::of_slot(Reason::MidStream, refuses));
     }
     if !tables.link(slot.link).is_some_and(carries::<A>) {
         return Err(if slot.flags & SLOT_REFUSE != 0 {
@@ -105,15 +118,31 @@ pub fn admit<A: Address, T: Tables>(
             Denial::pass(Reason::NoLinkDefault)
         });
     }
-    Ok(Grant { class, index: index as u16, slot })
+    Ok(Grant { class, by_traffic, index: index as u16, slot })
 }
 
 #[inline(always)]
 fn covers<A: Address, T: Tables>(tables: &T, zone: u16, class: u8, segment: &Segment<A>) -> bool {
-    let key =
-        DestKey { addr: segment.daddr.mapped(), port_be: segment.dport_be, zone, proto: TCP, pad: [0; 3] };
+    let proto = segment.proto;
+    let key = DestKey { addr: segment.daddr.mapped(), port_be: segment.dport_be, zone, proto, pad: [0; 3] };
     let may = |key: &DestKey| tables.dest(key).is_some_and(|classes| classes >> (class - 1) & 1 == 1);
     may(&key) || may(&DestKey::anywhere(zone))
+}
+
+/// The class of a packet that no proxy has marked, by its destination; 0 for none.
+#[inline(always)]
+fn class_of_traffic<A: Address, T: Tables>(tables: &T, pod: &Pod, segment: &Segment<A>) -> u8 {
+    if pod.traffic == 0 {
+        return 0;
+    }
+    let key = TrafficKey { zone: pod.zone, proto: segment.proto, pad: 0, addr: segment.daddr.mapped() };
+    let Some(traffic) = tables.traffic(&key) else {
+        return 0;
+    };
+    let port = u16::from_be(segment.dport_be);
+    let own = |class: u8| class != 0 && pod.traffic >> ((class - 1) & 15) & 1 == 1;
+    let holds = traffic.rules.iter().find(|rule| rule.min <= port && port <= rule.max && own(rule.class));
+    holds.map_or(0, |rule| rule.class)
 }
 
 /// The link is up and can carry this family: under NAT it needs a source address.
@@ -129,7 +158,8 @@ pub fn reopens<A: Address>(segment: &Segment<A>, flow: &FlowState, link_up: bool
     let class = segment.class();
     // A sender that once sent an ACK sends a bare SYN only for another connection.
     let used = flow.tcp_flags & (ACK | FIN | RST) != 0;
-    segment.opens() && (used || !link_up || (class != 0 && class != flow.class))
+    let other = flow.flags & FLOW_BY_TRAFFIC == 0 && class != 0 && class != flow.class;
+    segment.opens && (used || !link_up || other)
 }
 
 /// What becomes of a pinned flow's packet.
@@ -204,6 +234,13 @@ pub const fn undone(delta: u16) -> u16 {
 #[must_use]
 pub fn wire_tos(tos: u8, dscp: u8) -> u8 {
     dscp << 2 | tos & 3
+}
+
+/// The traffic class byte of a flow's packet on the wire: an application keeps its own where the slot asks for none.
+#[inline(always)]
+#[must_use]
+pub fn flow_tos(flow: &FlowState, tos: u8, dscp: u8) -> u8 {
+    if flow.flags & FLOW_BY_TRAFFIC != 0 && dscp == 0 { tos } else { wire_tos(tos, dscp) }
 }
 
 /// The MSS that fits `mtu`, or `None` where `offered` fits already.

@@ -21,7 +21,7 @@ pub(crate) fn deliver<A: Family>(packet: &mut Packet, l3: usize, index: u8, link
     let Some(flow) = found else {
         return PASS;
     };
-    let (packets, bytes) = packet.on_wire(l3, A::HEADER as u32 + u32::from(segment.tcp_len));
+    let (packets, bytes) = packet.on_wire(l3, A::HEADER as u32 + u32::from(segment.l4_len));
     record(flow, segment.flags, packets, bytes);
     let done = clamp_mss(packet, &segment, link.mtu)
         .and_then(|()| A::rewrite(packet, &segment, flow, segment.tos, segment.hops));

@@ -2,12 +2,14 @@
 //!
 //! **Never**: keeps a reference across a packet; the agent may rewrite any entry at any time.
 
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use clovisor_common::abi::{
     Addr, AddrKey, ClassKey, Counter, DestClasses, DestKey, Flow, Flow4, Flow4Key, Flow6, Flow6Key, FlowKey,
     LINK_BARE, Link, LinkCounters, LinkIndex, MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, Reason,
-    STATS_ENTRIES, Slot, SlotIndex,
+    STATS_ENTRIES, Slot, SlotIndex, Traffic, TrafficKey,
 };
 use clovisor_common::answer::Frame;
 use clovisor_common::packet::ETHERNET;
@@ -30,6 +32,8 @@ static PODS: HashMap<u32, Pod> = HashMap::pinned(2048, 0);
 static ADDRS: HashMap<AddrKey, Addr> = HashMap::pinned(4096, 0);
 #[map]
 static DESTS: HashMap<DestKey, DestClasses> = HashMap::pinned(16_384, 0);
+#[map]
+static TRAFFIC: LpmTrie<TrafficKey, Traffic> = LpmTrie::pinned(16_384, BPF_F_NO_PREALLOC);
 #[map]
 static PEERS: HashMap<PeerKey, Peer> = HashMap::pinned(16_384, 0);
 #[map]
@@ -144,6 +148,12 @@ pub(crate) fn slot_of(key: &ClassKey) -> Option<SlotIndex> {
 #[inline(always)]
 pub(crate) fn dest(key: &DestKey) -> Option<DestClasses> {
     hit(&DESTS, key).copied()
+}
+
+/// The rules of the longest prefix around the key's address.
+#[inline(always)]
+pub(crate) fn traffic<'a>(key: &TrafficKey) -> Option<&'a Traffic> {
+    TRAFFIC.get(Key::new(TrafficKey::BITS, *key))
 }
 
 #[inline(always)]

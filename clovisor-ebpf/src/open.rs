@@ -1,8 +1,8 @@
 //! The first packet of a flow: admission, translation, reservation.
 
 use clovisor_common::abi::{
-    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey, FlowState,
-    LINK_NAT, Link, Peer, PeerKey, Pod, Reason, Slot, SlotIndex,
+    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey,
+    FlowState, LINK_NAT, Link, Peer, PeerKey, Pod, Reason, Slot, SlotIndex, Traffic, TrafficKey,
 };
 use clovisor_common::packet::{ETHERNET, Segment};
 use clovisor_common::rule::{self, Denial, Grant, PORT_TRIES, Tables};
@@ -25,6 +25,11 @@ impl Tables for Packet {
     #[inline(always)]
     fn dest(&self, key: &DestKey) -> Option<DestClasses> {
         maps::dest(key)
+    }
+
+    #[inline(always)]
+    fn traffic(&self, key: &TrafficKey) -> Option<&Traffic> {
+        maps::traffic(key)
     }
 
     #[inline(always)]
@@ -70,7 +75,9 @@ pub(crate) fn first<'a, A: Family>(
     if outcome & DROPPED != 0 {
         return Err(DROP);
     }
-    if outcome & UNMARK != 0 && A::set_tos(packet, segment, rule::wire_tos(segment.tos, 0)).is_none() {
+    // An application's own DSCP is none of ours.
+    let ours = outcome & UNMARK != 0 && segment.class() != 0 && packet.socket_uid() == pod.proxy_uid;
+    if ours && A::set_tos(packet, segment, rule::wire_tos(segment.tos, 0)).is_none() {
         return Err(verdict(packet, Reason::HelperFailed, DROP));
     }
     Err(PASS)
@@ -87,14 +94,17 @@ const DROPPED: u32 = 0x100;
 const UNMARK: u32 = 0x200;
 /// Bit beside a packed grant.
 const GRANTED: u64 = 1 << 63;
+/// Bit of a packed grant: see [`Grant::by_traffic`].
+const BY_TRAFFIC: u64 = 1 << 62;
 
 /// A packed [`Grant`], or a packed [`Denial`].
 #[inline(never)]
 fn admit<A: Family>(packet: &Packet, pod: &Pod, segment: &Segment<A>) -> u64 {
     match rule::admit(packet, pod, packet.ifindex(), segment) {
-        Ok(Grant { class, index, slot: Slot { link, flags, .. } }) => {
+        Ok(Grant { class, by_traffic, index, slot: Slot { link, flags, .. } }) => {
             let [a, b] = index.to_ne_bytes();
-            GRANTED | u64::from(u32::from_ne_bytes([a, b, link, class])) | u64::from(flags) << 32
+            let way = if by_traffic { BY_TRAFFIC } else { 0 };
+            GRANTED | way | u64::from(u32::from_ne_bytes([a, b, link, class])) | u64::from(flags) << 32
         }
         Err(denial) => u64::from(packed(denial)),
     }
@@ -111,7 +121,7 @@ fn packed(denial: Denial) -> u32 {
 fn unpacked(granted: u64) -> Grant {
     let [a, b, link, class] = (granted as u32).to_ne_bytes();
     let slot = Slot { link, flags: (granted >> 32) as u8, wire_dscp: 0, pad: 0 };
-    Grant { class, index: u16::from_ne_bytes([a, b]), slot }
+    Grant { class, by_traffic: granted & BY_TRAFFIC != 0, index: u16::from_ne_bytes([a, b]), slot }
 }
 
 /// Where a packet to what the pod dialled goes on a link.
@@ -127,7 +137,9 @@ pub(crate) fn far_end<A: Family>(dialled: &FlowKey<A>, link: u8) -> (A, u16) {
 #[inline(never)]
 fn pin<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) -> u32 {
     let grant = unpacked(granted);
-    draft(key, granted, veth);
+    if !draft(key, granted, veth) {
+        return packed(Denial::drop(Reason::HelperFailed));
+    }
     match write_pair(key, &grant) {
         Ok(()) => Reason::FlowOpened as u32,
         Err(reason) => packed(Denial::of_slot(reason, grant.slot)),
@@ -150,14 +162,15 @@ fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant) -> Result<(), Reason> 
     }
 }
 
-/// Drafts all of both entries but the source port.
+/// Drafts all of both entries but the source port; false: there is no room to draft in. (A function of its own must
+/// return a number: the verifier looks at what a function without a result leaves behind.)
 #[inline(never)]
-fn draft<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) {
+fn draft<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) -> bool {
     let grant = unpacked(granted);
     let (Some(link), Some(Draft { forward, reverse, reverse_key })) =
         (maps::link(grant.slot.link), A::draft())
     else {
-        return;
+        return false;
     };
     let nat = link.flags & LINK_NAT != 0;
     forward.state = FlowState {
@@ -170,7 +183,7 @@ fn draft<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) {
         link: grant.slot.link,
         class: grant.class,
         zone: key.zone,
-        flags: if nat { FLOW_NAT } else { 0 },
+        flags: if nat { FLOW_NAT } else { 0 } | if grant.by_traffic { FLOW_BY_TRAFFIC } else { 0 },
         tcp_flags: 0,
         pad: [0; 11],
     };
@@ -185,6 +198,7 @@ fn draft<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) {
     reverse.sport_be = key.dport_be;
     reverse.dport_be = key.sport_be;
     reverse.addr_delta = rule::undone(forward.addr_delta);
+    true
 }
 
 /// Inserts the reverse entry under the first free source port and leaves that port in the forward entry.

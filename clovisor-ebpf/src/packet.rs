@@ -1,6 +1,8 @@
 //! One packet in the kernel: bounds-checked access, rewriting, verdicts.
 
-use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_redir_neigh};
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_redir_neigh,
+};
 use aya_ebpf::helpers::{
     bpf_get_prandom_u32, bpf_get_socket_uid, bpf_ktime_get_ns, bpf_redirect_neigh, bpf_redirect_peer,
     bpf_skb_change_tail, bpf_skb_store_bytes,
@@ -8,7 +10,10 @@ use aya_ebpf::helpers::{
 use aya_ebpf::programs::TcContext;
 use clovisor_common::abi::{Flow, Reason};
 use clovisor_common::answer::Frame;
-use clovisor_common::packet::{Bytes, ETHERNET, Segment, TCP_CHECKSUM, TCP_HEADER, checksum_after};
+use clovisor_common::packet::{
+    Address, Bytes, ECHO_ID, ETHERNET, ICMP_CHECKSUM, Segment, TCP, TCP_CHECKSUM, TCP_HEADER, UDP,
+    UDP_CHECKSUM, checksum_after,
+};
 
 use crate::maps;
 
@@ -65,8 +70,9 @@ impl Packet {
     /// The EtherType, after making the headers readable behind an IP header at `l3`.
     #[inline(always)]
     pub(crate) fn ether(&mut self, l3: usize) -> u16 {
-        let headers = (l3 + 40 + TCP_HEADER) as u32;
-        if self.ctx.data() + headers as usize > self.ctx.data_end() && self.ctx.len() >= headers {
+        // A short datagram is shorter than that.
+        let headers = ((l3 + 40 + TCP_HEADER) as u32).min(self.ctx.len());
+        if self.ctx.data() + headers as usize > self.ctx.data_end() {
             let _too_short = self.ctx.pull_data(headers);
         }
         self.skb().protocol as u16
@@ -106,16 +112,33 @@ impl Packet {
         self.ctx.store(l4 + at, &new, 0).ok()
     }
 
-    /// Mends the TCP checksum for the flow's translation; the addresses are in the pseudo header.
+    /// Mends the transport's checksum for the flow's translation; the addresses are in the pseudo header.
     #[inline(always)]
-    fn mend_checksum<A>(&mut self, l4: usize, flow: &Flow<A>) -> Option<()> {
-        let checksum = l4 + TCP_CHECKSUM;
+    fn mend_checksum<A: Address>(&mut self, of: &Segment<A>, flow: &Flow<A>) -> Option<()> {
+        let (at, flags) = match of.proto {
+            TCP => (TCP_CHECKSUM, 0),
+            // Zero stays zero: the sender made none.
+            UDP => (UDP_CHECKSUM, u64::from(BPF_F_MARK_MANGLED_0)),
+            _ => (ICMP_CHECKSUM, 0),
+        };
+        let checksum = of.l4() + at;
         let (addrs, ports) = (u64::from(flow.addr_delta), u64::from(flow.port_delta));
-        if addrs != 0 {
-            self.ctx.l4_csum_replace(checksum, 0, addrs, u64::from(BPF_F_PSEUDO_HDR)).ok()?;
+        if addrs != 0 && (of.proto == TCP || of.proto == UDP || A::ICMP_COVERS_ADDRESSES) {
+            self.ctx.l4_csum_replace(checksum, 0, addrs, flags | u64::from(BPF_F_PSEUDO_HDR)).ok()?;
         }
         if ports != 0 {
-            self.ctx.l4_csum_replace(checksum, 0, ports, 0).ok()?;
+            self.ctx.l4_csum_replace(checksum, 0, ports, flags).ok()?;
+        }
+        Some(())
+    }
+
+    /// Writes the flow's ports, or the identifier that stands for one.
+    #[inline(always)]
+    fn set_ports<A: Address>(&mut self, of: &Segment<A>, flow: &Flow<A>) -> Option<()> {
+        if of.proto == TCP || of.proto == UDP {
+            *self.view::<u32>(of.l4())? = ports_of(flow);
+        } else {
+            *self.view::<u16>(of.l4() + ECHO_ID)? = flow.sport_be | flow.dport_be;
         }
         Some(())
     }
@@ -178,8 +201,9 @@ pub(crate) trait Wire: Sized {
 impl Wire for [u8; 4] {
     #[inline(always)]
     fn rewrite(packet: &mut Packet, of: &Segment<Self>, flow: &Flow<Self>, tos: u8, hops: u8) -> Option<()> {
-        packet.mend_checksum(of.l3 + 20, flow)?;
-        let [first, _, third, saddr, daddr, ports] = packet.view::<[u32; 6]>(of.l3)?;
+        packet.mend_checksum(of, flow)?;
+        packet.set_ports(of, flow)?;
+        let [first, _, third, saddr, daddr] = packet.view::<[u32; 5]>(of.l3)?;
         let [a, old_tos, c, d] = first.to_ne_bytes();
         let [old_hops, proto, s0, s1] = third.to_ne_bytes();
         let words = [[a, tos], [hops, proto]].map(u16::from_ne_bytes);
@@ -190,7 +214,6 @@ impl Wire for [u8; 4] {
         *third = u32::from_ne_bytes([hops, proto, s0, s1]);
         *saddr = u32::from_ne_bytes(flow.saddr);
         *daddr = u32::from_ne_bytes(flow.daddr);
-        *ports = ports_of(flow);
         Some(())
     }
 
@@ -217,18 +240,18 @@ impl Wire for [u8; 16] {
     #[inline(always)]
     fn rewrite(packet: &mut Packet, of: &Segment<Self>, flow: &Flow<Self>, tos: u8, hops: u8) -> Option<()> {
         if flow.addr_delta != 0 || flow.port_delta != 0 {
-            packet.mend_checksum(of.l3 + 40, flow)?;
+            packet.mend_checksum(of, flow)?;
         }
         // With a hardware checksum over the packet the store takes back what the pseudo header change did to
         // it: IPv6 has no header checksum that would cancel the addresses.
         let addrs = [flow.saddr, flow.daddr];
         packet.ctx.store(of.l3 + 8, &addrs, u64::from(BPF_F_RECOMPUTE_CSUM)).ok()?;
-        let header = packet.view::<[u32; 11]>(of.l3)?;
+        packet.set_ports(of, flow)?;
+        let header = packet.view::<[u32; 2]>(of.l3)?;
         let [a, b, c, d] = header[0].to_ne_bytes();
         let [e, f, next, _] = header[1].to_ne_bytes();
         header[0] = u32::from_ne_bytes([a & 0xf0 | tos >> 4, tos << 4 | b & 0x0f, c, d]);
         header[1] = u32::from_ne_bytes([e, f, next, hops]);
-        header[10] = ports_of(flow);
         Some(())
     }
 

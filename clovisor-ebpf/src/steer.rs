@@ -101,7 +101,7 @@ fn try_send<A: Family>(
     let Some(link) = maps::link(flow.state.link) else {
         return verdict(packet, Reason::LinkDown, DROP);
     };
-    let headers = A::HEADER as u32 + u32::from(segment.tcp_len);
+    let headers = A::HEADER as u32 + u32::from(segment.l4_len);
     if largest(packet, headers) > link.mtu {
         return TOO_BIG;
     }
@@ -110,7 +110,7 @@ fn try_send<A: Family>(
     }
     let (packets, bytes) = packet.on_wire(ETHERNET, headers);
     record(flow, segment.flags, packets, bytes);
-    let (tos, hops) = (rule::wire_tos(segment.tos, slot.wire_dscp), segment.hops - 1);
+    let (tos, hops) = (rule::flow_tos(&flow.state, segment.tos, slot.wire_dscp), segment.hops - 1);
     let done =
         clamp_mss(packet, segment, link.mtu).and_then(|()| A::rewrite(packet, segment, flow, tos, hops));
     if done.is_none() {
@@ -146,7 +146,7 @@ pub(crate) fn clamp_mss<A: Family>(packet: &mut Packet, segment: &Segment<A>, mt
         return Some(());
     }
     let l4 = segment.l4();
-    let Some((at, offered)) = offered_mss(packet, l4, segment.tcp_len) else {
+    let Some((at, offered)) = offered_mss(packet, l4, segment.l4_len) else {
         return Some(());
     };
     match rule::clamped_mss::<A>(offered, mtu) {
@@ -158,7 +158,7 @@ pub(crate) fn clamp_mss<A: Family>(packet: &mut Packet, segment: &Segment<A>, mt
 /// Ends the sender's connection at once, so that it dials again and gets a link that is up.
 #[inline(never)]
 fn reset<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A>) -> i32 {
-    let headers = A::HEADER as u32 + u32::from(segment.tcp_len);
+    let headers = A::HEADER as u32 + u32::from(segment.l4_len);
     let payload = packet.ip_len(ETHERNET).saturating_sub(headers);
     if segment.flags & RST != 0 {
         return verdict(packet, Reason::LinkDown, DROP);

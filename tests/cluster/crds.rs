@@ -18,6 +18,7 @@ fn mapping(spec: &str) -> String {
     )
 }
 
+const NET: &str = "traffic: {destinations: [{cidr: 198.51.100.0/24";
 const TARGET: &str = "targetRefs: [{group: networking.istio.io, kind: VirtualService, name: reviews}]";
 
 #[test]
@@ -58,7 +59,7 @@ fn every_refusal_has_its_own_words() -> Result<()> {
         let header = |value: &str| {
             format!("{{{TARGET}, rules: [{{name: a, links: [s9], headers: [{{name: u{value}}}]}}]}}")
         };
-        let rows: [(String, &str); 16] = [
+        let rows: [(String, &str); 22] = [
             (link("a", "{devise: s9}"), ".spec.devise: field not declared in schema"),
             (link("a", "{}"), "give either device or deviceSelector"),
             (
@@ -73,7 +74,13 @@ fn every_refusal_has_its_own_words() -> Result<()> {
             (link("a", "{device: s9, nat: Maybe}"), "supported values: \"Masquerade\", \"None\""),
             (link("a", "{device: s9, gateway: {ipv4: 300.0.0.1}}"), "ipv4"),
             (link("a", peer), "both IPv4 or both IPv6"),
-            (mapping("{targetRefs: [], links: [s9]}"), "should have at least 1 items"),
+            (mapping("{targetRefs: [], links: [s9]}"), "give either targetRefs or traffic"),
+            (mapping(&format!("{{{TARGET}, links: [s9], {NET}}}]}}}}")), "give either targetRefs or traffic"),
+            (mapping(&format!("{{{NET}}}]}}}}")), "name links, or rules with links"),
+            (mapping("{links: [s9], traffic: {destinations: []}}"), "should have at least 1 items"),
+            (mapping(&format!("{{links: [s9], {NET}, protocol: SCTP}}]}}}}")), "supported values: \"TCP\""),
+            (mapping(&format!("{{links: [s9], {NET}, endPort: 9}}]}}}}")), "endPort needs a port"),
+            (mapping(&format!("{{links: [s9], {NET}, protocol: ICMP, port: 9}}]}}}}")), "ICMP has no ports"),
             (mapping(&format!("{{{TARGET}}}")), "name links, or rules with links"),
             (
                 mapping("{targetRefs: [{group: apps, kind: Deployment, name: a}], links: [s9]}"),

@@ -54,7 +54,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "the application's socket",
         change: |machine, _| {
-            machine.put("PODS", VETH, Pod { zone: ZONE, flags: 0, proxy_uid: 1337, workload: 1 })
+            machine.put("PODS", VETH, Pod { zone: ZONE, traffic: 0, proxy_uid: 1337, workload: 1 })
         },
         verdict: PASS,
         reason: Some(Reason::UntrustedSocket),
@@ -198,7 +198,7 @@ fn what_is_not_parsed_is_left_to_the_stack_and_counted_when_it_carries_a_class()
     let v4 = syn(false).frame()?;
     let v6 = syn(true).frame()?;
     let edits: [(&str, &[u8], usize, u8); 4] = [
-        ("UDP", &v4, 14 + 9, 17),
+        ("another protocol", &v4, 14 + 9, 47),
         ("more fragments", &v4, 14 + 6, 0x20),
         ("IP options", &v4, 14, 0x46),
         ("hop-by-hop header", &v6, 14 + 6, 0),

@@ -133,7 +133,7 @@ fn a_syn_without_answer_is_pinned_anew_when_its_link_dies() -> Result<()> {
 #[test]
 fn the_pin_outlives_class_and_slot_of_later_packets() -> Result<()> {
     let mut machine = established(false, link().flags)?;
-    machine.put("PODS", VETH, Pod { zone: ZONE, flags: 0, proxy_uid: 1337, workload: 1 })?;
+    machine.put("PODS", VETH, Pod { zone: ZONE, traffic: 0, proxy_uid: 1337, workload: 1 })?;
     slot(&mut machine, 0)?;
     for dscp in [0, 46, dscp_of_class(CLASS + 1)] {
         let ran = machine.run("pod_in", &Shape { dscp, ..data(false, 1) }.frame()?)?;

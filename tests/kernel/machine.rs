@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use crate::frames::SPORT;
 use anyhow::{Context as _, Result, ensure};
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, Pod as Plain};
 use clovisor_common::abi::{
     Addr, ClassKey, Counter, DestKey, Flow, FlowKey, LINK_NAT, LINK_UP, Link, LinkCounters, NO_LINK,
-    PROGRAMS, Peer, PeerKey, Pod, Reason, Slot,
+    PROGRAMS, Peer, PeerKey, Pod, Reason, Slot, Traffic, TrafficKey,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -64,7 +65,7 @@ impl Machine {
     /// The same with room for `flows` entries of each family.
     pub(crate) fn with_flows(flows: u32) -> Result<Self> {
         let mut machine = Self { ebpf: load(flows)? };
-        machine.put("PODS", VETH, Pod { zone: ZONE, flags: 0, proxy_uid: UID, workload: 1 })?;
+        machine.put("PODS", VETH, Pod { zone: ZONE, traffic: 0, proxy_uid: UID, workload: 1 })?;
         for addr in [mapped(POD4), POD6] {
             machine.put("ADDRS", addr, Addr { veth: VETH, zone: ZONE, pad: 0 })?;
         }
@@ -93,7 +94,17 @@ impl Machine {
     }
 
     pub(crate) fn slot(&mut self, slot: Slot) -> Result<()> {
-        Ok(Array::try_from(self.map_mut("SLOTS")?)?.set(SLOT, slot, 0)?)
+        self.slot_at(SLOT, slot)
+    }
+
+    pub(crate) fn slot_at(&mut self, index: u32, slot: Slot) -> Result<()> {
+        Ok(Array::try_from(self.map_mut("SLOTS")?)?.set(index, slot, 0)?)
+    }
+
+    /// Rules for the first `bits` of the key's address.
+    pub(crate) fn traffic(&mut self, bits: u32, key: TrafficKey, traffic: Traffic) -> Result<()> {
+        let mut map: LpmTrie<&mut MapData, TrafficKey, Traffic> = self.map_mut("TRAFFIC")?.try_into()?;
+        Ok(map.insert(&Key::new(TrafficKey::HEAD + bits, key), traffic, 0)?)
     }
 
     /// The slot loses its link.

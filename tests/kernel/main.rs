@@ -3,9 +3,11 @@
 //! Needs root and the object of `cargo xtask ebpf`; no network, no namespace, nothing stays pinned.
 
 mod admission;
+mod datagrams;
 mod established;
 mod frames;
 mod limits;
 mod machine;
 mod returning;
+mod traffic;
 mod translation;

@@ -2,8 +2,10 @@
 
 use crate::shop;
 use anyhow::{Result, ensure};
+use harness::eventually::eventually;
 use harness::load::Http;
 use harness::site::Site;
+use std::time::Duration;
 
 /// 5,000 mixed requests of 20 clients for each pair of HTTP versions and family.
 #[test]
@@ -52,6 +54,15 @@ fn a_hung_agent_changes_nothing_that_routes_decide() -> Result<()> {
         site.agent()?.hang()?;
         without_answers(site, 300)?;
         site.agent()?.wake()?;
+        // It has a backlog of callouts that nobody waits for any longer.
+        eventually("the crew's link again", Duration::from_secs(5), || {
+            let mut load = shop::load(shop::SERVICES[0], Http::H1, 20);
+            load.callers.retain(|caller| caller.name == "crew");
+            let callers = load.callers.clone();
+            let tally = harness::tally::judge(&callers, &load.run(&site.pods[0].netns)?);
+            ensure!(tally.clean(), "{tally:#?}");
+            Ok(())
+        })?;
         everywhere(site, 60)
     })
 }

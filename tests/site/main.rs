@@ -14,3 +14,4 @@ mod refuse;
 mod shop;
 mod sidecar;
 mod tool;
+mod traffic;

@@ -10,6 +10,7 @@ use crate::kernel::run::{Dump, KernelState};
 use crate::kernel::tables::FlowEntry;
 use crate::link::table::{Health, Link, LinkTable};
 use crate::policy::model::{Compiled, Policy};
+use clovisor_common::packet::{TCP, UDP};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -154,6 +155,14 @@ pub fn sessions(policy: &Compiled, table: &LinkTable, dump: &Dump) -> Vec<api::S
     sessions
 }
 
+const fn protocol(number: u8) -> &'static str {
+    match number {
+        TCP => "TCP",
+        UDP => "UDP",
+        _ => "ICMP",
+    }
+}
+
 fn session(
     policy: &Policy,
     pods: &BTreeMap<IpAddr, &ObjectKey>,
@@ -175,7 +184,7 @@ fn session(
     api::Session {
         namespace: pod.map(|p| p.namespace.clone()).unwrap_or_default(),
         pod: pod.map(|p| p.name.clone()).unwrap_or_default(),
-        protocol: "TCP".into(),
+        protocol: protocol(flow.proto).into(),
         source: flow.source.to_string(),
         destination: flow.destination.to_string(),
         translated_source: flow.translated_source.to_string(),

@@ -1,10 +1,14 @@
 //! `WanMapping`: which links the requests of a route may use.
 #![allow(unreachable_pub, reason = "KubeSchema repeats each struct inside a function")]
 
+/// Packets by their destination.
+pub mod traffic;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use traffic::TrafficSelector;
 
 /// For the requests of some routes: an ordered list of links and what to do when they fail.
 #[derive(CustomResource, Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
@@ -30,13 +34,23 @@ use serde::{Deserialize, Serialize};
 #[x_kube(
     validation = Rule::new(
         "(has(self.links) && size(self.links) > 0) || (has(self.rules) && size(self.rules) > 0)"
-    ).message("name links, or rules with links")
+    ).message("name links, or rules with links"),
+    validation = Rule::new(
+        "(has(self.targetRefs) && size(self.targetRefs) > 0) != has(self.traffic)"
+    ).message("give either targetRefs or traffic"),
+    validation = Rule::new("!has(self.traffic) || !has(self.rules) || size(self.rules) == 0")
+        .message("traffic has no requests: rules need targetRefs")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WanMappingSpec {
     /// Routes whose requests this mapping governs, in its own namespace.
-    #[schemars(length(min = 1, max = 64))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub target_refs: Vec<TargetRef>,
+    /// Instead of routes: packets of pods by their destination. No proxy is needed; a connection is decided once, by
+    /// its first packet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficSelector>,
     /// Links in order of preference. Empty: the default route (only useful with `rules`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -56,7 +70,7 @@ pub struct WanMappingSpec {
     /// What requests that need the agent's decision do when it does not answer.
     #[serde(default)]
     pub on_agent_loss: Fallback,
-    /// DSCP 0..=63 that steered packets carry on the link.
+    /// DSCP 0..=63 that steered packets carry on the link. Default: 0; with `traffic`, what the application sets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 63))]
     pub dscp: Option<i32>,

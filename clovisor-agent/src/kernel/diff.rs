@@ -2,7 +2,7 @@
 
 use super::image::Image;
 use clovisor_common::abi;
-use clovisor_common::abi::{Addr, AddrKey, ClassKey, DestKey, Peer, PeerKey, Pod, Slot};
+use clovisor_common::abi::{Addr, AddrKey, ClassKey, DestKey, Peer, PeerKey, Pod, Slot, Traffic, TrafficKey};
 use std::collections::BTreeMap;
 
 /// One write of one entry.
@@ -21,6 +21,8 @@ pub enum Entry {
     Peer(PeerKey, Peer),
     Class(ClassKey, u32),
     Dest(DestKey, u32),
+    /// Bits of the prefix, key, rules.
+    Traffic((u32, TrafficKey), Traffic),
     Addr(AddrKey, Addr),
     Pod(u32, Pod),
 }
@@ -34,6 +36,7 @@ pub enum Key {
     Peer(PeerKey),
     Class(ClassKey),
     Dest(DestKey),
+    Traffic((u32, TrafficKey)),
     Addr(AddrKey),
     Pod(u32),
 }
@@ -49,10 +52,12 @@ pub fn diff(old: &Image, new: &Image) -> Vec<Op> {
     puts(&mut ops, &old.peers, &new.peers, Entry::Peer);
     puts(&mut ops, &old.classes, &new.classes, Entry::Class);
     puts(&mut ops, &old.dests, &new.dests, Entry::Dest);
+    puts(&mut ops, &old.traffic, &new.traffic, Entry::Traffic);
     puts(&mut ops, &old.addrs, &new.addrs, Entry::Addr);
     puts(&mut ops, &old.pods, &new.pods, Entry::Pod);
     deletes(&mut ops, &old.pods, &new.pods, Key::Pod);
     deletes(&mut ops, &old.addrs, &new.addrs, Key::Addr);
+    deletes(&mut ops, &old.traffic, &new.traffic, Key::Traffic);
     deletes(&mut ops, &old.dests, &new.dests, Key::Dest);
     deletes(&mut ops, &old.classes, &new.classes, Key::Class);
     deletes(&mut ops, &old.peers, &new.peers, Key::Peer);

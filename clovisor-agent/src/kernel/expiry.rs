@@ -1,7 +1,7 @@
 //! When a flow is over: pure rules over its two entries.
 
 use clovisor_common::abi::FlowState;
-use clovisor_common::packet::{FIN, RST};
+use clovisor_common::packet::{FIN, RST, TCP, UDP};
 use std::time::Duration;
 
 /// After a RST in either direction.
@@ -10,6 +10,10 @@ const AFTER_RESET: Duration = Duration::from_secs(2);
 const AFTER_CLOSE: Duration = Duration::from_secs(10);
 /// First packet without any answer.
 const UNANSWERED: Duration = Duration::from_secs(30);
+/// Datagrams: one direction only, and both; echoes.
+const ONE_WAY: Duration = Duration::from_secs(60);
+const BOTH_WAYS: Duration = Duration::from_secs(180);
+const ECHO: Duration = Duration::from_secs(30);
 /// One half only, left by an interrupted write.
 const ORPHAN: Duration = Duration::from_secs(5);
 /// Nothing in either direction; a keep-alive counts.
@@ -24,12 +28,16 @@ pub fn ended(forward: &FlowState, reverse: Option<&FlowState>) -> bool {
 
 /// Is the flow over at `now_ns` (CLOCK_MONOTONIC)? One half may be missing.
 #[must_use]
-pub fn expired(forward: Option<&FlowState>, reverse: Option<&FlowState>, now_ns: u64) -> bool {
+pub fn expired(proto: u8, forward: Option<&FlowState>, reverse: Option<&FlowState>, now_ns: u64) -> bool {
     let quiet = |state: &FlowState| Duration::from_nanos(now_ns.saturating_sub(state.last_seen_ns));
     let (Some(out), Some(back)) = (forward, reverse) else {
         return forward.or(reverse).is_some_and(|half| quiet(half) >= ORPHAN);
     };
-    let limit = if (out.tcp_flags | back.tcp_flags) & RST != 0 {
+    let limit = if proto == UDP {
+        if back.packets == 0 { ONE_WAY } else { BOTH_WAYS }
+    } else if proto != TCP {
+        ECHO
+    } else if (out.tcp_flags | back.tcp_flags) & RST != 0 {
         AFTER_RESET
     } else if out.tcp_flags & back.tcp_flags & FIN != 0 {
         AFTER_CLOSE
@@ -67,18 +75,21 @@ mod tests {
     fn flows_end_by_what_was_seen() {
         let open = SYN | ACK;
         let fin = open | FIN;
-        // forward, reverse, last second alive, first second over
+        // protocol, forward, reverse, last second alive, first second over
         let rows = [
-            (Some(state(open, 9, 100)), Some(state(open, 9, 100)), 100 + 86_399, 100 + 86_400),
-            (Some(state(fin, 9, 100)), Some(state(fin, 9, 101)), 110, 111),
-            (Some(state(fin, 9, 100)), Some(state(open, 9, 100)), 86_499, 86_500),
-            (Some(state(open, 9, 100)), Some(state(RST, 9, 100)), 101, 102),
-            (Some(state(SYN, 1, 100)), Some(state(0, 0, 100)), 129, 130),
-            (Some(state(open, 9, 100)), None, 104, 105),
-            (None, Some(state(open, 9, 100)), 104, 105),
+            (UDP, Some(state(0, 9, 100)), Some(state(0, 0, 100)), 159, 160),
+            (UDP, Some(state(0, 9, 100)), Some(state(0, 9, 101)), 280, 281),
+            (1, Some(state(0, 9, 100)), Some(state(0, 9, 100)), 129, 130),
+            (TCP, Some(state(open, 9, 100)), Some(state(open, 9, 100)), 100 + 86_399, 100 + 86_400),
+            (TCP, Some(state(fin, 9, 100)), Some(state(fin, 9, 101)), 110, 111),
+            (TCP, Some(state(fin, 9, 100)), Some(state(open, 9, 100)), 86_499, 86_500),
+            (TCP, Some(state(open, 9, 100)), Some(state(RST, 9, 100)), 101, 102),
+            (TCP, Some(state(SYN, 1, 100)), Some(state(0, 0, 100)), 129, 130),
+            (TCP, Some(state(open, 9, 100)), None, 104, 105),
+            (TCP, None, Some(state(open, 9, 100)), 104, 105),
         ];
-        for (row, (out, back, alive, over)) in rows.iter().enumerate() {
-            let at = |s: u64| expired(out.as_ref(), back.as_ref(), s * 1_000_000_000);
+        for (row, (proto, out, back, alive, over)) in rows.iter().enumerate() {
+            let at = |s: u64| expired(*proto, out.as_ref(), back.as_ref(), s * 1_000_000_000);
             assert!(!at(*alive), "row {row} is over too early");
             assert!(at(*over), "row {row} is over too late");
         }
@@ -87,6 +98,6 @@ mod tests {
     #[test]
     fn a_clock_behind_the_entry_ends_nothing() {
         let young = state(RST, 1, 100);
-        assert!(!expired(Some(&young), Some(&young), 0));
+        assert!(!expired(TCP, Some(&young), Some(&young), 0));
     }
 }

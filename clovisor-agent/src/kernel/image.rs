@@ -2,19 +2,19 @@
 
 use crate::cluster::snapshot::ObjectKey;
 use crate::cluster::wan_link::Nat;
+use crate::cluster::wan_mapping::traffic::TrafficProtocol;
 use crate::cluster::wan_mapping::{Established, Fallback};
 use crate::link::choose::choose;
 use crate::link::table::{Health, Link, LinkTable};
-use crate::policy::model::{Class, ClassId, Policy};
+use crate::policy::model::{Class, ClassId, Policy, PrefixRules};
 use clovisor_common::abi;
 use clovisor_common::abi::{
-    Addr, AddrKey, ClassKey, DestKey, LINK_NAT, LINK_UP, NO_LINK, Peer, PeerKey, Pod, SLOT_FOLLOW,
-    SLOT_REFUSE, Slot, slot_index,
+    Addr, AddrKey, ClassKey, DestKey, LINK_NAT, LINK_UP, NO_LINK, Peer, PeerKey, Pod, PortRule, SLOT_FOLLOW,
+    SLOT_REFUSE, Slot, TRAFFIC_RULES, Traffic, TrafficKey, slot_index,
 };
+use clovisor_common::packet::{Address as _, TCP, UDP};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-
-const TCP: u8 = 6;
 
 /// All maps that the agent fills, key to value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Image {
     pub peers: BTreeMap<PeerKey, Peer>,
     pub classes: BTreeMap<ClassKey, u32>,
     pub dests: BTreeMap<DestKey, u32>,
+    /// By bits of the prefix and key.
+    pub traffic: BTreeMap<(u32, TrafficKey), Traffic>,
     pub addrs: BTreeMap<AddrKey, Addr>,
     pub pods: BTreeMap<u32, Pod>,
 }
@@ -60,6 +62,10 @@ pub fn image(
                 Some(&service.endpoints[..]),
             );
         }
+        for prefix in &namespace.traffic {
+            let (key, rules) = traffic(namespace.zone, prefix);
+            image.traffic.insert(key, rules);
+        }
         for reached in &namespace.reached {
             let endpoints = reached.endpoints.as_deref();
             add_destinations(&mut image, namespace.zone, reached.classes.clone(), endpoints);
@@ -73,7 +79,8 @@ pub fn image(
         if zone == 0 {
             continue;
         }
-        image.pods.insert(*veth, Pod { zone, flags: 0, proxy_uid: pod.proxy_uid, workload: number });
+        let traffic = bits(&namespace.traffic_of(&pod.labels)) as u16;
+        image.pods.insert(*veth, Pod { zone, traffic, proxy_uid: pod.proxy_uid, workload: number });
         for address in &pod.addresses {
             image.addrs.insert(wide(*address), Addr { veth: *veth, zone, pad: 0 });
         }
@@ -123,7 +130,7 @@ fn add_destinations(
     classes: BTreeSet<ClassId>,
     endpoints: Option<&[SocketAddr]>,
 ) {
-    let bits = classes.iter().fold(0, |bits, class| bits | 1u32 << (class.0 - 1));
+    let bits = bits(&classes);
     if bits == 0 {
         return;
     }
@@ -141,6 +148,29 @@ fn add_destinations(
         };
         *image.dests.entry(key).or_default() |= bits;
     }
+}
+
+/// Bit `class - 1` for each of the classes.
+fn bits(classes: &BTreeSet<ClassId>) -> u32 {
+    classes.iter().fold(0, |bits, class| bits | 1u32 << (class.0 - 1))
+}
+
+/// Entry of `TRAFFIC` for a prefix.
+fn traffic(zone: u16, prefix: &PrefixRules) -> ((u32, TrafficKey), Traffic) {
+    let v4 = prefix.net.addr().is_ipv4();
+    let proto = match (prefix.protocol, v4) {
+        (TrafficProtocol::Tcp, _) => TCP,
+        (TrafficProtocol::Udp, _) => UDP,
+        (TrafficProtocol::Icmp, true) => <[u8; 4]>::ICMP,
+        (TrafficProtocol::Icmp, false) => <[u8; 16]>::ICMP,
+    };
+    let key = TrafficKey { zone, proto, pad: 0, addr: wide(prefix.net.network()) };
+    let mut value = Traffic { rules: [PortRule::default(); TRAFFIC_RULES] };
+    for (place, rule) in value.rules.iter_mut().zip(&prefix.rules) {
+        *place = PortRule { min: rule.min, max: rule.max, class: rule.class.0, pad: 0 };
+    }
+    let mapped = if v4 { 96 } else { 0 };
+    ((TrafficKey::HEAD + mapped + u32::from(prefix.net.prefix_len()), key), value)
 }
 
 /// The 16-byte form of an address in the maps.

@@ -4,11 +4,12 @@ use super::diff::{Entry, Key, Op};
 use super::expiry::expired;
 use super::image::Image;
 use aya::Ebpf;
+use aya::maps::lpm_trie::{self, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use clovisor_common::abi;
 use clovisor_common::abi::{
     Addr, AddrKey, ClassKey, Counter, DestKey, Flow, Flow4, Flow4Key, Flow6, Flow6Key, FlowKey, FlowState,
-    LinkCounters, MAPS, MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, REVERSE, Reason, Slot,
+    LinkCounters, MAPS, MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, REVERSE, Reason, Slot, Traffic, TrafficKey,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,6 +33,7 @@ pub struct Tables {
     peers: HashMap<MapData, PeerKey, Peer>,
     classes: HashMap<MapData, ClassKey, u32>,
     dests: HashMap<MapData, DestKey, u32>,
+    traffic: LpmTrie<MapData, TrafficKey, Traffic>,
     addrs: HashMap<MapData, AddrKey, Addr>,
     pods: HashMap<MapData, u32, Pod>,
     flow4: HashMap<MapData, Flow4Key, Flow4>,
@@ -49,6 +51,8 @@ impl fmt::Debug for Tables {
 /// A steered flow: both entries together.
 #[derive(Clone, Debug)]
 pub struct FlowEntry {
+    /// Number of the protocol. Of an ICMP echo the ports are the identifier and 0.
+    pub proto: u8,
     pub source: SocketAddr,
     pub destination: SocketAddr,
     pub translated_source: SocketAddr,
@@ -73,7 +77,7 @@ fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, map: &'static str) -
 fn capacity(name: &str, map: &Map) -> Option<(&'static str, u64)> {
     let name = MAPS.into_iter().find(|m| *m == name)?;
     match map {
-        Map::HashMap(data) => Some((name, u64::from(data.info().ok()?.max_entries()))),
+        Map::HashMap(data) | Map::LpmTrie(data) => Some((name, u64::from(data.info().ok()?.max_entries()))),
         _ => None,
     }
 }
@@ -100,6 +104,7 @@ impl Tables {
             peers: take(ebpf, "PEERS")?,
             classes: take(ebpf, "CLASSES")?,
             dests: take(ebpf, "DESTS")?,
+            traffic: take(ebpf, "TRAFFIC")?,
             addrs: take(ebpf, "ADDRS")?,
             pods: take(ebpf, "PODS")?,
             flow4: take(ebpf, "FLOW4")?,
@@ -131,6 +136,9 @@ impl Tables {
         image.peers = all(&self.peers, "PEERS")?;
         image.classes = all(&self.classes, "CLASSES")?;
         image.dests = all(&self.dests, "DESTS")?;
+        let prefixes =
+            self.traffic.iter().map(|entry| entry.map(|(key, v)| ((key.prefix_len(), key.data()), v)));
+        image.traffic = prefixes.collect::<Result<_, _>>().map_err(named("TRAFFIC"))?;
         image.addrs = all(&self.addrs, "ADDRS")?;
         image.pods = all(&self.pods, "PODS")?;
         Ok(image)
@@ -155,6 +163,9 @@ impl Tables {
             Entry::Peer(k, v) => self.peers.insert(k, v, 0).map_err(named("PEERS")),
             Entry::Class(k, v) => self.classes.insert(k, v, 0).map_err(named("CLASSES")),
             Entry::Dest(k, v) => self.dests.insert(k, v, 0).map_err(named("DESTS")),
+            Entry::Traffic((bits, k), v) => {
+                self.traffic.insert(&lpm_trie::Key::new(*bits, *k), v, 0).map_err(named("TRAFFIC"))
+            }
             Entry::Addr(k, v) => self.addrs.insert(k, v, 0).map_err(named("ADDRS")),
             Entry::Pod(k, v) => self.pods.insert(k, v, 0).map_err(named("PODS")),
         }
@@ -168,6 +179,10 @@ impl Tables {
             Key::Peer(k) => ignore_missing(self.peers.remove(k)).map_err(named("PEERS")),
             Key::Class(k) => ignore_missing(self.classes.remove(k)).map_err(named("CLASSES")),
             Key::Dest(k) => ignore_missing(self.dests.remove(k)).map_err(named("DESTS")),
+            Key::Traffic((bits, k)) => {
+                let key = lpm_trie::Key::new(*bits, *k);
+                ignore_missing(self.traffic.remove(&key)).map_err(named("TRAFFIC"))
+            }
             Key::Addr(k) => ignore_missing(self.addrs.remove(k)).map_err(named("ADDRS")),
             Key::Pod(k) => ignore_missing(self.pods.remove(k)).map_err(named("PODS")),
         }
@@ -225,6 +240,7 @@ impl Tables {
             ("FLOW6", self.flow6.keys().count()),
             ("CLASSES", self.classes.keys().count()),
             ("DESTS", self.dests.keys().count()),
+            ("TRAFFIC", self.traffic.keys().count()),
             ("ADDRS", self.addrs.keys().count()),
             ("PODS", self.pods.keys().count()),
         ];
@@ -272,6 +288,7 @@ where
     let forward = map.iter().flatten().filter(|(key, _)| key.zone & REVERSE == 0);
     forward
         .map(|(key, flow)| FlowEntry {
+            proto: key.proto,
             source: at(key.saddr, key.sport_be),
             destination: at(key.daddr, key.dport_be),
             translated_source: at(flow.saddr, flow.sport_be),
@@ -292,7 +309,7 @@ where
         let other = map.get(&key.paired(&flow), 0).ok().map(|f| f.state);
         let (out, back) =
             if key.zone & REVERSE == 0 { (Some(flow.state), other) } else { (other, Some(flow.state)) };
-        if !alive(flow.state.veth) || expired(out.as_ref(), back.as_ref(), now_ns) {
+        if !alive(flow.state.veth) || expired(key.proto, out.as_ref(), back.as_ref(), now_ns) {
             over.push(key);
         }
     }

@@ -1,6 +1,7 @@
 //! Which mapping governs which route: valid mappings, oldest first.
 
 use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
+use crate::cluster::wan_mapping::traffic::TrafficSelector;
 use crate::cluster::wan_mapping::{TargetRef, WanMappingSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -82,7 +83,9 @@ impl Claims<'_> {
 /// What can be said without other objects.
 fn check(spec: &WanMappingSpec) -> Result<(), Refusal> {
     let invalid = |field: &str, message: &str| Err(("InvalidRule", field.to_owned(), message.to_owned()));
-    if spec.target_refs.is_empty() {
+    if let Some(traffic) = &spec.traffic {
+        check_traffic(spec, traffic)?;
+    } else if spec.target_refs.is_empty() {
         return invalid("spec.targetRefs", "is empty; name at least one VirtualService or HTTPRoute");
     }
     if spec.links.is_empty() && spec.rules.is_empty() {
@@ -101,6 +104,24 @@ fn check(spec: &WanMappingSpec) -> Result<(), Refusal> {
         }
         if rule.links.is_empty() {
             return invalid(&format!("spec.rules[{i}].links"), "is empty; name at least one WanLink");
+        }
+    }
+    Ok(())
+}
+
+/// The same of its traffic.
+fn check_traffic(spec: &WanMappingSpec, traffic: &TrafficSelector) -> Result<(), Refusal> {
+    let invalid = |field: &str, message: &str| Err(("InvalidRule", field.to_owned(), message.to_owned()));
+    if !spec.target_refs.is_empty() || !spec.rules.is_empty() {
+        return invalid("spec.traffic", "excludes targetRefs and rules; write two mappings");
+    }
+    if traffic.destinations.is_empty() {
+        return invalid("spec.traffic.destinations", "is empty; name at least one network");
+    }
+    for (i, destination) in traffic.destinations.iter().enumerate() {
+        if destination.ports().is_none() {
+            let message = "port and endPort must be 1..=65535 in order, and none for ICMP";
+            return invalid(&format!("spec.traffic.destinations[{i}].port"), message);
         }
     }
     Ok(())

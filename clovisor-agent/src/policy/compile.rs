@@ -12,7 +12,7 @@ use super::objects::Objects;
 use super::route::{Client, Refusal, plain, routes};
 use super::rule::Rule;
 use super::service::{Services, services};
-use super::sidecar;
+use super::{sidecar, traffic};
 use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
 use crate::cluster::wan_mapping::WanMappingSpec;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,6 +72,7 @@ pub fn compile(
     for namespace in namespaces(snapshot, purpose.local) {
         let mut own = NamespacePolicy { zone: numbers.zone(&namespace).unwrap_or(0), ..Default::default() };
         add_mappings(&mut own, &namespace, &mut claims, &numbers, purpose.numbering);
+        problems.extend(traffic::add(&mut own, &namespace, &claims));
         let found = services(snapshot, &objects.rules, &namespace);
         let attached = attach(&objects, &namespace, &found, &claims, &own);
         own.services = attached.services;

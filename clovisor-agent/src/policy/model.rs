@@ -2,7 +2,9 @@
 
 use super::sidecar::Sidecar;
 use crate::cluster::snapshot::{ObjectKey, Problem};
+use crate::cluster::wan_mapping::traffic::TrafficProtocol;
 use crate::cluster::wan_mapping::{Established, Fallback};
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -49,8 +51,36 @@ pub struct NamespacePolicy {
     pub mappings: BTreeMap<String, Arc<Mapping>>,
     /// One per destination host and port, in the order of host, port.
     pub services: Vec<Service>,
+    /// Classes by destination, for what no proxy marks.
+    pub traffic: Vec<PrefixRules>,
+    /// Which pods these classes are for.
+    pub traffic_pods: Vec<PodTraffic>,
     /// Where the requests of sidecars go, which the mesh's control plane configures.
     pub reached: Vec<Reached>,
+}
+
+/// Pods whose own packets may have a class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodTraffic {
+    /// All must be on the pod; empty: every pod.
+    pub labels: BTreeMap<String, String>,
+    pub class: ClassId,
+}
+
+/// The rules of a prefix: the first whose ports hold and whose class is the pod's decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrefixRules {
+    pub protocol: TrafficProtocol,
+    pub net: IpNet,
+    pub rules: Vec<PortClass>,
+}
+
+/// Destination ports, inclusive, and their class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortClass {
+    pub min: u16,
+    pub max: u16,
+    pub class: ClassId,
 }
 
 /// Destinations of some classes.
@@ -62,6 +92,13 @@ pub struct Reached {
 }
 
 impl NamespacePolicy {
+    /// The classes by destination that a pod with these labels may have.
+    #[must_use]
+    pub fn traffic_of(&self, labels: &BTreeMap<String, String>) -> BTreeSet<ClassId> {
+        let has = |(key, value): (&String, &String)| labels.get(key) == Some(value);
+        self.traffic_pods.iter().filter(|pods| pods.labels.iter().all(has)).map(|pods| pods.class).collect()
+    }
+
     /// The classes of the requests that can reach a service: what its clusters and its destinations need.
     #[must_use]
     pub fn classes_towards(&self, service: &Service) -> BTreeSet<ClassId> {

@@ -16,13 +16,14 @@ fn a_segment_of_ipv4_is_read() {
         dport_be: 443_u16.to_be(),
         tos: 0x4e,
         hops: 64,
+        proto: TCP,
+        opens: false,
         flags: SYN | ACK,
-        tcp_len: 24,
+        l4_len: 24,
         l3: 0,
     };
     assert_eq!(segment, Ok(wanted));
     assert_eq!(wanted.class(), 5);
-    assert!(!wanted.opens());
 }
 
 #[test]
@@ -35,10 +36,31 @@ fn every_cut_is_refused() {
 
 #[test]
 fn fragments_options_and_other_protocols_are_refused_with_their_class() {
-    for (at, byte) in [(0, 0x46), (0, 0x65), (6, 0x20), (6, 0x01), (7, 1), (9, 17), (32, 0x40)] {
+    for (at, byte) in [(0, 0x46), (0, 0x65), (6, 0x20), (6, 0x01), (7, 1), (9, 1), (9, 47), (32, 0x40)] {
         let mut bytes = V4;
         bytes[at] = byte;
         assert_eq!(<[u8; 4]>::parse(&bytes[..], 0), Err(Unparsed { class: 5 }), "{byte:#x} at {at}");
+    }
+}
+
+#[test]
+fn datagrams_and_echoes_open_and_replies_do_not() {
+    let id = 0x9c41_u16.to_be();
+    for (proto, kind, expected) in [
+        (UDP, 0x9c, Some((id, 443_u16.to_be(), true))),
+        (1, 8, Some((5, 0, true))),
+        (1, 0, Some((0, 5, false))),
+        (1, 3, None),
+        (58, 128, None),
+    ] {
+        let mut bytes = V4;
+        (bytes[9], bytes[20]) = (proto, kind);
+        bytes[24..26].copy_from_slice(&5_u16.to_ne_bytes());
+        let segment = <[u8; 4]>::parse(&bytes[..28], 0).ok();
+        let read = segment.map(|s| (s.sport_be, s.dport_be, s.opens));
+        assert_eq!(read, expected, "protocol {proto}, type {kind}");
+        assert!(segment.is_none_or(|s| s.flags == 0 && s.l4_len == 8 && s.proto == proto));
+        assert!(<[u8; 4]>::parse(&bytes[..27], 0).is_err(), "cut short");
     }
 }
 

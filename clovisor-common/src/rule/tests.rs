@@ -61,8 +61,10 @@ fn only_a_bare_syn_reopens() {
         dport_be: 0,
         tos: crate::abi::dscp_of_class(class) << 2,
         hops: 64,
+        proto: 6,
+        opens: flags == SYN,
         flags,
-        tcp_len: 20,
+        l4_len: 20,
         l3: 14,
     };
     for (flags, class, seen, up, wanted) in [

@@ -3,7 +3,8 @@
 use anyhow::{Context, Result};
 use std::fs;
 
-const FILES: [&str; 2] = ["clovisor-common/src/abi.rs", "clovisor-common/src/abi/reason.rs"];
+const FILES: [&str; 3] =
+    ["clovisor-common/src/abi.rs", "clovisor-common/src/abi/reason.rs", "clovisor-common/src/abi/traffic.rs"];
 const LOCK: &str = "xtask/abi.lock";
 
 /// Compares the interface with the recorded one.

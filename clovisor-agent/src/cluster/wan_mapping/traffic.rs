@@ -1,0 +1,78 @@
+//! Packets by their destination: what a mapping governs where no proxy sees requests.
+
+use ipnet::IpNet;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What pods themselves send to some destinations. The longest prefix of all mappings of the namespace decides, then
+/// the narrowest range of ports.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TrafficSelector {
+    /// Labels of the pods. Empty: all pods of the namespace.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pods: BTreeMap<String, String>,
+    /// Servers that the pods dial.
+    #[schemars(length(min = 1, max = 64))]
+    pub destinations: Vec<TrafficDestination>,
+}
+
+/// Servers by address, protocol and port.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!has(self.endPort) || (has(self.port) && self.endPort >= self.port)")
+        .message("endPort needs a port that is not larger"),
+    validation = Rule::new("!has(self.port) || self.protocol != 'ICMP'").message("ICMP has no ports")
+)]
+pub struct TrafficDestination {
+    /// Network, e.g. "198.51.100.0/24" or "2001:db8::/32"; one host is "198.51.100.7/32".
+    #[schemars(with = "String", length(min = 3, max = 43))]
+    pub cidr: IpNet,
+    /// Transport protocol; ICMP means echo requests and their replies.
+    #[serde(default)]
+    pub protocol: TrafficProtocol,
+    /// Destination port. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+    /// Last port of a range that begins with `port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub end_port: Option<i32>,
+}
+
+impl TrafficDestination {
+    /// First and last port; none where the fields contradict each other.
+    #[must_use]
+    pub fn ports(&self) -> Option<(u16, u16)> {
+        let number = |port: i32| u16::try_from(port).ok().filter(|port| *port > 0);
+        match (self.port, self.end_port, self.protocol) {
+            (None, None, _) => Some((0, u16::MAX)),
+            (Some(_), _, TrafficProtocol::Icmp) | (None, Some(_), _) => None,
+            (Some(port), end, _) => {
+                let (first, last) = (number(port)?, number(end.unwrap_or(port))?);
+                (first <= last).then_some((first, last))
+            }
+        }
+    }
+}
+
+/// What travels.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
+pub enum TrafficProtocol {
+    /// TCP.
+    #[default]
+    #[serde(rename = "TCP")]
+    Tcp,
+    /// UDP, QUIC included.
+    #[serde(rename = "UDP")]
+    Udp,
+    /// Echo requests of ICMP and ICMPv6.
+    #[serde(rename = "ICMP")]
+    Icmp,
+}

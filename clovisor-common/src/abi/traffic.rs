@@ -1,0 +1,42 @@
+//! Classes by destination: what `TRAFFIC` holds.
+
+/// Data of a key of `TRAFFIC` (longest prefix match over its bits, from the first byte): where packets go that no
+/// proxy has marked. `zone` and `proto` always count whole.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrafficKey {
+    pub zone: u16,
+    pub proto: u8,
+    pub pad: u8,
+    pub addr: [u8; 16],
+}
+
+impl TrafficKey {
+    /// Bits before the address.
+    pub const HEAD: u32 = 32;
+    /// Bits of the whole key: what a packet's lookup asks for.
+    pub const BITS: u32 = Self::HEAD + 128;
+}
+
+/// Rules of one prefix of `TRAFFIC`.
+pub const TRAFFIC_RULES: usize = 16;
+
+/// Value of `TRAFFIC`: the first rule whose ports hold and whose class the pod may have. It repeats the rules of the
+/// shorter prefixes around it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Traffic {
+    pub rules: [PortRule; TRAFFIC_RULES],
+}
+
+/// Destination ports of one class; an ICMP echo has port 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, PartialOrd, Ord, Hash)]
+pub struct PortRule {
+    /// Host byte order, inclusive.
+    pub min: u16,
+    pub max: u16,
+    /// 1..=16; 0: no rule.
+    pub class: u8,
+    pub pad: u8,
+}
