@@ -1,19 +1,16 @@
 //! The loaded programs with their maps, for one test.
 
-use std::path::PathBuf;
-
 use crate::frames::SPORT;
+use crate::loaded::Loaded;
 use anyhow::{Context as _, Result, ensure};
+use aya::Pod as Plain;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
-use aya::{Ebpf, EbpfLoader, Pod as Plain};
 use clovisor_common::abi::{
-    Addr, ClassKey, Counter, DestKey, Flow, FlowKey, LINK_NAT, LINK_UP, Link, LinkCounters, NO_LINK,
-    PROGRAMS, Peer, PeerKey, Pod, Reason, Slot, Traffic, TrafficKey,
+    Addr, ClassKey, Counter, DestKey, Flow, FlowKey, LINK_NAT, LINK_UP, Link, LinkCounters, NO_LINK, Peer,
+    PeerKey, Pod, Reason, Slot, Traffic, TrafficKey,
 };
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
 
 /// A test run's packets come in by the loopback device.
 pub(crate) const VETH: u32 = 1;
@@ -53,7 +50,7 @@ pub(crate) struct Ran {
 
 #[derive(Debug)]
 pub(crate) struct Machine {
-    ebpf: Ebpf,
+    loaded: Loaded,
 }
 
 impl Machine {
@@ -64,7 +61,7 @@ impl Machine {
 
     /// The same with room for `flows` entries of each family.
     pub(crate) fn with_flows(flows: u32) -> Result<Self> {
-        let mut machine = Self { ebpf: load(flows)? };
+        let mut machine = Self { loaded: Loaded::with_flows(flows)? };
         machine.put("PODS", VETH, Pod { zone: ZONE, traffic: 0, proxy_uid: UID, workload: 1 })?;
         for addr in [mapped(POD4), POD6] {
             machine.put("ADDRS", addr, Addr { veth: VETH, zone: ZONE, pad: 0 })?;
@@ -148,7 +145,8 @@ impl Machine {
     }
 
     pub(crate) fn run(&self, program: &str, frame: &[u8]) -> Result<Ran> {
-        let program: &SchedClassifier = self.ebpf.program(program).context("no such program")?.try_into()?;
+        let program: &SchedClassifier =
+            self.loaded.ebpf()?.program(program).context("no such program")?.try_into()?;
         let mut out = vec![0; frame.len() + 256];
         let options =
             TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
@@ -158,11 +156,11 @@ impl Machine {
     }
 
     fn map(&self, name: &str) -> Result<&Map> {
-        self.ebpf.map(name).with_context(|| format!("the object has no map {name}"))
+        self.loaded.ebpf()?.map(name).with_context(|| format!("the object has no map {name}"))
     }
 
     fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
-        self.ebpf.map_mut(name).with_context(|| format!("the object has no map {name}"))
+        self.loaded.ebpf_mut()?.map_mut(name).with_context(|| format!("the object has no map {name}"))
     }
 }
 
@@ -189,33 +187,4 @@ pub(crate) fn dest(addr: [u8; 16]) -> DestKey {
 pub(crate) fn peer(dialled: [u8; 16], real: [u8; 16], index: u8) -> (PeerKey, Peer) {
     let key = PeerKey { addr: dialled, port_be: PORT_BE, link: index, proto: 6 };
     (key, Peer { addr: real, port_be: 8443_u16.to_be(), pad: [0; 2] })
-}
-
-fn object() -> Result<PathBuf> {
-    let built = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ebpf/clovisor"));
-    let path = std::env::var_os("CLOVISOR_EBPF_OBJECT").map_or(built, PathBuf::from);
-    ensure!(path.exists(), "no kernel object at {}; run `cargo xtask ebpf`", path.display());
-    Ok(path)
-}
-
-/// The object asks for pins; they go to a file system that only this thread sees and that goes at once.
-fn load(flows: u32) -> Result<Ebpf> {
-    const NONE: Option<&str> = None;
-    let object = std::fs::read(object()?)?;
-    let pins = tempfile::tempdir()?;
-    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).context("kernel tests need root")?;
-    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
-    mount(Some("bpf"), pins.path(), Some("bpf"), MsFlags::empty(), NONE)?;
-    let loaded = EbpfLoader::new()
-        .default_map_pin_directory(pins.path())
-        .map_max_entries("FLOW4", flows)
-        .map_max_entries("FLOW6", flows)
-        .load(&object);
-    umount2(pins.path(), MntFlags::MNT_DETACH)?;
-    let mut ebpf = loaded?;
-    for name in PROGRAMS {
-        let program: &mut SchedClassifier = ebpf.program_mut(name).context("no such program")?.try_into()?;
-        program.load().with_context(|| format!("the verifier refused {name}"))?;
-    }
-    Ok(ebpf)
 }

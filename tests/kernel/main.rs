@@ -7,6 +7,7 @@ mod datagrams;
 mod established;
 mod frames;
 mod limits;
+mod loaded;
 mod machine;
 mod returning;
 mod traffic;

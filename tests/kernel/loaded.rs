@@ -1,0 +1,143 @@
+//! The object in the kernel, loaded once for many tests: the verifier takes longer than all packets together.
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::lpm_trie::LpmTrie;
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::programs::SchedClassifier;
+use aya::util::nr_cpus;
+use aya::{Ebpf, EbpfLoader, Pod as Plain};
+use clovisor_common::abi::{
+    Addr, ClassKey, Counter, DestKey, Flow4, Flow4Key, Flow6, Flow6Key, Link, LinkCounters, MAX_LINKS,
+    MAX_SLOTS, PROGRAMS, Peer, PeerKey, Pod, STATS_ENTRIES, Slot, Traffic, TrafficKey,
+};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+/// Loaded objects that no test uses now, empty, with their room for flows.
+static IDLE: Mutex<Vec<(u32, Ebpf)>> = Mutex::new(Vec::new());
+
+/// A loaded object with empty maps; goes back to the others when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    flows: u32,
+    ebpf: Option<Ebpf>,
+}
+
+impl Loaded {
+    /// One with room for `flows` entries of each family.
+    pub(crate) fn with_flows(flows: u32) -> Result<Self> {
+        let idle = IDLE.lock().ok().and_then(|mut idle| {
+            let place = idle.iter().position(|(room, _)| *room == flows)?;
+            Some(idle.swap_remove(place).1)
+        });
+        let ebpf = match idle {
+            Some(ebpf) => ebpf,
+            None => load(flows)?,
+        };
+        Ok(Self { flows, ebpf: Some(ebpf) })
+    }
+
+    pub(crate) fn ebpf(&self) -> Result<&Ebpf> {
+        self.ebpf.as_ref().context("given back")
+    }
+
+    pub(crate) fn ebpf_mut(&mut self) -> Result<&mut Ebpf> {
+        self.ebpf.as_mut().context("given back")
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        // What cannot be emptied is unloaded instead.
+        if let Some(mut ebpf) = self.ebpf.take()
+            && empty(&mut ebpf).is_ok()
+            && let Ok(mut idle) = IDLE.lock()
+        {
+            idle.push((self.flows, ebpf));
+        }
+    }
+}
+
+fn empty(ebpf: &mut Ebpf) -> Result<()> {
+    clear::<Flow4Key, Flow4>(ebpf, "FLOW4")?;
+    clear::<Flow6Key, Flow6>(ebpf, "FLOW6")?;
+    clear::<ClassKey, u32>(ebpf, "CLASSES")?;
+    clear::<u32, u32>(ebpf, "LINK_OF")?;
+    clear::<u32, Pod>(ebpf, "PODS")?;
+    clear::<[u8; 16], Addr>(ebpf, "ADDRS")?;
+    clear::<DestKey, u32>(ebpf, "DESTS")?;
+    clear::<PeerKey, Peer>(ebpf, "PEERS")?;
+    let mut traffic: LpmTrie<&mut MapData, TrafficKey, Traffic> = map(ebpf, "TRAFFIC")?.try_into()?;
+    let keys: Vec<_> = traffic.keys().collect::<Result<_, _>>()?;
+    keys.iter().try_for_each(|key| traffic.remove(key))?;
+    let none = Link {
+        ifindex: 0,
+        mtu: 0,
+        flags: 0,
+        port_min: 0,
+        port_max: 0,
+        gateway4: [0; 4],
+        source4: [0; 4],
+        gateway6: [0; 16],
+        source6: [0; 16],
+    };
+    fill(ebpf, "LINKS", MAX_LINKS, none)?;
+    fill(ebpf, "SLOTS", MAX_SLOTS, Slot { link: 0, flags: 0, wire_dscp: 0, pad: 0 })?;
+    zero::<Counter>(ebpf, "STATS", STATS_ENTRIES)?;
+    zero::<LinkCounters>(ebpf, "LINK_STATS", MAX_LINKS)
+}
+
+fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map> {
+    ebpf.map_mut(name).with_context(|| format!("the object has no map {name}"))
+}
+
+fn clear<K: Plain, V: Plain>(ebpf: &mut Ebpf, name: &str) -> Result<()> {
+    let mut map: HashMap<&mut MapData, K, V> = map(ebpf, name)?.try_into()?;
+    let keys = map.keys().collect::<Result<Vec<K>, MapError>>()?;
+    Ok(keys.iter().try_for_each(|key| map.remove(key))?)
+}
+
+fn fill<V: Plain>(ebpf: &mut Ebpf, name: &str, entries: u32, value: V) -> Result<()> {
+    let mut map: Array<&mut MapData, V> = map(ebpf, name)?.try_into()?;
+    Ok((0..entries).try_for_each(|index| map.set(index, value, 0))?)
+}
+
+fn zero<V: Plain + Default>(ebpf: &mut Ebpf, name: &str, entries: u32) -> Result<()> {
+    let mut map: PerCpuArray<&mut MapData, V> = map(ebpf, name)?.try_into()?;
+    let cpus = nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?;
+    for index in 0..entries {
+        map.set(index, PerCpuValues::try_from(vec![V::default(); cpus])?, 0)?;
+    }
+    Ok(())
+}
+
+fn object() -> Result<PathBuf> {
+    let built = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ebpf/clovisor"));
+    let path = std::env::var_os("CLOVISOR_EBPF_OBJECT").map_or(built, PathBuf::from);
+    ensure!(path.exists(), "no kernel object at {}; run `cargo xtask ebpf`", path.display());
+    Ok(path)
+}
+
+/// The object asks for pins; they go to a file system that only this thread sees and that goes at once.
+fn load(flows: u32) -> Result<Ebpf> {
+    const NONE: Option<&str> = None;
+    let object = std::fs::read(object()?)?;
+    let pins = tempfile::tempdir()?;
+    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).context("kernel tests need root")?;
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+    mount(Some("bpf"), pins.path(), Some("bpf"), MsFlags::empty(), NONE)?;
+    let loaded = EbpfLoader::new()
+        .default_map_pin_directory(pins.path())
+        .map_max_entries("FLOW4", flows)
+        .map_max_entries("FLOW6", flows)
+        .load(&object);
+    umount2(pins.path(), MntFlags::MNT_DETACH)?;
+    let mut ebpf = loaded?;
+    for name in PROGRAMS {
+        let program: &mut SchedClassifier = ebpf.program_mut(name).context("no such program")?.try_into()?;
+        program.load().with_context(|| format!("the verifier refused {name}"))?;
+    }
+    Ok(ebpf)
+}
