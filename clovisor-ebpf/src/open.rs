@@ -2,7 +2,7 @@
 
 use clovisor_common::abi::{
     Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey,
-    FlowState, LINK_NAT, Link, Peer, PeerKey, Pod, Reason, Slot, SlotIndex, Traffic, TrafficKey,
+    LINK_NAT, Link, Peer, PeerKey, Pod, Reason, Slot, SlotIndex, Traffic, TrafficKey,
 };
 use clovisor_common::packet::{ETHERNET, Segment};
 use clovisor_common::rule::{self, Denial, Grant, PORT_TRIES, Tables};
@@ -62,8 +62,9 @@ pub(crate) fn first<'a, A: Family>(
     key: &FlowKey<A>,
 ) -> Result<&'a mut Flow<A>, i32> {
     let outcome = match admit(packet, pod, segment) {
-        granted if granted & GRANTED != 0 => pin(key, granted, packet.ifindex()),
-        denied => denied as u32,
+        granted if granted & GRANTED == 0 => granted as u32,
+        granted if draft(key, granted, packet.ifindex()) => pin(key, granted),
+        _ => packed(Denial::drop(Reason::HelperFailed)),
     };
     if outcome == Reason::FlowOpened as u32 {
         return maps::flow(key).ok_or_else(|| verdict(packet, Reason::HelperFailed, DROP));
@@ -133,13 +134,10 @@ pub(crate) fn far_end<A: Family>(dialled: &FlowKey<A>, link: u8) -> (A, u16) {
     }
 }
 
-/// Writes both entries of a new flow; returns `FlowOpened` or a packed denial.
+/// Writes both entries of a new flow as they were drafted; returns `FlowOpened` or a packed denial.
 #[inline(never)]
-fn pin<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) -> u32 {
+fn pin<A: Family>(key: &FlowKey<A>, granted: u64) -> u32 {
     let grant = unpacked(granted);
-    if !draft(key, granted, veth) {
-        return packed(Denial::drop(Reason::HelperFailed));
-    }
     match write_pair(key, &grant) {
         Ok(()) => Reason::FlowOpened as u32,
         Err(reason) => packed(Denial::of_slot(reason, grant.slot)),
@@ -173,20 +171,14 @@ fn draft<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) -> bool {
         return false;
     };
     let nat = link.flags & LINK_NAT != 0;
-    forward.state = FlowState {
-        created_ns: now(),
-        last_seen_ns: 0,
-        packets: 0,
-        bytes: 0,
-        veth,
-        slot: grant.index,
-        link: grant.slot.link,
-        class: grant.class,
-        zone: key.zone,
-        flags: if nat { FLOW_NAT } else { 0 } | if grant.by_traffic { FLOW_BY_TRAFFIC } else { 0 },
-        tcp_flags: 0,
-        pad: [0; 11],
-    };
+    // What counts packets is zero in every draft: nothing ever writes it there.
+    forward.state.created_ns = now();
+    forward.state.veth = veth;
+    forward.state.slot = grant.index;
+    forward.state.link = grant.slot.link;
+    forward.state.class = grant.class;
+    forward.state.zone = key.zone;
+    forward.state.flags = if nat { FLOW_NAT } else { 0 } | if grant.by_traffic { FLOW_BY_TRAFFIC } else { 0 };
     reverse.state = forward.state;
     reverse.state.flags |= FLOW_REVERSE;
     let (daddr, dport_be) = far_end(key, grant.slot.link);

@@ -22,13 +22,13 @@ pub mod saved_syn;
 /// The far end: an HTTP server that answers with the truth about its connection.
 pub mod truth;
 
-/// The load generator.
 /// A real Kubernetes of two nodes.
 pub mod cluster;
 
 /// What Istio's control plane makes of Clovisor's objects.
 pub mod istiod;
 
+/// The load generator.
 pub mod load;
 
 /// One request by hand: any uid, any DSCP, any source address.
@@ -48,6 +48,9 @@ pub mod apiserver;
 
 /// Objects that tests apply.
 pub mod objects;
+
+/// The kernel half alone, between three namespaces.
+pub mod wire;
 
 /// The site builder.
 pub mod site;

@@ -7,12 +7,12 @@ use aya::programs::SchedClassifier;
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, Pod as Plain};
 use clovisor_common::abi::{
-    Addr, ClassKey, Counter, DestKey, Flow4, Flow4Key, Flow6, Flow6Key, Link, LinkCounters, MAX_LINKS,
-    MAX_SLOTS, PROGRAMS, Peer, PeerKey, Pod, STATS_ENTRIES, Slot, Traffic, TrafficKey,
+    ABI_VERSION, Addr, ClassKey, Counter, DestKey, Flow4, Flow4Key, Flow6, Flow6Key, Link, LinkCounters,
+    MAX_LINKS, MAX_SLOTS, PROGRAMS, Peer, PeerKey, Pod, STATS_ENTRIES, Slot, Traffic, TrafficKey,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 /// Loaded objects that no test uses now, empty, with their room for flows.
@@ -123,18 +123,28 @@ fn object() -> Result<PathBuf> {
 /// The object asks for pins; they go to a file system that only this thread sees and that goes at once.
 fn load(flows: u32) -> Result<Ebpf> {
     const NONE: Option<&str> = None;
-    let object = std::fs::read(object()?)?;
     let pins = tempfile::tempdir()?;
     unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).context("kernel tests need root")?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
     mount(Some("bpf"), pins.path(), Some("bpf"), MsFlags::empty(), NONE)?;
-    let loaded = EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    loader
         .default_map_pin_directory(pins.path())
         .map_max_entries("FLOW4", flows)
-        .map_max_entries("FLOW6", flows)
-        .load(&object);
+        .map_max_entries("FLOW6", flows);
+    let ebpf = programs(&mut loader);
     umount2(pins.path(), MntFlags::MNT_DETACH)?;
-    let mut ebpf = loaded?;
+    ebpf
+}
+
+/// Another generation of the programs, on the maps that an agent has pinned.
+pub(crate) fn on_maps_of(bpffs: &Path) -> Result<Ebpf> {
+    let pins = bpffs.join("clovisor").join(format!("v{ABI_VERSION}"));
+    programs(EbpfLoader::new().default_map_pin_directory(pins))
+}
+
+fn programs(loader: &mut EbpfLoader<'_>) -> Result<Ebpf> {
+    let mut ebpf = loader.load(&std::fs::read(object()?)?)?;
     for name in PROGRAMS {
         let program: &mut SchedClassifier = ebpf.program_mut(name).context("no such program")?.try_into()?;
         program.load().with_context(|| format!("the verifier refused {name}"))?;

@@ -1,10 +1,12 @@
 //! Packets through the real programs: packet and maps in, verdict, packet, entries and counters out.
 //!
-//! Needs root and the object of `cargo xtask ebpf`; no network, no namespace, nothing stays pinned.
+//! Needs root and the object of `cargo xtask ebpf`. All but `attached` need no network; nothing stays pinned.
 
 mod admission;
+mod attached;
 mod datagrams;
 mod established;
+mod features;
 mod frames;
 mod limits;
 mod loaded;

@@ -7,6 +7,7 @@ mod demo;
 mod ebpf;
 mod gen_files;
 mod image;
+mod kernels;
 mod lint;
 mod setup;
 mod shell;

@@ -229,6 +229,13 @@ pub(crate) fn musl(target: &str) -> Result<()> {
     shell::run(Command::new("rustup").args(["target", "add", target]))
 }
 
+/// Installs the packages of programs, of `(program, package)`, that are not here.
+pub(crate) fn programs(wanted: &[(&str, &'static str)]) -> Result<()> {
+    let missing: Vec<_> =
+        wanted.iter().filter(|(program, _)| !shell::has(program)).map(|(_, p)| *p).collect();
+    if missing.is_empty() { Ok(()) } else { apt(&missing) }
+}
+
 /// What the nodes of the test cluster run besides Kubernetes.
 pub(crate) fn nodes() -> Result<()> {
     let missing: Vec<_> = NODE_PROGRAMS.iter().filter(|(path, _)| !Path::new(path).exists()).collect();

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every test, with one line of sum at the end.
 
-use crate::{demo, image, setup, shell};
+use crate::{demo, image, kernels, setup, shell};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use std::io::{BufRead as _, BufReader};
@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     Unit,
     /// Packets through the real programs in this kernel.
     Kernel,
+    /// The same on other kernels, each booted in QEMU.
+    Kernels,
     /// Namespaces, real Envoys, the real agent.
     Site,
     /// The real API server of Kubernetes.
@@ -33,7 +35,7 @@ pub(crate) struct Count {
 pub(crate) fn run(kind: Option<Kind>, filter: Option<&str>) -> Result<Count> {
     demo::build()?;
     let mut sum = Count::default();
-    for one in [Kind::Unit, Kind::Kernel, Kind::Site, Kind::Cluster] {
+    for one in [Kind::Unit, Kind::Kernel, Kind::Kernels, Kind::Site, Kind::Cluster] {
         if kind.is_none_or(|kind| kind == one) {
             if one == Kind::Cluster {
                 setup::control_plane()?;
@@ -41,7 +43,7 @@ pub(crate) fn run(kind: Option<Kind>, filter: Option<&str>) -> Result<Count> {
                 image::guests()?;
             }
             eprintln!("--- {} tests", format!("{one:?}").to_lowercase());
-            sum.add(cargo_test(one, filter)?);
+            sum.add(if one == Kind::Kernels { kernels::run(filter)? } else { cargo_test(one, filter)? });
         }
     }
     println!("\n{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
@@ -74,7 +76,7 @@ fn cargo_test(kind: Kind, filter: Option<&str>) -> Result<Count> {
     command.args(["test", "--locked", "--no-fail-fast", "--quiet"]);
     match kind {
         Kind::Unit => command.args(["--workspace", "--exclude", "clovisor-tests", "--lib", "--bins"]),
-        Kind::Kernel => command.args(["--package", "clovisor-tests", "--test", "kernel"]),
+        Kind::Kernel | Kind::Kernels => command.args(["--package", "clovisor-tests", "--test", "kernel"]),
         Kind::Site => command.args(["--package", "clovisor-tests", "--test", "site"]),
         Kind::Cluster => command.args(["--package", "clovisor-tests", "--test", "cluster"]),
     };
@@ -110,7 +112,7 @@ fn counted(mut command: Command, kind: Kind) -> Result<Count> {
 }
 
 /// `test result: ok. 4 passed; 0 failed; 1 ignored; …`
-fn result(line: &str) -> Option<Count> {
+pub(crate) fn result(line: &str) -> Option<Count> {
     let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
     let number = |what: &str| {
         let part = counts.split("; ").find_map(|part| part.strip_suffix(what))?;

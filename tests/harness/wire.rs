@@ -1,0 +1,174 @@
+//! The kernel half alone: a pod, an edge with two uplinks, and a far end, without agent and proxy.
+//!
+//! The edge routes to the far end by `w0`; the pod's class goes by `w1`, through NAT. So a packet's source tells its
+//! way: the link's address when it was steered, the pod's own when it was not.
+
+use crate::netns::{Netns, run};
+use anyhow::{Context, Result};
+use clovisor_agent::config::AttachMode;
+use clovisor_agent::kernel::diff::diff;
+use clovisor_agent::kernel::image::{Image, wide};
+use clovisor_agent::kernel::load::{Programs, load};
+use clovisor_agent::kernel::plan::{Hook, Place};
+use clovisor_agent::kernel::tables::Tables;
+use clovisor_common::abi::{
+    Addr, ClassKey, DestKey, LINK_NAT, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot, dscp_of_class, slot_index,
+};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::net::if_::if_nametoindex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Address of the pod, of the steered link and of the far end.
+pub const POD: [IpAddr; 2] = both(1, 2);
+/// See [`POD`].
+pub const SOURCE: [IpAddr; 2] = both(11, 1);
+/// See [`POD`].
+pub const FAR: [IpAddr; 2] = both(99, 1);
+
+/// The link's next hop.
+const GATEWAY: [IpAddr; 2] = both(11, 2);
+const ZONE: u16 = 1;
+const CLASS: u8 = 1;
+const LINK: u8 = 1;
+
+/// Type of service byte that carries the class.
+pub const TOS: u32 = (dscp_of_class(CLASS) as u32) << 2;
+
+/// Namespaces begin so; the process's number follows.
+const PREFIX: &str = "wire-";
+
+const fn both(net: u8, host: u8) -> [IpAddr; 2] {
+    let v6 = Ipv6Addr::new(0xfd09, net as u16, 0, 0, 0, 0, 0, host as u16);
+    [IpAddr::V4(Ipv4Addr::new(10, 9, net, host)), IpAddr::V6(v6)]
+}
+
+/// The namespaces and the BPF file system of one test.
+#[derive(Debug)]
+pub struct Wire {
+    pub pod: Netns,
+    pub edge: Netns,
+    pub far: Netns,
+    bpffs: tempfile::TempDir,
+}
+
+impl Wire {
+    /// Builds the namespaces; routes and forwarding work, nothing is steered.
+    pub fn build() -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        remove_abandoned();
+        let name = format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let bpffs = tempfile::tempdir()?;
+        mount(Some("bpf"), bpffs.path(), Some("bpf"), MsFlags::empty(), None::<&str>)
+            .context("cannot mount a BPF file system; run as root")?;
+        let netns = |place: &str| Netns::create(&format!("{name}-{place}"));
+        let wire = Self { pod: netns("pod")?, edge: netns("edge")?, far: netns("far")?, bpffs };
+        wire.connect(&name)?;
+        Ok(wire)
+    }
+
+    fn connect(&self, name: &str) -> Result<()> {
+        self.edge.ip(&format!(
+            "link add v0 type veth peer name eth0 netns {name}-pod\n\
+             link add w0 type veth peer name c0 netns {name}-far\n\
+             link add w1 type veth peer name c1 netns {name}-far\n"
+        ))?;
+        self.edge.sysctl(&[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")])?;
+        self.edge.ip(&addressed(&[("v0", 1, 1), ("w0", 10, 1), ("w1", 11, 1)]))?;
+        self.pod.ip(&addressed(&[("eth0", 1, 2)]))?;
+        self.far.ip(&addressed(&[("c0", 10, 2), ("c1", 11, 2), ("lo", 99, 1)]))?;
+        self.edge.ip("route add 10.9.99.0/24 via 10.9.10.2\nroute add fd09:63::/64 via fd09:a::2\n")?;
+        self.pod.ip("route add default via 10.9.1.1\nroute add default via fd09:1::1\n")?;
+        self.far.ip("route add 10.9.1.0/24 via 10.9.10.1\nroute add fd09:1::/64 via fd09:a::1\n")
+    }
+
+    /// Loads the programs, or takes over those that an earlier call left pinned, and attaches them to all three
+    /// devices with the maps filled. What is returned may be dropped: the pins steer on.
+    pub fn steer(&self, mode: AttachMode) -> Result<(Programs, Tables)> {
+        self.edge.within(|| {
+            let (mut programs, mut tables) = load(self.bpffs.path(), mode)?;
+            let devices = ["v0", "w0", "w1"].map(|name| Ok((if_nametoindex(name)?, name.to_owned())));
+            let names = devices.into_iter().collect::<Result<BTreeMap<u32, String>>>()?;
+            let index = |wanted: &str| {
+                names.iter().find(|(_, name)| *name == wanted).map(|(index, _)| *index).unwrap_or_default()
+            };
+            let image = image(index("v0"), index("w0"), index("w1"));
+            for op in diff(&tables.read()?, &image) {
+                tables.apply(&op)?;
+            }
+            let mut places = BTreeSet::from([Place { hook: Hook::PodIn, ifindex: index("v0") }]);
+            for hook in [Hook::WanIn, Hook::WanOut] {
+                places.extend(["w0", "w1"].map(|name| Place { hook, ifindex: index(name) }));
+            }
+            programs.converge(&places, &names)?;
+            Ok((programs, tables))
+        })?
+    }
+
+    /// Folder of the pins.
+    #[must_use]
+    pub fn bpffs(&self) -> &Path {
+        self.bpffs.path()
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        for netns in [&self.pod, &self.edge, &self.far] {
+            let _gone = run(Command::new("ip").args(["netns", "del", netns.name()]), None);
+        }
+        let _gone = umount2(self.bpffs.path(), MntFlags::MNT_DETACH);
+    }
+}
+
+/// `ip` lines: devices up, each with both addresses of the network.
+fn addressed(devices: &[(&str, u8, u8)]) -> String {
+    let lines = devices.iter().map(|(device, net, host)| {
+        let [v4, v6] = both(*net, *host);
+        format!("addr add {v4}/24 dev {device}\naddr add {v6}/64 dev {device} nodad\nlink set {device} up\n")
+    });
+    lines.collect()
+}
+
+fn image(veth: u32, plain: u32, steered: u32) -> Image {
+    let slot = slot_index(ZONE, CLASS);
+    let [IpAddr::V4(source4), IpAddr::V6(source6)] = SOURCE else { return Image::default() };
+    let [IpAddr::V4(gateway4), IpAddr::V6(gateway6)] = GATEWAY else { return Image::default() };
+    let link = Link {
+        ifindex: steered,
+        mtu: 1500,
+        flags: LINK_UP | LINK_NAT,
+        port_min: 20_000,
+        port_max: 28_000,
+        gateway4: gateway4.octets(),
+        source4: source4.octets(),
+        gateway6: gateway6.octets(),
+        source6: source6.octets(),
+    };
+    let other = Link { ifindex: plain, source4: [0; 4], source6: [0; 16], ..link };
+    let addr = Addr { veth, zone: ZONE, pad: 0 };
+    Image {
+        links: BTreeMap::from([(0, other), (LINK, link)]),
+        link_of: BTreeMap::from([(plain, 0), (steered, u32::from(LINK))]),
+        slots: BTreeMap::from([(slot, Slot { link: LINK, flags: SLOT_FOLLOW, wire_dscp: 0, pad: 0 })]),
+        classes: BTreeMap::from([(ClassKey { zone: ZONE, class: CLASS, pad: 0 }, slot)]),
+        dests: BTreeMap::from([(DestKey::anywhere(ZONE), 1)]),
+        addrs: POD.into_iter().map(|address| (wide(address), addr)).collect(),
+        pods: BTreeMap::from([(veth, Pod { zone: ZONE, traffic: 0, proxy_uid: 0, workload: 1 })]),
+        ..Image::default()
+    }
+}
+
+/// Namespaces of processes that are gone.
+fn remove_abandoned() {
+    for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _gone = run(Command::new("ip").args(["netns", "del", &name]), None);
+        }
+    }
+}

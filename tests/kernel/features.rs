@@ -1,0 +1,65 @@
+//! What this kernel can do, found out by trying.
+
+use crate::loaded::Loaded;
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::MapType;
+use aya::programs::links::LinkOrder;
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{ProgramError, ProgramType, SchedClassifier, TcAttachType};
+use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
+use nix::sched::{CloneFlags, unshare};
+
+/// File that [`what_this_kernel_has`] writes, one `NAME yes|no` a line.
+const REPORT: &str = "CLOVISOR_FEATURES";
+
+/// Can TCX links be attached?
+pub(crate) fn has_tcx() -> Result<bool> {
+    let attempt = || -> Result<bool> {
+        unshare(CloneFlags::CLONE_NEWNET).context("kernel tests need root")?;
+        let mut loaded = Loaded::with_flows(64)?;
+        let program: &mut SchedClassifier =
+            loaded.ebpf_mut()?.program_mut("pod_in").context("no pod_in")?.try_into()?;
+        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+        match program.attach_with_options("lo", TcAttachType::Ingress, options) {
+            Ok(id) => program.detach(id).map(|()| true).map_err(Into::into),
+            Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EINVAL) => {
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(attempt).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn helper(helper: BpfHelper) -> Result<bool> {
+    Ok(is_helper_supported(ProgramType::SchedClassifier, helper)?)
+}
+
+#[test]
+fn what_this_kernel_has() -> Result<()> {
+    let floor = [
+        ("redirect_neigh", helper(BpfHelper::BPF_FUNC_redirect_neigh)?),
+        ("redirect_peer", helper(BpfHelper::BPF_FUNC_redirect_peer)?),
+        ("get_socket_uid", helper(BpfHelper::BPF_FUNC_get_socket_uid)?),
+        ("skb_change_tail", helper(BpfHelper::BPF_FUNC_skb_change_tail)?),
+        ("ring buffer", is_map_supported(MapType::RingBuf)?),
+        ("socket storage", is_map_supported(MapType::SkStorage)?),
+        ("sockmap", is_map_supported(MapType::SockHash)? && is_program_supported(ProgramType::SkMsg)?),
+        ("sk_lookup", is_program_supported(ProgramType::SkLookup)?),
+    ];
+    for (name, has) in floor {
+        ensure!(has, "no {name}; Clovisor needs kernel 5.10 or newer");
+    }
+    let optional = [
+        ("TCX", has_tcx()?),
+        ("check_mtu", helper(BpfHelper::BPF_FUNC_check_mtu)?),
+        ("bpf_loop", helper(BpfHelper::BPF_FUNC_loop)?),
+    ];
+    if let Some(report) = std::env::var_os(REPORT) {
+        let lines = optional.map(|(name, has)| format!("{name} {}\n", if has { "yes" } else { "no" }));
+        std::fs::write(report, lines.concat())?;
+    }
+    Ok(())
+}
