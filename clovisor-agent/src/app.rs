@@ -88,7 +88,7 @@ struct Points {
 pub async fn bind(args: &RunArgs) -> Result<Bound> {
     folder_of_ours(&args.run_dir)?;
     folder_of_ours(&args.state_dir)?;
-    let (programs, tables) = load(&args.bpffs, args.attach)?;
+    let (programs, tables, flows) = load(&args.bpffs, args.attach)?;
     let cluster = cluster(args).await?;
     let snapshots = snapshots(args, cluster.as_ref()).await?;
     let file = NumbersFile::in_dir(&args.state_dir);
@@ -98,7 +98,7 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
     let (compiler, policy) = Compiler::new(snapshots, file, numbers, purpose(args));
     let ports = PortRange { min: args.nat_ports.0, max: args.nat_ports.1 };
     let inputs = Inputs { policy: policy.clone(), links: links.clone(), host: network.clone(), ports };
-    let (kernel, handle) = kernel::run::bind(programs, tables, inputs)?;
+    let (kernel, handle) = kernel::run::bind(programs, tables, flows, inputs)?;
     let socket = args.run_dir.join("callout/callout.sock");
     let callout = session::listen::bind(&socket, Some(args.proxy_gid))?;
     let api_socket = args.run_dir.join("agent.sock");

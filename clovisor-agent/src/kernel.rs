@@ -12,6 +12,8 @@ pub mod expiry;
 
 pub mod tables;
 
+pub mod flows;
+
 pub mod plan;
 
 pub mod load;
@@ -19,3 +21,5 @@ pub mod load;
 pub mod cleanup;
 
 pub mod run;
+
+pub mod sweeper;

@@ -5,14 +5,19 @@
 //! IPv4 addresses in 16-byte fields are IPv4-mapped (`::ffff:a.b.c.d`).
 //! Any change of a layout or of a map's meaning raises [`ABI_VERSION`].
 
+mod flow;
 mod reason;
 mod traffic;
 
+pub use flow::{
+    FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_REVERSE, Flow, Flow4, Flow4Key, Flow6, Flow6Key, FlowKey, FlowState,
+    FragmentKey, POD_OPENS, POD_QUOTA, PodLoad, Ports, WINDOW_SHIFT,
+};
 pub use reason::Reason;
 pub use traffic::{PortRule, TRAFFIC_RULES, Traffic, TrafficKey};
 
-/// Names the pin folder (`<bpffs>/clovisor/v2`): two versions never share a map.
-pub const ABI_VERSION: u32 = 2;
+/// Names the pin folder (`<bpffs>/clovisor/v3`): two versions never share a map.
+pub const ABI_VERSION: u32 = 3;
 
 /// Classes a namespace can have: DSCP 3, 7, 11 … 63 (RFC 2474 pool 2, local use).
 pub const MAX_CLASSES: u8 = 16;
@@ -33,9 +38,13 @@ pub const REVERSE: u16 = 0x8000;
 pub const ANY_LINK: u16 = 0x7fff;
 
 /// Every map of the object, in the order of this page; each is pinned under its name.
-pub const MAPS: [&str; 13] = [
+pub const MAPS: [&str; 17] = [
     "FLOW4",
     "FLOW6",
+    "EMBRYO4",
+    "EMBRYO6",
+    "POD_LOAD",
+    "FRAGMENTS",
     "CLASSES",
     "SLOTS",
     "LINKS",
@@ -75,105 +84,6 @@ pub const MAX_ZONES: u16 = (MAX_SLOTS / MAX_CLASSES as u32) as u16;
 pub const fn slot_index(zone: u16, class: u8) -> SlotIndex {
     (zone as u32 - 1) * MAX_CLASSES as u32 + (class as u32 - 1)
 }
-
-/// Key of `FLOW4` and `FLOW6`. Forward: the pod's own tuple and its zone. Reverse: the tuple of a packet that
-/// comes back, with `zone = REVERSE | link` under NAT (the port belongs to that link's address), else
-/// `zone = REVERSE | ANY_LINK` (the far end may answer by any link).
-#[repr(C, align(8))] // copied and hashed by words
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FlowKey<A> {
-    pub saddr: A,
-    pub daddr: A,
-    pub sport_be: u16,
-    pub dport_be: u16,
-    pub zone: u16,
-    pub proto: u8,
-    pub pad: u8,
-}
-
-/// Key of `FLOW4`.
-pub type Flow4Key = FlowKey<[u8; 4]>;
-
-/// Key of `FLOW6`.
-pub type Flow6Key = FlowKey<[u8; 16]>;
-
-impl<A: Copy> FlowKey<A> {
-    /// The key of the other direction's entry, from this entry's key and value.
-    #[must_use]
-    pub fn paired(&self, flow: &Flow<A>) -> FlowKey<A> {
-        let state = &flow.state;
-        let zone = if state.flags & FLOW_REVERSE != 0 {
-            state.zone
-        } else if state.flags & FLOW_NAT != 0 {
-            REVERSE | state.link as u16
-        } else {
-            REVERSE | ANY_LINK
-        };
-        FlowKey {
-            saddr: flow.daddr,
-            daddr: flow.saddr,
-            sport_be: flow.dport_be,
-            dport_be: flow.sport_be,
-            zone,
-            proto: self.proto,
-            pad: 0,
-        }
-    }
-}
-
-/// What both families remember of one direction of a flow.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowState {
-    /// `bpf_ktime_get_ns` (CLOCK_MONOTONIC) when the flow was pinned.
-    pub created_ns: u64,
-    /// The same clock at the last packet of this direction.
-    pub last_seen_ns: u64,
-    pub packets: u64,
-    /// IP bytes of this direction.
-    pub bytes: u64,
-    /// Host side veth of the pod; the reverse direction is redirected to its peer.
-    pub veth: u32,
-    pub slot: u16,
-    pub link: u8,
-    /// Class 1..=16 that the first packet carried.
-    pub class: u8,
-    /// Zone of the pod (also in the reverse entry, whose key does not hold it).
-    pub zone: u16,
-    /// [`FLOW_NAT`], [`FLOW_REVERSE`], [`FLOW_BY_TRAFFIC`].
-    pub flags: u16,
-    /// TCP flags seen so far in this direction, or-ed (FIN 1, SYN 2, RST 4, ACK 16).
-    pub tcp_flags: u8,
-    pub pad: [u8; 11],
-}
-
-/// The flow's source is translated to the link's address: it cannot move to another link.
-pub const FLOW_NAT: u16 = 1;
-/// A reverse entry.
-pub const FLOW_REVERSE: u16 = 2;
-/// `TRAFFIC` gave the class, not the packet's DSCP: that one is the application's.
-pub const FLOW_BY_TRAFFIC: u16 = 4;
-
-/// Value of `FLOW4` and `FLOW6`: the tuple after translation.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow<A> {
-    pub saddr: A,
-    pub daddr: A,
-    pub sport_be: u16,
-    pub dport_be: u16,
-    /// What the translation of the addresses adds to a one's complement checksum.
-    pub addr_delta: u16,
-    /// The same for the ports.
-    pub port_delta: u16,
-    pub state: FlowState,
-}
-
-/// Value of `FLOW4`.
-pub type Flow4 = Flow<[u8; 4]>;
-
-/// Value of `FLOW6`.
-pub type Flow6 = Flow<[u8; 16]>;
 
 /// Key of `CLASSES`.
 #[repr(C)]
@@ -324,6 +234,8 @@ const _: () = {
     assert!(size_of::<FlowState>() == 56);
     assert!(size_of::<Flow4>() == 72);
     assert!(size_of::<Flow6>() == 96);
+    assert!(size_of::<PodLoad>() == 12);
+    assert!(size_of::<FragmentKey>() == 40);
     assert!(size_of::<ClassKey>() == 4);
     assert!(size_of::<Slot>() == 4);
     assert!(size_of::<Link>() == 56);
@@ -354,6 +266,9 @@ mod pod {
         Flow6Key,
         Flow4,
         Flow6,
+        PodLoad,
+        FragmentKey,
+        Ports,
         ClassKey,
         Slot,
         Link,

@@ -23,7 +23,7 @@ pub trait Answer: Address {
         frame: &mut Frame,
     ) -> Option<usize>;
     /// Writes the ICMP error that makes the sender use packets of at most `mtu` bytes and returns the frame's length.
-    /// It quotes the packet's IP header and 8 bytes more.
+    /// It quotes the packet's IP header, as if that had no options, and 8 bytes of the transport.
     fn too_big<B: Bytes + ?Sized>(
         bytes: &B,
         of: &Segment<Self>,
@@ -58,7 +58,9 @@ impl Answer for [u8; 4] {
         header4(frame, of, 56, ICMP4);
         put(frame, 34, [3, 4, 0, 0, 0, 0]);
         put(frame, 40, (mtu.min(0xffff) as u16).to_be_bytes());
-        put(frame, 42, quote::<7, 28, B>(bytes, of.l3)?);
+        put(frame, 42, words::<5, 20, B>(bytes, of.l3())?);
+        put(frame, 42, [0x45]);
+        put(frame, 62, words::<2, 8, B>(bytes, of.l4())?);
         let sum = sum_bytes(frame.get(34..70)?);
         put(frame, 36, (!sum).to_ne_bytes());
         Some(70)
@@ -91,7 +93,9 @@ impl Answer for [u8; 16] {
         header6(frame, of, 56, ICMP6);
         put(frame, 54, [2, 0, 0, 0]);
         put(frame, 58, mtu.to_be_bytes());
-        put(frame, 62, quote::<12, 48, B>(bytes, of.l3)?);
+        put(frame, 62, words::<10, 40, B>(bytes, of.l3())?);
+        put(frame, 68, [of.proto]);
+        put(frame, 102, words::<2, 8, B>(bytes, of.l4())?);
         let pseudo = fold(of.saddr.sum() + of.daddr.sum() + be(56) + be(u16::from(ICMP6)));
         let sum = fold(u32::from(sum_bytes(frame.get(54..110)?)) + u32::from(pseudo));
         put(frame, 56, (!sum).to_ne_bytes());
@@ -113,11 +117,11 @@ fn put<const N: usize>(frame: &mut [u8], at: usize, bytes: [u8; N]) {
 }
 
 #[inline(always)]
-fn quote<const WORDS: usize, const BYTES: usize, B: Bytes + ?Sized>(
+fn words<const WORDS: usize, const BYTES: usize, B: Bytes + ?Sized>(
     bytes: &B,
-    l3: usize,
+    at: usize,
 ) -> Option<[u8; BYTES]> {
-    let words = bytes.words::<WORDS>(l3)?;
+    let words = bytes.words::<WORDS>(at)?;
     let mut out = [0; BYTES];
     for (place, word) in out.as_chunks_mut::<4>().0.iter_mut().zip(words) {
         *place = word.to_ne_bytes();

@@ -1,13 +1,20 @@
-//! Reads packets of both IP families: TCP, UDP, ICMP echo.
+//! Reads packets of both IP families: TCP, UDP, ICMP echo, fragments of them, and what ICMP errors quote.
 //!
 //! **In**: the bytes of a packet through [`Bytes`]. **Out**: a [`Segment`], checksum arithmetic, the option
 //! that holds the MSS. **Never**: writes, allocates or reads outside the bytes.
 
 mod checksum;
+mod extensions;
+mod quoted;
+mod transport;
 
 use crate::abi::{FlowKey, Link, class_of_dscp};
 use checksum::sum_of;
 pub use checksum::{checksum_after, delta, fold};
+use extensions::{Extended, extended};
+pub use quoted::{Plain, Quoted};
+pub use transport::offered_mss;
+use transport::{Ip, transport};
 
 /// Length of an Ethernet header, in bytes.
 pub const ETHERNET: usize = 14;
@@ -83,11 +90,23 @@ impl Bytes for [u8] {
     }
 }
 
-/// A packet that steering leaves alone: another protocol, a fragment, cut short, or with headers not parsed here.
+/// A packet that steering leaves alone: another protocol, cut short, or with headers not parsed here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unparsed {
     /// Class 1..=16 that its DSCP carries, or 0.
     pub class: u8,
+}
+
+/// Which part of a packet this one is.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragment {
+    /// All of it.
+    Whole,
+    /// The first of several: it has the transport header.
+    First,
+    /// Another one: its ports are those of the first one with the same identification.
+    Later,
 }
 
 /// What steering reads of one packet.
@@ -111,8 +130,13 @@ pub struct Segment<A> {
     pub flags: u8,
     /// Length of the transport header in bytes, TCP options included.
     pub l4_len: u8,
+    pub fragment: Fragment,
+    /// Identification that the fragments of one packet share, as it stands in memory; 0 if whole.
+    pub id: u32,
+    /// Offset of the transport header.
+    pub l4: u8,
     /// Offset of the IP header.
-    pub l3: usize,
+    pub l3: u8,
 }
 
 impl<A: Address> Segment<A> {
@@ -136,10 +160,22 @@ impl<A: Address> Segment<A> {
         }
     }
 
+    /// Offset of the IP header.
+    #[inline(always)]
+    pub fn l3(&self) -> usize {
+        usize::from(self.l3)
+    }
+
     /// Offset of the transport header.
     #[inline(always)]
     pub fn l4(&self) -> usize {
-        self.l3 + A::HEADER
+        usize::from(self.l4)
+    }
+
+    /// Length of the IP header with its options or extensions, and of the transport header.
+    #[inline(always)]
+    pub fn headers(&self) -> u32 {
+        u32::from(self.l4 - self.l3) + u32::from(self.l4_len)
     }
 }
 
@@ -155,9 +191,13 @@ pub trait Address: Copy + PartialEq {
     const ICMP_COVERS_ADDRESSES: bool;
     /// Types of an ICMP echo request and its reply.
     const ECHO: [u8; 2];
+    /// Is this the type of an ICMP error, which quotes the packet that it is about?
+    fn is_error(kind: u8) -> bool;
 
     /// Parses a packet whose IP header stands at `l3`.
     fn parse<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Result<Segment<Self>, Unparsed>;
+    /// Reads an IP header without options or extensions, of a packet whose transport header follows.
+    fn plain<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Plain<Self>>;
     /// The 16 byte form that `ADDRS`, `DESTS` and `PEERS` use.
     fn mapped(self) -> [u8; 16];
     /// The inverse of [`Address::mapped`].
@@ -179,19 +219,41 @@ impl Address for [u8; 4] {
     const ICMP_COVERS_ADDRESSES: bool = false;
     const ECHO: [u8; 2] = [8, 0];
 
+    /// Unreachable, time exceeded, parameter problem (RFC 792).
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        matches!(kind, 3 | 11 | 12)
+    }
+
     #[inline(always)]
     fn parse<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Result<Segment<Self>, Unparsed> {
         let [w0, w1, w2, saddr, daddr] = bytes.words::<5>(l3).ok_or(Unparsed { class: 0 })?;
-        let ([version, tos, ..], [.., frag_hi, frag_lo]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
+        let ([version, tos, ..], [id0, id1, frag_hi, frag_lo]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
         let [hops, proto, ..] = w2.to_ne_bytes();
         let unparsed = Unparsed { class: class_of_dscp(tos >> 2) };
-        // More fragments, or not the first one.
-        let fragment = frag_hi & 0x3f | frag_lo;
-        if version != 0x45 || fragment != 0 {
+        let words = usize::from(version & 0x0f);
+        if version >> 4 != 4 || words < 5 {
             return Err(unparsed);
         }
-        let ip = Ip { saddr: saddr.to_ne_bytes(), daddr: daddr.to_ne_bytes(), tos, hops, l3 };
+        let fragment = match (frag_hi & 0x20 != 0, (frag_hi & 0x1f | frag_lo) != 0) {
+            (_, true) => Fragment::Later,
+            (true, false) => Fragment::First,
+            (false, false) => Fragment::Whole,
+        };
+        let id = if fragment == Fragment::Whole { 0 } else { u32::from(u16::from_ne_bytes([id0, id1])) };
+        let (saddr, daddr) = (saddr.to_ne_bytes(), daddr.to_ne_bytes());
+        let ip = Ip { saddr, daddr, tos, hops, fragment, id, l3, l4: l3 + 4 * words };
         transport(bytes, proto, ip).ok_or(unparsed)
+    }
+
+    #[inline(always)]
+    fn plain<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Plain<Self>> {
+        let [w0, w1, w2, saddr, daddr] = bytes.words::<5>(l3)?;
+        let ([version, tos, ..], [.., frag_hi, frag_lo]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
+        let [hops, proto, ..] = w2.to_ne_bytes();
+        let plain = version == 0x45 && (frag_hi & 0x1f | frag_lo) == 0;
+        let (saddr, daddr) = (saddr.to_ne_bytes(), daddr.to_ne_bytes());
+        plain.then_some(Plain { saddr, daddr, proto, tos, hops })
     }
 
     #[inline(always)]
@@ -234,6 +296,12 @@ impl Address for [u8; 16] {
     const ICMP_COVERS_ADDRESSES: bool = true;
     const ECHO: [u8; 2] = [128, 129];
 
+    /// Unreachable, too big, time exceeded, parameter problem (RFC 4443, 3).
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        matches!(kind, 1..=4)
+    }
+
     #[inline(always)]
     fn parse<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Result<Segment<Self>, Unparsed> {
         // Addresses move as 128 bit numbers: as sixteen bytes they would fill the kernel's stack.
@@ -244,8 +312,17 @@ impl Address for [u8; 16] {
         if hi >> 4 != 6 {
             return Err(unparsed);
         }
-        let ip = Ip { saddr: saddr.to_ne_bytes(), daddr: daddr.to_ne_bytes(), tos, hops, l3 };
-        transport(bytes, next, ip).ok_or(unparsed)
+        let Extended { next, l4, fragment, id } = extended(bytes, next, l3 + Self::HEADER).ok_or(unparsed)?;
+        let (saddr, daddr) = (saddr.to_ne_bytes(), daddr.to_ne_bytes());
+        transport(bytes, next, Ip { saddr, daddr, tos, hops, fragment, id, l3, l4 }).ok_or(unparsed)
+    }
+
+    #[inline(always)]
+    fn plain<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Plain<Self>> {
+        let Header6 { w0, w1, saddr, daddr } = header6(bytes, l3)?;
+        let ([hi, lo, ..], [.., proto, hops]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
+        let (saddr, daddr) = (saddr.to_ne_bytes(), daddr.to_ne_bytes());
+        (hi >> 4 == 6).then_some(Plain { saddr, daddr, proto, tos: hi << 4 | lo >> 4, hops })
     }
 
     #[inline(always)]
@@ -283,67 +360,6 @@ impl Address for [u8; 16] {
     }
 }
 
-/// What the IP header says.
-struct Ip<A> {
-    saddr: A,
-    daddr: A,
-    tos: u8,
-    hops: u8,
-    l3: usize,
-}
-
-/// What the transport header says.
-struct Transport {
-    sport_be: u16,
-    dport_be: u16,
-    opens: bool,
-    flags: u8,
-    l4_len: u8,
-}
-
-#[inline(always)]
-fn transport<A: Address, B: Bytes + ?Sized>(bytes: &B, proto: u8, ip: Ip<A>) -> Option<Segment<A>> {
-    let l4 = ip.l3 + A::HEADER;
-    let Transport { sport_be, dport_be, opens, flags, l4_len } = match proto {
-        TCP => tcp(bytes, l4)?,
-        UDP => udp(bytes, l4)?,
-        icmp if icmp == A::ICMP => echo(bytes, l4, A::ECHO)?,
-        _ => return None,
-    };
-    let Ip { saddr, daddr, tos, hops, l3 } = ip;
-    Some(Segment { saddr, daddr, sport_be, dport_be, proto, opens, tos, hops, flags, l4_len, l3 })
-}
-
-#[inline(always)]
-fn tcp<B: Bytes + ?Sized>(bytes: &B, l4: usize) -> Option<Transport> {
-    let [ports, _, _, w3, _] = bytes.words::<5>(l4)?;
-    let [s0, s1, d0, d1] = ports.to_ne_bytes();
-    let [offset, flags, ..] = w3.to_ne_bytes();
-    let l4_len = (offset >> 4) * 4;
-    let (sport_be, dport_be) = (u16::from_ne_bytes([s0, s1]), u16::from_ne_bytes([d0, d1]));
-    let opens = flags & (SYN | ACK | RST | FIN) == SYN;
-    (usize::from(l4_len) >= TCP_HEADER).then_some(Transport { sport_be, dport_be, opens, flags, l4_len })
-}
-
-#[inline(always)]
-fn udp<B: Bytes + ?Sized>(bytes: &B, l4: usize) -> Option<Transport> {
-    let [ports, _] = bytes.words::<2>(l4)?;
-    let [s0, s1, d0, d1] = ports.to_ne_bytes();
-    let (sport_be, dport_be) = (u16::from_ne_bytes([s0, s1]), u16::from_ne_bytes([d0, d1]));
-    Some(Transport { sport_be, dport_be, opens: true, flags: 0, l4_len: 8 })
-}
-
-/// An ICMP echo: the identifier stands for the port of who asks (RFC 5508, 3.1).
-#[inline(always)]
-fn echo<B: Bytes + ?Sized>(bytes: &B, l4: usize, [request, reply]: [u8; 2]) -> Option<Transport> {
-    let [first, second] = bytes.words::<2>(l4)?;
-    let ([kind, ..], [i0, i1, ..]) = (first.to_ne_bytes(), second.to_ne_bytes());
-    let id = u16::from_ne_bytes([i0, i1]);
-    let (sport_be, dport_be) = if kind == request { (id, 0) } else { (0, id) };
-    let opens = kind == request;
-    (opens || kind == reply).then_some(Transport { sport_be, dport_be, opens, flags: 0, l4_len: 8 })
-}
-
 struct Header6 {
     w0: u32,
     w1: u32,
@@ -355,29 +371,6 @@ struct Header6 {
 fn header6<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Header6> {
     let [w0, w1] = bytes.words::<2>(l3)?;
     Some(Header6 { w0, w1, saddr: bytes.wide(l3 + 8)?, daddr: bytes.wide(l3 + 24)? })
-}
-
-/// Offset from the TCP header, and value, of the MSS that a SYN offers; `None` without one.
-#[inline(always)]
-pub fn offered_mss<B: Bytes + ?Sized>(bytes: &B, l4: usize, tcp_len: u8) -> Option<(usize, u16)> {
-    const LAST: usize = 56;
-    let mut at = TCP_HEADER;
-    // Bounded for the kernel's verifier; the option stands first in practice.
-    for _ in 0..8 {
-        if at > LAST || at + 4 > usize::from(tcp_len) {
-            return None;
-        }
-        match bytes.byte(l4 + at)? {
-            0 => return None,
-            1 => at += 1,
-            2 => {
-                let mss = u16::from_be_bytes([bytes.byte(l4 + at + 2)?, bytes.byte(l4 + at + 3)?]);
-                return Some((at + 2, mss));
-            }
-            _ => at += usize::from(bytes.byte(l4 + at + 1)?).max(2),
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -1,27 +1,30 @@
 //! From a link back to the pod.
 
-use clovisor_common::abi::{ANY_LINK, Link, REVERSE, Reason};
+use clovisor_common::abi::{ANY_LINK, Flow, FlowKey, Link, REVERSE, Reason};
+use clovisor_common::packet::{Fragment, RST};
 
-use crate::maps;
 use crate::packet::{DROP, PASS, Packet, verdict};
 use crate::steer::{Family, clamp_mss, record};
+use crate::{embryo, error, fragment, maps};
 
 /// A packet that came in by an uplink.
 #[inline(never)]
 pub(crate) fn deliver<A: Family>(packet: &mut Packet, l3: usize, index: u8, link: &Link) -> i32 {
-    let Ok(segment) = A::parse(packet, l3) else {
-        return PASS;
+    let Ok(mut segment) = A::parse(packet, l3) else {
+        return error::inbound::<A>(packet, l3, index);
     };
-    let mut key = segment.key(REVERSE | u16::from(index));
-    let mut found = maps::flow(&key);
-    if found.is_none() {
-        key.zone = REVERSE | ANY_LINK;
-        found = maps::flow(&key);
+    let by_link = REVERSE | u16::from(index);
+    if segment.fragment == Fragment::Later && !fragment::complete(&mut segment, by_link) {
+        return PASS;
     }
-    let Some(flow) = found else {
+    let mut key = segment.key(by_link);
+    let Some(flow) = answered(&mut key, by_link, segment.flags & RST != 0) else {
         return PASS;
     };
-    let (packets, bytes) = packet.on_wire(l3, A::HEADER as u32 + u32::from(segment.l4_len));
+    if segment.fragment == Fragment::First && !fragment::learn(&segment, by_link) {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    }
+    let (packets, bytes) = packet.on_wire(l3, segment.headers());
     record(flow, segment.flags, packets, bytes);
     let done = clamp_mss(packet, &segment, link.mtu)
         .and_then(|()| A::rewrite(packet, &segment, flow, segment.tos, segment.hops));
@@ -31,4 +34,35 @@ pub(crate) fn deliver<A: Family>(packet: &mut Packet, l3: usize, index: u8, link
     maps::count(Reason::Returned, packets, bytes);
     maps::count_link(index, false, packets, bytes);
     packet.to_peer(flow.state.veth)
+}
+
+/// The entry that a packet belongs to, under the link's number or any; with an answer the flow is no embryo any more.
+#[inline(always)]
+fn answered<'a, A: Family>(key: &mut FlowKey<A>, by_link: u16, refused: bool) -> Option<&'a mut Flow<A>> {
+    let zones = [by_link, REVERSE | ANY_LINK];
+    for zone in zones {
+        key.zone = zone;
+        if let Some(flow) = maps::answered(key) {
+            return Some(flow);
+        }
+    }
+    for zone in zones {
+        key.zone = zone;
+        if maps::embryo(key).is_some() {
+            // What the far end refuses needs no lasting place.
+            let kept = if refused { Reason::Passed as u32 } else { embryo::promote(key) };
+            if kept != Reason::Passed as u32 {
+                maps::count_index(kept, 1, 0);
+            }
+            return maps::flow(key);
+        }
+    }
+    // Another CPU may have moved it between the two looks.
+    for zone in zones {
+        key.zone = zone;
+        if let Some(flow) = maps::answered(key) {
+            return Some(flow);
+        }
+    }
+    None
 }

@@ -1,21 +1,25 @@
 //! The last look before the wire.
 
 use clovisor_common::abi::Reason;
+use clovisor_common::packet::Fragment;
 
-use crate::maps;
 use crate::packet::{DROP, PASS, Packet, verdict};
 use crate::steer::Family;
+use crate::{fragment, maps};
 
 /// A packet that leaves by an uplink: stopped when it belongs to a flow that is bound elsewhere, or that should
 /// have been translated.
 #[inline(never)]
 pub(crate) fn guard<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i32 {
-    let Ok(segment) = A::parse(packet, l3) else {
+    let Ok(mut segment) = A::parse(packet, l3) else {
         return PASS;
     };
     let Some(owner) = maps::addr(&segment.saddr.mapped()) else {
         return PASS;
     };
+    if segment.fragment == Fragment::Later && !fragment::complete(&mut segment, owner.zone) {
+        return PASS;
+    }
     let Some(flow) = maps::flow(&segment.key(owner.zone)) else {
         return PASS;
     };

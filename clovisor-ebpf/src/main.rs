@@ -11,6 +11,12 @@
 #[cfg(target_arch = "bpf")]
 mod deliver;
 #[cfg(target_arch = "bpf")]
+mod embryo;
+#[cfg(target_arch = "bpf")]
+mod error;
+#[cfg(target_arch = "bpf")]
+mod fragment;
+#[cfg(target_arch = "bpf")]
 mod guard;
 #[cfg(target_arch = "bpf")]
 mod maps;
@@ -22,6 +28,8 @@ mod packet;
 mod programs;
 #[cfg(target_arch = "bpf")]
 mod steer;
+#[cfg(target_arch = "bpf")]
+mod wire;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

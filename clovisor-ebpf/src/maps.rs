@@ -5,11 +5,11 @@
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use clovisor_common::abi::{
     Addr, AddrKey, ClassKey, Counter, DestClasses, DestKey, Flow, Flow4, Flow4Key, Flow6, Flow6Key, FlowKey,
-    LINK_BARE, Link, LinkCounters, LinkIndex, MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, Reason,
-    STATS_ENTRIES, Slot, SlotIndex, Traffic, TrafficKey,
+    FragmentKey, LINK_BARE, Link, LinkCounters, LinkIndex, MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, PodLoad,
+    Ports, Reason, STATS_ENTRIES, Slot, SlotIndex, Traffic, TrafficKey,
 };
 use clovisor_common::answer::Frame;
 use clovisor_common::packet::ETHERNET;
@@ -18,6 +18,14 @@ use clovisor_common::packet::ETHERNET;
 static FLOW4: HashMap<Flow4Key, Flow4> = HashMap::pinned(131_072, 0);
 #[map]
 static FLOW6: HashMap<Flow6Key, Flow6> = HashMap::pinned(32_768, 0);
+#[map]
+static EMBRYO4: LruHashMap<Flow4Key, Flow4> = LruHashMap::pinned(32_768, 0);
+#[map]
+static EMBRYO6: LruHashMap<Flow6Key, Flow6> = LruHashMap::pinned(16_384, 0);
+#[map]
+static POD_LOAD: HashMap<u32, PodLoad> = HashMap::pinned(2048, 0);
+#[map]
+static FRAGMENTS: LruHashMap<FragmentKey, Ports> = LruHashMap::pinned(8192, 0);
 #[map]
 static CLASSES: HashMap<ClassKey, SlotIndex> = HashMap::pinned(4096, 0);
 #[map]
@@ -59,6 +67,14 @@ pub(crate) struct Draft<A> {
 const NOEXIST: u64 = 1;
 const EEXIST: i32 = -17;
 
+/// Which table a flow is in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Not answered yet: least recently used ones give way to others.
+    Embryo,
+    Answered,
+}
+
 /// Why an entry was not inserted.
 pub(crate) enum Refused {
     Taken,
@@ -68,6 +84,7 @@ pub(crate) enum Refused {
 /// The flow table of a family.
 pub(crate) trait Table: Sized + 'static {
     fn table() -> &'static HashMap<FlowKey<Self>, Flow<Self>>;
+    fn embryos() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>>;
     fn drafts() -> &'static PerCpuArray<Draft<Self>>;
 
     /// This CPU's draft.
@@ -85,6 +102,11 @@ impl Table for [u8; 4] {
     }
 
     #[inline(always)]
+    fn embryos() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
+        &EMBRYO4
+    }
+
+    #[inline(always)]
     fn drafts() -> &'static PerCpuArray<Draft<Self>> {
         &DRAFT4
     }
@@ -97,36 +119,82 @@ impl Table for [u8; 16] {
     }
 
     #[inline(always)]
+    fn embryos() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
+        &EMBRYO6
+    }
+
+    #[inline(always)]
     fn drafts() -> &'static PerCpuArray<Draft<Self>> {
         &DRAFT6
     }
 }
 
-/// The entry under `key`, for this packet only.
+/// The entry of an answered flow under `key`, for this packet only.
 #[inline(always)]
-pub(crate) fn flow<'a, A: Table>(key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
+pub(crate) fn answered<'a, A: Table>(key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
     // SAFETY: a map value lives until after the program's RCU section; other CPUs write only counters of it
     // and single aligned words.
     A::table().get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
 }
 
-/// Inserts an entry where there is none: for reverse entries this is the reservation of the port.
+/// The entry of a flow without answer.
 #[inline(always)]
-pub(crate) fn reserve<A: Table>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
-    A::table()
-        .insert(key, flow, NOEXIST)
-        .map_err(|error| if error == EEXIST { Refused::Taken } else { Refused::Full })
+pub(crate) fn embryo<'a, A: Table>(key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
+    // SAFETY: as in `answered`; an entry that is displaced meanwhile holds another flow, whose own packets do the same.
+    A::embryos().get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
 }
 
-/// Removes an entry; none is fine.
+/// The entry under `key`. Another CPU may move it from the embryos to the answered ones at any time, there first.
 #[inline(always)]
-pub(crate) fn forget<A: Table>(key: &FlowKey<A>) {
-    let _absent = A::table().remove(key);
+pub(crate) fn flow<'a, A: Table>(key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
+    answered(key).or_else(|| embryo(key)).or_else(|| answered(key))
+}
+
+/// Inserts an entry where there is none: for reverse entries this is the reservation of the port.
+#[inline(always)]
+pub(crate) fn reserve<A: Table>(stage: Stage, key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
+    let inserted = match stage {
+        Stage::Answered => A::table().insert(key, flow, NOEXIST),
+        Stage::Embryo => A::embryos().insert(key, flow, NOEXIST),
+    };
+    inserted.map_err(|error| if error == EEXIST { Refused::Taken } else { Refused::Full })
+}
+
+/// Removes an entry from one table; none is fine.
+#[inline(always)]
+pub(crate) fn forget<A: Table>(stage: Stage, key: &FlowKey<A>) {
+    let _absent = match stage {
+        Stage::Answered => A::table().remove(key),
+        Stage::Embryo => A::embryos().remove(key),
+    };
+}
+
+/// What the pod behind a veth has and does; none if there is no room to count.
+#[inline(always)]
+pub(crate) fn load<'a>(veth: u32) -> Option<&'a mut PodLoad> {
+    if POD_LOAD.get_ptr(veth).is_none() {
+        let _raced = POD_LOAD.insert(veth, PodLoad::default(), NOEXIST);
+    }
+    // SAFETY: as in `answered`; counts that two CPUs make at once may lose one.
+    POD_LOAD.get_ptr_mut(veth).map(|load| unsafe { &mut *load })
+}
+
+/// The ports of the packet that this is a fragment of.
+#[inline(always)]
+pub(crate) fn ports(of: &FragmentKey) -> Option<Ports> {
+    // SAFETY: copied at once; the map may give the place to another packet, whose ports then lead to no flow.
+    FRAGMENTS.get_ptr(of).map(|ports| unsafe { *ports })
+}
+
+/// Remembers the ports for the fragments that follow; false if there is no room.
+#[inline(always)]
+pub(crate) fn remember(of: &FragmentKey, ports: Ports) -> bool {
+    FRAGMENTS.insert(of, ports, 0).is_ok()
 }
 
 #[inline(always)]
 fn hit<'a, K, V>(map: &'static HashMap<K, V>, key: &K) -> Option<&'a V> {
-    // SAFETY: as in `flow`; the agent replaces entries whole and never frees one that a program still reads.
+    // SAFETY: as in `answered`; the agent replaces entries whole and never frees one that a program still reads.
     map.get_ptr(key).map(|value| unsafe { &*value })
 }
 

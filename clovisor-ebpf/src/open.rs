@@ -7,7 +7,8 @@ use clovisor_common::abi::{
 use clovisor_common::packet::{ETHERNET, Segment};
 use clovisor_common::rule::{self, Denial, Grant, PORT_TRIES, Tables};
 
-use crate::maps::{self, Draft, Refused};
+use crate::embryo;
+use crate::maps::{self, Draft, Refused, Stage};
 use crate::packet::{DROP, PASS, Packet, now, random, verdict};
 use crate::steer::Family;
 
@@ -63,11 +64,16 @@ pub(crate) fn first<'a, A: Family>(
 ) -> Result<&'a mut Flow<A>, i32> {
     let outcome = match admit(packet, pod, segment) {
         granted if granted & GRANTED == 0 => granted as u32,
+        granted if !embryo::may_open(packet.ifindex()) => {
+            packed(Denial::of_slot(Reason::OpensLimited, unpacked(granted).slot))
+        }
         granted if draft(key, granted, packet.ifindex()) => pin(key, granted),
         _ => packed(Denial::drop(Reason::HelperFailed)),
     };
     if outcome == Reason::FlowOpened as u32 {
-        return maps::flow(key).ok_or_else(|| verdict(packet, Reason::HelperFailed, DROP));
+        return maps::embryo(key)
+            .or_else(|| maps::answered(key))
+            .ok_or_else(|| verdict(packet, Reason::HelperFailed, DROP));
     }
     if outcome == Reason::Passed as u32 {
         return Err(PASS);
@@ -150,10 +156,10 @@ fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant) -> Result<(), Reason> 
     let link = maps::link(grant.slot.link).ok_or(Reason::NoLinkDefault)?;
     let draft = A::draft().ok_or(Reason::HelperFailed)?;
     reserve_port(draft, key, link)?;
-    match maps::reserve(key, &draft.forward) {
+    match maps::reserve(Stage::Embryo, key, &draft.forward) {
         Ok(()) => Ok(()),
         Err(refused) => {
-            maps::forget(&draft.reverse_key);
+            maps::forget(Stage::Embryo, &draft.reverse_key);
             // Taken: another CPU pinned the same flow at the same time, and its entry holds.
             if matches!(refused, Refused::Taken) { Ok(()) } else { Err(Reason::FlowTableFull) }
         }
@@ -203,8 +209,10 @@ fn reserve_port<A: Family>(draft: &mut Draft<A>, key: &FlowKey<A>, link: &Link) 
         rule::translate_ports(forward, key, sport_be, forward.dport_be);
         reverse.port_delta = rule::undone(forward.port_delta);
         reverse_key.dport_be = sport_be;
-        match maps::reserve(reverse_key, reverse) {
-            Ok(()) => return Ok(()),
+        match maps::reserve(Stage::Embryo, reverse_key, reverse) {
+            // Answered flows keep their ports too.
+            Ok(()) if maps::answered(reverse_key).is_none() => return Ok(()),
+            Ok(()) => maps::forget(Stage::Embryo, reverse_key),
             Err(Refused::Full) => return Err(Reason::FlowTableFull),
             Err(Refused::Taken) => {}
         }

@@ -1,8 +1,6 @@
 //! One packet in the kernel: bounds-checked access, rewriting, verdicts.
 
-use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_redir_neigh,
-};
+use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_redir_neigh};
 use aya_ebpf::helpers::{
     bpf_get_prandom_u32, bpf_get_socket_uid, bpf_ktime_get_ns, bpf_redirect_neigh, bpf_redirect_peer,
     bpf_skb_change_tail, bpf_skb_store_bytes,
@@ -11,8 +9,8 @@ use aya_ebpf::programs::TcContext;
 use clovisor_common::abi::{Flow, Reason};
 use clovisor_common::answer::Frame;
 use clovisor_common::packet::{
-    Address, Bytes, ECHO_ID, ETHERNET, ICMP_CHECKSUM, Segment, TCP, TCP_CHECKSUM, TCP_HEADER, UDP,
-    UDP_CHECKSUM, checksum_after,
+    Address, Bytes, ECHO_ID, ETHERNET, Fragment, ICMP_CHECKSUM, Quoted, Segment, TCP, TCP_CHECKSUM,
+    TCP_HEADER, UDP, UDP_CHECKSUM,
 };
 
 use crate::maps;
@@ -21,9 +19,6 @@ use crate::maps;
 pub(crate) const PASS: i32 = -1;
 /// `TC_ACT_SHOT`.
 pub(crate) const DROP: i32 = 2;
-
-const AF_INET: u32 = 2;
-const AF_INET6: u32 = 10;
 
 /// A packet of a TC hook; every helper that may move its bytes takes `&mut self`.
 pub(crate) struct Packet {
@@ -91,7 +86,7 @@ impl Packet {
     }
 
     #[inline(always)]
-    fn view<T>(&mut self, at: usize) -> Option<&mut T> {
+    pub(crate) fn view<T>(&mut self, at: usize) -> Option<&mut T> {
         // SAFETY: as in `load`, and the borrow ends before any helper moves the bytes.
         self.at::<T>(at).map(|place| unsafe { &mut *place })
     }
@@ -114,7 +109,7 @@ impl Packet {
 
     /// Mends the transport's checksum for the flow's translation; the addresses are in the pseudo header.
     #[inline(always)]
-    fn mend_checksum<A: Address>(&mut self, of: &Segment<A>, flow: &Flow<A>) -> Option<()> {
+    pub(crate) fn mend_checksum<A: Address>(&mut self, of: &Segment<A>, flow: &Flow<A>) -> Option<()> {
         let (at, flags) = match of.proto {
             TCP => (TCP_CHECKSUM, 0),
             // Zero stays zero: the sender made none.
@@ -123,6 +118,9 @@ impl Packet {
         };
         let checksum = of.l4() + at;
         let (addrs, ports) = (u64::from(flow.addr_delta), u64::from(flow.port_delta));
+        if of.fragment == Fragment::Later {
+            return Some(());
+        }
         if addrs != 0 && (of.proto == TCP || of.proto == UDP || A::ICMP_COVERS_ADDRESSES) {
             self.ctx.l4_csum_replace(checksum, 0, addrs, flags | u64::from(BPF_F_PSEUDO_HDR)).ok()?;
         }
@@ -134,13 +132,48 @@ impl Packet {
 
     /// Writes the flow's ports, or the identifier that stands for one.
     #[inline(always)]
-    fn set_ports<A: Address>(&mut self, of: &Segment<A>, flow: &Flow<A>) -> Option<()> {
+    pub(crate) fn set_ports<A: Address>(&mut self, of: &Segment<A>, flow: &Flow<A>) -> Option<()> {
+        if of.fragment == Fragment::Later {
+            return Some(());
+        }
         if of.proto == TCP || of.proto == UDP {
             *self.view::<u32>(of.l4())? = ports_of(flow);
         } else {
             *self.view::<u16>(of.l4() + ECHO_ID)? = flow.sport_be | flow.dport_be;
         }
         Some(())
+    }
+
+    /// Mends an ICMP error's checksum: `outer` for the addresses of its pseudo header, `inner` for what it quotes.
+    #[inline(always)]
+    pub(crate) fn mend_error<A: Address>(&mut self, of: &Quoted<A>, outer: u16, inner: u16) -> Option<()> {
+        let checksum = of.icmp() + ICMP_CHECKSUM;
+        if outer != 0 {
+            self.ctx.l4_csum_replace(checksum, 0, outer.into(), u64::from(BPF_F_PSEUDO_HDR)).ok()?;
+        }
+        if inner != 0 {
+            self.ctx.l4_csum_replace(checksum, 0, inner.into(), 0).ok()?;
+        }
+        Some(())
+    }
+
+    /// Writes the flow's ports into the quoted packet, which went the other way.
+    #[inline(always)]
+    pub(crate) fn set_quoted_ports<A: Address>(&mut self, of: &Quoted<A>, flow: &Flow<A>) -> Option<()> {
+        let l4 = of.quote() + A::HEADER;
+        if of.proto == TCP || of.proto == UDP {
+            let ([a, b], [c, d]) = (flow.dport_be.to_ne_bytes(), flow.sport_be.to_ne_bytes());
+            *self.view::<u32>(l4)? = u32::from_ne_bytes([a, b, c, d]);
+        } else {
+            *self.view::<u16>(l4 + ECHO_ID)? = flow.sport_be | flow.dport_be;
+        }
+        Some(())
+    }
+
+    /// Writes the bytes of a plain value; with the flag `BPF_F_RECOMPUTE_CSUM` a checksum over the whole packet follows.
+    #[inline(always)]
+    pub(crate) fn store<T>(&mut self, at: usize, value: &T, flags: u32) -> Option<()> {
+        self.ctx.store(at, value, u64::from(flags)).ok()
     }
 
     /// Replaces the whole packet by the first `len` bytes of `frame`.
@@ -167,7 +200,11 @@ impl Packet {
 impl Bytes for Packet {
     #[inline(always)]
     fn byte(&self, at: usize) -> Option<u8> {
-        self.load(at)
+        let place = self.ctx.data() + at;
+        // The compiler would make `place < end` of it, which the verifier does not take as a proof.
+        let end = place + core::hint::black_box(1);
+        // SAFETY: in bounds, as in `load`.
+        (end <= self.ctx.data_end()).then(|| unsafe { *(place as *const u8) })
     }
 
     #[inline(always)]
@@ -188,89 +225,6 @@ impl Bytes for Packet {
     }
 }
 
-/// What differs between the families when a packet is rewritten and sent.
-pub(crate) trait Wire: Sized {
-    /// Writes the flow's tuple, the traffic class and the hop limit.
-    fn rewrite(packet: &mut Packet, of: &Segment<Self>, flow: &Flow<Self>, tos: u8, hops: u8) -> Option<()>;
-    /// Writes the traffic class alone.
-    fn set_tos(packet: &mut Packet, of: &Segment<Self>, tos: u8) -> Option<()>;
-    /// The verdict that sends the packet by an interface; `gateway` none = the destination is on the link.
-    fn send(packet: &Packet, ifindex: u32, gateway: Self) -> i32;
-}
-
-impl Wire for [u8; 4] {
-    #[inline(always)]
-    fn rewrite(packet: &mut Packet, of: &Segment<Self>, flow: &Flow<Self>, tos: u8, hops: u8) -> Option<()> {
-        packet.mend_checksum(of, flow)?;
-        packet.set_ports(of, flow)?;
-        let [first, _, third, saddr, daddr] = packet.view::<[u32; 5]>(of.l3)?;
-        let [a, old_tos, c, d] = first.to_ne_bytes();
-        let [old_hops, proto, s0, s1] = third.to_ne_bytes();
-        let words = [[a, tos], [hops, proto]].map(u16::from_ne_bytes);
-        let old = [[a, old_tos], [old_hops, proto]].map(|word| !u16::from_ne_bytes(word));
-        let change = words.into_iter().chain(old).map(u32::from).sum::<u32>() + u32::from(flow.addr_delta);
-        let [s0, s1] = checksum_after(u16::from_ne_bytes([s0, s1]), change).to_ne_bytes();
-        *first = u32::from_ne_bytes([a, tos, c, d]);
-        *third = u32::from_ne_bytes([hops, proto, s0, s1]);
-        *saddr = u32::from_ne_bytes(flow.saddr);
-        *daddr = u32::from_ne_bytes(flow.daddr);
-        Some(())
-    }
-
-    #[inline(always)]
-    fn set_tos(packet: &mut Packet, of: &Segment<Self>, tos: u8) -> Option<()> {
-        let [first, _, third] = packet.view::<[u32; 3]>(of.l3)?;
-        let [a, old_tos, c, d] = first.to_ne_bytes();
-        let [hops, proto, s0, s1] = third.to_ne_bytes();
-        let change = u32::from(u16::from_ne_bytes([a, tos])) + u32::from(!u16::from_ne_bytes([a, old_tos]));
-        let [s0, s1] = checksum_after(u16::from_ne_bytes([s0, s1]), change).to_ne_bytes();
-        *first = u32::from_ne_bytes([a, tos, c, d]);
-        *third = u32::from_ne_bytes([hops, proto, s0, s1]);
-        Some(())
-    }
-
-    #[inline(always)]
-    fn send(_: &Packet, ifindex: u32, gateway: Self) -> i32 {
-        let nexthop = u32::from_ne_bytes(gateway);
-        neighbour(ifindex, AF_INET, [nexthop, 0, 0, 0])
-    }
-}
-
-impl Wire for [u8; 16] {
-    #[inline(always)]
-    fn rewrite(packet: &mut Packet, of: &Segment<Self>, flow: &Flow<Self>, tos: u8, hops: u8) -> Option<()> {
-        if flow.addr_delta != 0 || flow.port_delta != 0 {
-            packet.mend_checksum(of, flow)?;
-        }
-        // With a hardware checksum over the packet the store takes back what the pseudo header change did to
-        // it: IPv6 has no header checksum that would cancel the addresses.
-        let addrs = [flow.saddr, flow.daddr];
-        packet.ctx.store(of.l3 + 8, &addrs, u64::from(BPF_F_RECOMPUTE_CSUM)).ok()?;
-        packet.set_ports(of, flow)?;
-        let header = packet.view::<[u32; 2]>(of.l3)?;
-        let [a, b, c, d] = header[0].to_ne_bytes();
-        let [e, f, next, _] = header[1].to_ne_bytes();
-        header[0] = u32::from_ne_bytes([a & 0xf0 | tos >> 4, tos << 4 | b & 0x0f, c, d]);
-        header[1] = u32::from_ne_bytes([e, f, next, hops]);
-        Some(())
-    }
-
-    #[inline(always)]
-    fn set_tos(packet: &mut Packet, of: &Segment<Self>, tos: u8) -> Option<()> {
-        let [header] = packet.view::<[u32; 1]>(of.l3)?;
-        let [a, b, c, d] = header.to_ne_bytes();
-        *header = u32::from_ne_bytes([a & 0xf0 | tos >> 4, tos << 4 | b & 0x0f, c, d]);
-        Some(())
-    }
-
-    #[inline(always)]
-    fn send(_: &Packet, ifindex: u32, gateway: Self) -> i32 {
-        let words = gateway.as_chunks::<4>().0;
-        let word = |i: usize| words.get(i).map_or(0, |w| u32::from_ne_bytes(*w));
-        neighbour(ifindex, AF_INET6, [word(0), word(1), word(2), word(3)])
-    }
-}
-
 #[inline(always)]
 fn ports_of<A>(flow: &Flow<A>) -> u32 {
     let ([a, b], [c, d]) = (flow.sport_be.to_ne_bytes(), flow.dport_be.to_ne_bytes());
@@ -278,7 +232,7 @@ fn ports_of<A>(flow: &Flow<A>) -> u32 {
 }
 
 #[inline(always)]
-fn neighbour(ifindex: u32, family: u32, nexthop: [u32; 4]) -> i32 {
+pub(crate) fn neighbour(ifindex: u32, family: u32, nexthop: [u32; 4]) -> i32 {
     let [a, b, c, d] = nexthop;
     if a | b | c | d == 0 {
         // SAFETY: the helper takes a null pointer for "look the destination up".

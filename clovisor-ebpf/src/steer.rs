@@ -2,12 +2,13 @@
 
 use clovisor_common::abi::{FLOW_NAT, Flow, FlowKey, LINK_NAT, Link, NO_LINK, Pod, Reason, Slot};
 use clovisor_common::answer::Answer;
-use clovisor_common::packet::{Address, ETHERNET, RST, SYN, Segment, offered_mss};
+use clovisor_common::packet::{Address, ETHERNET, Fragment, RST, SYN, Segment, TCP, offered_mss};
 use clovisor_common::rule::{self, Course};
 
-use crate::maps::{self, Table};
-use crate::open;
-use crate::packet::{DROP, PASS, Packet, Wire, now, verdict};
+use crate::maps::{self, Stage, Table};
+use crate::packet::{DROP, PASS, Packet, now, verdict};
+use crate::wire::Wire;
+use crate::{error, fragment, open};
 
 /// All that a family needs on its way to a link.
 pub(crate) trait Family: Address + Answer + Table + Wire {}
@@ -18,11 +19,13 @@ const NO_SLOT: Slot = Slot { link: NO_LINK, flags: 0, wire_dscp: 0, pad: 0 };
 /// A packet that came out of a pod.
 #[inline(never)]
 pub(crate) fn steer<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
-    let segment = match A::parse(packet, ETHERNET) {
+    let mut segment = match A::parse(packet, ETHERNET) {
         Ok(segment) => segment,
-        Err(unparsed) if unparsed.class != 0 => return verdict(packet, Reason::Unsupported, PASS),
-        Err(_) => return PASS,
+        Err(unparsed) => return error::outbound::<A>(packet, pod, unparsed.class),
     };
+    if segment.fragment == Fragment::Later && !fragment::complete(&mut segment, pod.zone) {
+        return if segment.class() == 0 { PASS } else { verdict(packet, Reason::Unsupported, PASS) };
+    }
     let key = segment.key(pod.zone);
     let Some(flow) = maps::flow(&key) else {
         return open_and_send(packet, pod, &segment, &key);
@@ -33,8 +36,11 @@ pub(crate) fn steer<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
     let slot = maps::slot(u32::from(flow.state.slot)).unwrap_or(NO_SLOT);
     let up = maps::link(flow.state.link).is_some_and(rule::carries::<A>);
     if rule::reopens(&segment, &flow.state, up) {
-        maps::forget(&key.paired(flow));
-        maps::forget(&key);
+        let paired = key.paired(flow);
+        for stage in [Stage::Answered, Stage::Embryo] {
+            maps::forget(stage, &paired);
+            maps::forget(stage, &key);
+        }
         return open_and_send(packet, pod, &segment, &key);
     }
     match rule::course(&flow.state, up, slot, movable(&key, flow, slot)) {
@@ -101,12 +107,15 @@ fn try_send<A: Family>(
     let Some(link) = maps::link(flow.state.link) else {
         return verdict(packet, Reason::LinkDown, DROP);
     };
-    let headers = A::HEADER as u32 + u32::from(segment.l4_len);
+    let headers = segment.headers();
     if largest(packet, headers) > link.mtu {
         return TOO_BIG;
     }
     if segment.hops <= 1 {
         return verdict(packet, Reason::HopsExceeded, DROP);
+    }
+    if segment.fragment == Fragment::First && !fragment::learn(segment, flow.state.zone) {
+        return verdict(packet, Reason::HelperFailed, DROP);
     }
     let (packets, bytes) = packet.on_wire(ETHERNET, headers);
     record(flow, segment.flags, packets, bytes);
@@ -158,9 +167,8 @@ pub(crate) fn clamp_mss<A: Family>(packet: &mut Packet, segment: &Segment<A>, mt
 /// Ends the sender's connection at once, so that it dials again and gets a link that is up.
 #[inline(never)]
 fn reset<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A>) -> i32 {
-    let headers = A::HEADER as u32 + u32::from(segment.l4_len);
-    let payload = packet.ip_len(ETHERNET).saturating_sub(headers);
-    if segment.flags & RST != 0 {
+    let payload = packet.ip_len(ETHERNET).saturating_sub(segment.headers());
+    if segment.flags & RST != 0 || segment.proto != TCP || segment.fragment == Fragment::Later {
         return verdict(packet, Reason::LinkDown, DROP);
     }
     let Some(frame) = maps::answer() else {
@@ -181,6 +189,10 @@ fn reset<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A
 fn too_big<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &Flow<A>) -> i32 {
     let mtu = maps::link(flow.state.link).map_or(0, |link| link.mtu);
     let dropped = verdict(packet, Reason::MtuExceeded, DROP);
+    if segment.fragment == Fragment::Later {
+        // The first one was answered.
+        return dropped;
+    }
     let answered = maps::answer()
         .and_then(|frame| A::too_big(packet, segment, mtu, frame).and_then(|len| packet.replace(frame, len)));
     if answered.is_some() { packet.to_peer(flow.state.veth) } else { dropped }

@@ -29,6 +29,12 @@ pub const SOURCE: [IpAddr; 2] = both(11, 1);
 /// See [`POD`].
 pub const FAR: [IpAddr; 2] = both(99, 1);
 
+/// Behind the far end, by a path of [`NARROW`] bytes.
+pub const BEYOND: [IpAddr; 2] = both(98, 2);
+
+/// MTU of the path to [`BEYOND`].
+pub const NARROW: u32 = 1300;
+
 /// The link's next hop.
 const GATEWAY: [IpAddr; 2] = both(11, 2);
 const ZONE: u16 = 1;
@@ -52,6 +58,7 @@ pub struct Wire {
     pub pod: Netns,
     pub edge: Netns,
     pub far: Netns,
+    pub beyond: Netns,
     bpffs: tempfile::TempDir,
 }
 
@@ -65,7 +72,8 @@ impl Wire {
         mount(Some("bpf"), bpffs.path(), Some("bpf"), MsFlags::empty(), None::<&str>)
             .context("cannot mount a BPF file system; run as root")?;
         let netns = |place: &str| Netns::create(&format!("{name}-{place}"));
-        let wire = Self { pod: netns("pod")?, edge: netns("edge")?, far: netns("far")?, bpffs };
+        let [pod, edge, far, beyond] = ["pod", "edge", "far", "beyond"].map(netns);
+        let wire = Self { pod: pod?, edge: edge?, far: far?, beyond: beyond?, bpffs };
         wire.connect(&name)?;
         Ok(wire)
     }
@@ -76,11 +84,18 @@ impl Wire {
              link add w0 type veth peer name c0 netns {name}-far\n\
              link add w1 type veth peer name c1 netns {name}-far\n"
         ))?;
-        self.edge.sysctl(&[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")])?;
+        self.far.ip(&format!(
+            "link add b0 mtu {NARROW} type veth peer name eth0 mtu {NARROW} netns {name}-beyond\n"
+        ))?;
+        for router in [&self.edge, &self.far] {
+            router.sysctl(&[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")])?;
+        }
         self.edge.ip(&addressed(&[("v0", 1, 1), ("w0", 10, 1), ("w1", 11, 1)]))?;
         self.pod.ip(&addressed(&[("eth0", 1, 2)]))?;
-        self.far.ip(&addressed(&[("c0", 10, 2), ("c1", 11, 2), ("lo", 99, 1)]))?;
-        self.edge.ip("route add 10.9.99.0/24 via 10.9.10.2\nroute add fd09:63::/64 via fd09:a::2\n")?;
+        self.far.ip(&addressed(&[("c0", 10, 2), ("c1", 11, 2), ("lo", 99, 1), ("b0", 98, 1)]))?;
+        self.beyond.ip(&addressed(&[("eth0", 98, 2)]))?;
+        self.beyond.ip("route add default via 10.9.98.1\nroute add default via fd09:62::1\n")?;
+        self.edge.ip("route add 10.9.96.0/22 via 10.9.10.2\nroute add fd09:60::/28 via fd09:a::2\n")?;
         self.pod.ip("route add default via 10.9.1.1\nroute add default via fd09:1::1\n")?;
         self.far.ip("route add 10.9.1.0/24 via 10.9.10.1\nroute add fd09:1::/64 via fd09:a::1\n")
     }
@@ -89,7 +104,7 @@ impl Wire {
     /// devices with the maps filled. What is returned may be dropped: the pins steer on.
     pub fn steer(&self, mode: AttachMode) -> Result<(Programs, Tables)> {
         self.edge.within(|| {
-            let (mut programs, mut tables) = load(self.bpffs.path(), mode)?;
+            let (mut programs, mut tables, _flows) = load(self.bpffs.path(), mode)?;
             let devices = ["v0", "w0", "w1"].map(|name| Ok((if_nametoindex(name)?, name.to_owned())));
             let names = devices.into_iter().collect::<Result<BTreeMap<u32, String>>>()?;
             let index = |wanted: &str| {
@@ -117,7 +132,7 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        for netns in [&self.pod, &self.edge, &self.far] {
+        for netns in [&self.pod, &self.edge, &self.far, &self.beyond] {
             let _gone = run(Command::new("ip").args(["netns", "del", netns.name()]), None);
         }
         let _gone = umount2(self.bpffs.path(), MntFlags::MNT_DETACH);

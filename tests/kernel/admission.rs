@@ -199,9 +199,9 @@ fn what_is_not_parsed_is_left_to_the_stack_and_counted_when_it_carries_a_class()
     let v6 = syn(true).frame()?;
     let edits: [(&str, &[u8], usize, u8); 4] = [
         ("another protocol", &v4, 14 + 9, 47),
-        ("more fragments", &v4, 14 + 6, 0x20),
-        ("IP options", &v4, 14, 0x46),
-        ("hop-by-hop header", &v6, 14 + 6, 0),
+        ("a fragment without its first", &v4, 14 + 7, 5),
+        ("a length without room", &v4, 14, 0x44),
+        ("routing header", &v6, 14 + 6, 43),
     ];
     for (name, frame, at, byte) in edits {
         let machine = Machine::ready()?;

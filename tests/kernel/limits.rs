@@ -127,30 +127,6 @@ fn ports_run_out() -> Result<()> {
 }
 
 #[test]
-fn a_full_table_refuses_and_leaves_nothing_behind() -> Result<()> {
-    for v6 in [false, true] {
-        for (flags, verdict) in [(0, PASS), (SLOT_REFUSE, DROP)] {
-            let mut machine = Machine::with_flows(5)?;
-            machine.link(LINK, Link { port_min: 20_000, port_max: 20_063, ..link() })?;
-            machine.slot(Slot { link: LINK, flags, wire_dscp: 0, pad: 0 })?;
-            let from = |sport| Shape { sport, ..syn(v6) }.frame();
-            for sport in [1001, 1002] {
-                ensure!(machine.run("pod_in", &from(sport)?)?.verdict == REDIRECT, "{sport} refused");
-            }
-            // The fifth entry has room, its pair does not.
-            let ran = machine.run("pod_in", &from(1003)?)?;
-            ensure!(ran.verdict == verdict, "verdict {}", ran.verdict);
-            ensure!(machine.counted(Reason::FlowTableFull)? == 1, "not counted");
-            let entries =
-                machine.flows::<[u8; 4]>("FLOW4")?.len() + machine.flows::<[u8; 16]>("FLOW6")?.len();
-            ensure!(entries == 4, "{entries} entries");
-            ensure!(machine.run("pod_in", &from(1001)?)?.verdict == REDIRECT, "an old flow was lost");
-        }
-    }
-    Ok(())
-}
-
-#[test]
 fn a_peer_of_another_port_or_link_is_not_taken() -> Result<()> {
     let mut machine = Machine::ready()?;
     let (key, value) = peer(mapped(PEER4), mapped(REAL4), LINK);

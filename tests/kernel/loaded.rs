@@ -7,8 +7,9 @@ use aya::programs::SchedClassifier;
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, Pod as Plain};
 use clovisor_common::abi::{
-    ABI_VERSION, Addr, ClassKey, Counter, DestKey, Flow4, Flow4Key, Flow6, Flow6Key, Link, LinkCounters,
-    MAX_LINKS, MAX_SLOTS, PROGRAMS, Peer, PeerKey, Pod, STATS_ENTRIES, Slot, Traffic, TrafficKey,
+    ABI_VERSION, Addr, ClassKey, Counter, DestKey, Flow4, Flow4Key, Flow6, Flow6Key, FragmentKey, Link,
+    LinkCounters, MAX_LINKS, MAX_SLOTS, PROGRAMS, Peer, PeerKey, Pod, PodLoad, Ports, STATS_ENTRIES, Slot,
+    Traffic, TrafficKey,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -17,6 +18,9 @@ use std::sync::Mutex;
 
 /// Loaded objects that no test uses now, empty, with their room for flows.
 static IDLE: Mutex<Vec<(u32, Ebpf)>> = Mutex::new(Vec::new());
+
+/// Room for flows without answer: few, so that tests can fill it.
+pub(crate) const EMBRYOS: u32 = 512;
 
 /// A loaded object with empty maps; goes back to the others when it is dropped.
 #[derive(Debug)]
@@ -63,6 +67,10 @@ impl Drop for Loaded {
 fn empty(ebpf: &mut Ebpf) -> Result<()> {
     clear::<Flow4Key, Flow4>(ebpf, "FLOW4")?;
     clear::<Flow6Key, Flow6>(ebpf, "FLOW6")?;
+    clear::<Flow4Key, Flow4>(ebpf, "EMBRYO4")?;
+    clear::<Flow6Key, Flow6>(ebpf, "EMBRYO6")?;
+    clear::<u32, PodLoad>(ebpf, "POD_LOAD")?;
+    clear::<FragmentKey, Ports>(ebpf, "FRAGMENTS")?;
     clear::<ClassKey, u32>(ebpf, "CLASSES")?;
     clear::<u32, u32>(ebpf, "LINK_OF")?;
     clear::<u32, Pod>(ebpf, "PODS")?;
@@ -131,7 +139,9 @@ fn load(flows: u32) -> Result<Ebpf> {
     loader
         .default_map_pin_directory(pins.path())
         .map_max_entries("FLOW4", flows)
-        .map_max_entries("FLOW6", flows);
+        .map_max_entries("FLOW6", flows)
+        .map_max_entries("EMBRYO4", EMBRYOS)
+        .map_max_entries("EMBRYO6", EMBRYOS);
     let ebpf = programs(&mut loader);
     umount2(pins.path(), MntFlags::MNT_DETACH)?;
     ebpf

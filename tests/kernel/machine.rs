@@ -109,7 +109,19 @@ impl Machine {
         self.slot(Slot { link: NO_LINK, flags, wire_dscp: 0, pad: 0 })
     }
 
+    /// The entries of a family's flows: of `FLOW4` those of `EMBRYO4` too.
     pub(crate) fn flows<A>(&self, map: &str) -> Result<Vec<(FlowKey<A>, Flow<A>)>>
+    where
+        FlowKey<A>: Plain,
+        Flow<A>: Plain,
+    {
+        let mut flows = self.entries(map)?;
+        flows.extend(self.entries(&map.replace("FLOW", "EMBRYO"))?);
+        Ok(flows)
+    }
+
+    /// The entries of one table.
+    pub(crate) fn entries<A>(&self, map: &str) -> Result<Vec<(FlowKey<A>, Flow<A>)>>
     where
         FlowKey<A>: Plain,
         Flow<A>: Plain,

@@ -5,12 +5,17 @@
 mod admission;
 mod attached;
 mod datagrams;
+mod embryos;
+mod errors;
 mod established;
 mod features;
+mod fragments;
 mod frames;
 mod limits;
 mod loaded;
 mod machine;
+mod paths;
+mod replaced;
 mod returning;
 mod traffic;
 mod translation;

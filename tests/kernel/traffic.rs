@@ -25,7 +25,7 @@ fn rules(rules: &[(u16, u16, u8)]) -> Traffic {
 }
 
 /// A pod whose own packets of every protocol to the peers' networks have the class.
-fn machine() -> Result<Machine> {
+pub(crate) fn everything() -> Result<Machine> {
     let mut machine = Machine::ready()?;
     let pod = Pod { zone: ZONE, traffic: 1 << (CLASS - 1), proxy_uid: APP, workload: 1 };
     machine.put("PODS", VETH, pod)?;
@@ -45,7 +45,7 @@ fn key(proto: u8, addr: [u8; 16]) -> TrafficKey {
 fn datagrams_and_echoes_go_and_come_back() -> Result<()> {
     for v6 in [false, true] {
         for (kind, nat) in [(UDP, true), (UDP, false), (ECHO, true), (ECHO, false)] {
-            let mut machine = machine()?;
+            let mut machine = everything()?;
             if !nat {
                 machine.link(LINK, Link { flags: LINK_UP, ..link() })?;
             }
@@ -83,7 +83,7 @@ fn there_and_back(machine: &Machine, sent: &Datagram, nat: bool) -> Result<()> {
 #[test]
 fn under_nat_the_identifier_is_of_the_range() -> Result<()> {
     for v6 in [false, true] {
-        let mut machine = machine()?;
+        let mut machine = everything()?;
         machine.link(LINK, Link { port_min: 20_000, port_max: 20_063, ..link() })?;
         let ran = machine.run("pod_in", &datagram(ECHO, v6).frame()?)?;
         let Kind::Request { id } = seen(&ran.frame)?.kind else { anyhow::bail!("no request") };
@@ -99,7 +99,7 @@ fn under_nat_the_identifier_is_of_the_range() -> Result<()> {
 
 #[test]
 fn no_checksum_stays_none() -> Result<()> {
-    let machine = machine()?;
+    let machine = everything()?;
     let mut frame = datagram(UDP, false).frame()?;
     frame.get_mut(40..42).context("too short")?.fill(0);
     let ran = machine.run("pod_in", &frame)?;
@@ -146,7 +146,7 @@ fn prefix_ports_and_pod_decide() -> Result<()> {
 fn what_the_pod_did_not_open_passes() -> Result<()> {
     for v6 in [false, true] {
         let refuse = Slot { link: LINK, flags: SLOT_REFUSE, wire_dscp: 0, pad: 0 };
-        let mut machine = machine()?;
+        let mut machine = everything()?;
         machine.slot(refuse)?;
         // Somebody pinged the pod, and somebody connected to it: answers go back by the way they came.
         let reply = datagram(Kind::Reply { id: 7 }, v6).frame()?;
@@ -165,7 +165,7 @@ fn an_application_is_steered_with_the_dscp_that_it_likes() -> Result<()> {
     for v6 in [false, true] {
         // Also one that looks like a class: no proxy has set it.
         for dscp in [0, APPLICATION, dscp_of_class(9)] {
-            let mut machine = machine()?;
+            let mut machine = everything()?;
             let ran = machine.run("pod_in", &Shape { dscp, ..syn(v6) }.frame()?)?;
             ensure!(ran.verdict == REDIRECT, "DSCP {dscp}: verdict {}", ran.verdict);
             ensure!(frames::seen(&ran.frame)?.dscp == dscp, "DSCP {dscp} changed");
@@ -182,7 +182,7 @@ fn an_application_is_steered_with_the_dscp_that_it_likes() -> Result<()> {
 
 #[test]
 fn a_datagram_with_a_class_mark_does_not_open_its_flow_again() -> Result<()> {
-    let machine = machine()?;
+    let machine = everything()?;
     let frame = Datagram { dscp: dscp_of_class(9), ..datagram(UDP, false) }.frame()?;
     for reason in [Reason::FlowOpened, Reason::Steered] {
         ensure!(
@@ -196,7 +196,7 @@ fn a_datagram_with_a_class_mark_does_not_open_its_flow_again() -> Result<()> {
 #[test]
 fn a_forged_source_is_no_pods() -> Result<()> {
     for v6 in [false, true] {
-        let mut machine = machine()?;
+        let mut machine = everything()?;
         let addr = if v6 { POD6 } else { mapped(POD4) };
         machine.put("ADDRS", addr, Addr { veth: 99, zone: ZONE, pad: 0 })?;
         let frame = datagram(UDP, v6).frame()?;
@@ -211,7 +211,7 @@ fn a_forged_source_is_no_pods() -> Result<()> {
 #[test]
 fn a_flow_of_datagrams_leaves_a_dead_link() -> Result<()> {
     for (v6, kind) in [(false, UDP), (true, UDP), (false, ECHO), (true, ECHO)] {
-        let mut machine = machine()?;
+        let mut machine = everything()?;
         let frame = datagram(kind, v6).frame()?;
         ensure!(machine.run("pod_in", &frame)?.verdict == REDIRECT, "not opened");
         machine.link(LINK, Link { flags: link().flags & !LINK_UP, ..link() })?;
@@ -232,7 +232,7 @@ fn a_flow_of_datagrams_leaves_a_dead_link() -> Result<()> {
 #[test]
 fn a_datagram_that_is_too_big_is_answered_and_an_untranslated_one_stopped() -> Result<()> {
     for v6 in [false, true] {
-        let machine = machine()?;
+        let machine = everything()?;
         let small = datagram(UDP, v6);
         ensure!(machine.run("pod_in", &small.frame()?)?.verdict == REDIRECT, "not opened");
         let stopped = machine.run("wan_out", &small.frame()?)?;

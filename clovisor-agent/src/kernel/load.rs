@@ -1,5 +1,6 @@
 //! Loading the object, pinning, attaching: the thin shell that carries out a [`plan`](super::plan).
 
+use super::flows::Flows;
 use super::plan::{Hook, Place, Step, plan};
 use super::tables::{TableError, Tables};
 use crate::config::AttachMode;
@@ -90,7 +91,7 @@ pub fn pin_root(bpffs: &Path) -> PathBuf {
 ///
 /// # Errors
 /// See [`LoadError`]; nothing is changed then but created folders.
-pub fn load(bpffs: &Path, mode: AttachMode) -> Result<(Programs, Tables), LoadError> {
+pub fn load(bpffs: &Path, mode: AttachMode) -> Result<(Programs, Tables, Flows), LoadError> {
     if OBJECT.is_empty() {
         return Err(LoadError::NoObject);
     }
@@ -117,9 +118,10 @@ pub fn load(bpffs: &Path, mode: AttachMode) -> Result<(Programs, Tables), LoadEr
             .map_err(|source| LoadError::Program { program, source })?;
     }
     let tables = Tables::take(&mut ebpf)?;
+    let flows = Flows::take(&mut ebpf)?;
     let inherited = pinned(&dir);
     let programs = Programs { ebpf, dir, mode, attached: BTreeMap::new(), inherited, _lock: lock };
-    Ok((programs, tables))
+    Ok((programs, tables, flows))
 }
 
 /// Does a running agent hold one of these folders?

@@ -1,10 +1,12 @@
 //! The task that owns the kernel half.
 
 use super::diff::diff;
+use super::flows::{FlowEntry, Flows};
 use super::image::{Image, PortRange, image, union};
 use super::load::{Attached, Programs};
 use super::plan::{Hook, Place};
-use super::tables::{Fill, FlowEntry, TableError, Tables};
+use super::sweeper::{FlowDump, Sweeper};
+use super::tables::{Fill, TableError, Tables};
 use crate::cluster::snapshot::ObjectKey;
 use crate::host::net::HostNet;
 use crate::host::resolve::{Unresolved, bridge_to_ask, resolve_pod};
@@ -21,7 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 /// How long entries of the policy before stay, so that no proxy is ahead of or behind the kernel.
 const LINGER: Duration = Duration::from_secs(3);
-const SWEEP: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(5);
 /// Between attempts to make a pod behind a bridge show itself.
 const ASK: Duration = Duration::from_millis(500);
 
@@ -65,6 +67,7 @@ pub struct Dump {
 #[derive(Clone, Debug)]
 pub struct KernelHandle {
     ask: mpsc::Sender<oneshot::Sender<Dump>>,
+    ask_flows: mpsc::Sender<oneshot::Sender<FlowDump>>,
     state: watch::Receiver<Arc<KernelState>>,
 }
 
@@ -73,7 +76,11 @@ impl KernelHandle {
     pub async fn dump(&self) -> Option<Dump> {
         let (answer, got) = oneshot::channel();
         self.ask.send(answer).await.ok()?;
-        got.await.ok()
+        let (answer, got_flows) = oneshot::channel();
+        self.ask_flows.send(answer).await.ok()?;
+        let (dump, (flows, mut fill)) = (got.await.ok()?, got_flows.await.ok()?);
+        fill.extend(dump.fill);
+        Some(Dump { flows, fill, ..dump })
     }
 
     /// The published state.
@@ -88,6 +95,7 @@ impl KernelHandle {
 pub struct Kernel {
     programs: Programs,
     tables: Tables,
+    sweeper: Option<Sweeper>,
     inputs: Inputs,
     asked: mpsc::Receiver<oneshot::Sender<Dump>>,
     state: watch::Sender<Arc<KernelState>>,
@@ -107,14 +115,18 @@ pub struct Kernel {
 pub fn bind(
     programs: Programs,
     tables: Tables,
+    flows: Flows,
     inputs: Inputs,
 ) -> Result<(Kernel, KernelHandle), TableError> {
     let current = tables.read()?;
     let (ask, asked) = mpsc::channel(16);
+    let (ask_flows, flows_asked) = mpsc::channel(16);
     let (state, published) = watch::channel(Arc::default());
+    let sweeper = Sweeper { flows, state: published.clone(), asked: flows_asked };
     let kernel = Kernel {
         programs,
         tables,
+        sweeper: Some(sweeper),
         inputs,
         asked,
         state,
@@ -124,16 +136,21 @@ pub fn bind(
         dead: Vec::new(),
         writes: 0,
     };
-    Ok((kernel, KernelHandle { ask, state: published }))
+    Ok((kernel, KernelHandle { ask, ask_flows, state: published }))
 }
 
 impl Kernel {
-    /// Follows the inputs until they end. Programs stay attached.
+    /// Follows the inputs until they end, and sweeps the flows meanwhile. Programs stay attached.
     pub async fn run(mut self) {
+        let Some(sweeper) = self.sweeper.take() else { return };
+        tokio::join!(self.follow(), sweeper.run());
+    }
+
+    async fn follow(mut self) {
         let mut ask = interval(ASK);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut sweep = interval(SWEEP);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut retry = interval(RETRY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.converge();
         loop {
             let trim_at = self.trimmed.as_ref().map_or_else(far_future, |(_, at)| *at);
@@ -148,7 +165,7 @@ impl Kernel {
                     }
                     continue;
                 }
-                _ = sweep.tick() => { self.sweep(); self.retry(); continue }
+                _ = retry.tick() => { self.retry(); continue }
                 Some(answer) = self.asked.recv() => { self.answer(answer); continue }
             }
             self.converge();
@@ -201,11 +218,7 @@ impl Kernel {
             self.tables.apply(&op).map_err(|e| e.to_string())?;
             self.writes += 1;
         }
-        let gone = self.current.pods.keys().any(|veth| !wanted.pods.contains_key(veth));
         self.current = wanted;
-        if gone {
-            self.sweep();
-        }
         Ok(())
     }
 
@@ -217,15 +230,6 @@ impl Kernel {
         }
     }
 
-    /// Ends flows that are over, and those whose pod or link is gone.
-    fn sweep(&mut self) {
-        let pods = &self.current.pods;
-        let swept = self.tables.sweep(now_ns(), &|veth| pods.contains_key(&veth));
-        if swept > 0 {
-            tracing::debug!(entries = swept, "flows ended");
-        }
-    }
-
     fn retry(&mut self) {
         if self.state.borrow().error.is_some() {
             self.converge();
@@ -234,7 +238,7 @@ impl Kernel {
 
     fn answer(&self, answer: oneshot::Sender<Dump>) {
         let dump = Dump {
-            flows: self.tables.flows(),
+            flows: Vec::new(),
             counters: self.tables.counters().unwrap_or_default(),
             links: self.tables.link_counters().unwrap_or_default(),
             fill: self.tables.fill(),
@@ -300,7 +304,7 @@ fn places(image: &Image) -> BTreeSet<Place> {
 }
 
 /// CLOCK_MONOTONIC, the clock of `bpf_ktime_get_ns`.
-fn now_ns() -> u64 {
+pub(super) fn now_ns() -> u64 {
     use nix::time::{ClockId, clock_gettime};
     clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map_or(0, |t| t.tv_sec().unsigned_abs() * 1_000_000_000 + t.tv_nsec().unsigned_abs())

@@ -1,19 +1,17 @@
-//! The kernel maps as typed handles: applying changes, reading flows and counters.
+//! The maps of policy and counters as typed handles: applying changes, reading back.
 
 use super::diff::{Entry, Key, Op};
-use super::expiry::expired;
 use super::image::Image;
 use aya::Ebpf;
 use aya::maps::lpm_trie::{self, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use clovisor_common::abi;
 use clovisor_common::abi::{
-    Addr, AddrKey, ClassKey, Counter, DestKey, Flow, Flow4, Flow4Key, Flow6, Flow6Key, FlowKey, FlowState,
-    LinkCounters, MAPS, MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, REVERSE, Reason, Slot, Traffic, TrafficKey,
+    Addr, AddrKey, ClassKey, Counter, DestKey, LinkCounters, MAPS, MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod,
+    Reason, Slot, Traffic, TrafficKey,
 };
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A map could not be opened or written.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +22,7 @@ pub enum TableError {
     Map { map: &'static str, source: MapError },
 }
 
-/// Every map of the kernel half. Only the kernel task has one.
+/// The maps that hold policy and counters. Only the kernel task has one.
 pub struct Tables {
     capacities: BTreeMap<&'static str, u64>,
     links: Array<MapData, abi::Link>,
@@ -36,8 +34,6 @@ pub struct Tables {
     traffic: LpmTrie<MapData, TrafficKey, Traffic>,
     addrs: HashMap<MapData, AddrKey, Addr>,
     pods: HashMap<MapData, u32, Pod>,
-    flow4: HashMap<MapData, Flow4Key, Flow4>,
-    flow6: HashMap<MapData, Flow6Key, Flow6>,
     stats: PerCpuArray<MapData, Counter>,
     link_stats: PerCpuArray<MapData, LinkCounters>,
 }
@@ -48,19 +44,6 @@ impl fmt::Debug for Tables {
     }
 }
 
-/// A steered flow: both entries together.
-#[derive(Clone, Debug)]
-pub struct FlowEntry {
-    /// Number of the protocol. Of an ICMP echo the ports are the identifier and 0.
-    pub proto: u8,
-    pub source: SocketAddr,
-    pub destination: SocketAddr,
-    pub translated_source: SocketAddr,
-    pub translated_destination: SocketAddr,
-    pub forward: FlowState,
-    pub reverse: Option<FlowState>,
-}
-
 /// Entries and capacity of a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fill {
@@ -69,12 +52,15 @@ pub struct Fill {
     pub capacity: u64,
 }
 
-fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, map: &'static str) -> Result<T, TableError> {
+pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    map: &'static str,
+) -> Result<T, TableError> {
     let found = ebpf.take_map(map).ok_or(TableError::Missing(map))?;
     T::try_from(found).map_err(|source| TableError::Map { map, source })
 }
 
-fn capacity(name: &str, map: &Map) -> Option<(&'static str, u64)> {
+pub(super) fn capacity(name: &str, map: &Map) -> Option<(&'static str, u64)> {
     let name = MAPS.into_iter().find(|m| *m == name)?;
     match map {
         Map::HashMap(data) | Map::LpmTrie(data) => Some((name, u64::from(data.info().ok()?.max_entries()))),
@@ -82,7 +68,7 @@ fn capacity(name: &str, map: &Map) -> Option<(&'static str, u64)> {
     }
 }
 
-fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(e)) if e.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -107,8 +93,6 @@ impl Tables {
             traffic: take(ebpf, "TRAFFIC")?,
             addrs: take(ebpf, "ADDRS")?,
             pods: take(ebpf, "PODS")?,
-            flow4: take(ebpf, "FLOW4")?,
-            flow6: take(ebpf, "FLOW6")?,
             stats: take(ebpf, "STATS")?,
             link_stats: take(ebpf, "LINK_STATS")?,
         })
@@ -188,19 +172,6 @@ impl Tables {
         }
     }
 
-    /// Every flow with a forward entry. An entry that changes while it is read may be missing.
-    #[must_use]
-    pub fn flows(&self) -> Vec<FlowEntry> {
-        let mut flows = read_flows(&self.flow4, |address: [u8; 4]| IpAddr::V4(Ipv4Addr::from(address)));
-        flows.extend(read_flows(&self.flow6, |address: [u8; 16]| IpAddr::V6(Ipv6Addr::from(address))));
-        flows
-    }
-
-    /// Removes flows that are over, and those of pods that `alive` does not know. Returns how many entries went.
-    pub fn sweep(&mut self, now_ns: u64, alive: &dyn Fn(u32) -> bool) -> usize {
-        sweep_flows(&mut self.flow4, now_ns, alive) + sweep_flows(&mut self.flow6, now_ns, alive)
-    }
-
     /// Packets and bytes per reason, summed over the CPUs.
     ///
     /// # Errors
@@ -236,8 +207,6 @@ impl Tables {
     #[must_use]
     pub fn fill(&self) -> Vec<Fill> {
         let entries = [
-            ("FLOW4", self.flow4.keys().count()),
-            ("FLOW6", self.flow6.keys().count()),
             ("CLASSES", self.classes.keys().count()),
             ("DESTS", self.dests.keys().count()),
             ("TRAFFIC", self.traffic.keys().count()),
@@ -262,7 +231,7 @@ const EMPTY_LINK: abi::Link = abi::Link {
     source6: [0; 16],
 };
 
-fn named(map: &'static str) -> impl Fn(MapError) -> TableError {
+pub(super) fn named(map: &'static str) -> impl Fn(MapError) -> TableError {
     move |source| TableError::Map { map, source }
 }
 
@@ -275,45 +244,4 @@ fn all<K: aya::Pod + Ord, V: aya::Pod>(
 
 fn add(sum: Counter, c: &Counter) -> Counter {
     Counter { packets: sum.packets + c.packets, bytes: sum.bytes + c.bytes }
-}
-
-type Flows<A> = HashMap<MapData, FlowKey<A>, Flow<A>>;
-
-fn read_flows<A: Copy>(map: &Flows<A>, ip: impl Fn(A) -> IpAddr) -> Vec<FlowEntry>
-where
-    FlowKey<A>: aya::Pod,
-    Flow<A>: aya::Pod,
-{
-    let at = |address, port_be| SocketAddr::new(ip(address), u16::from_be(port_be));
-    let forward = map.iter().flatten().filter(|(key, _)| key.zone & REVERSE == 0);
-    forward
-        .map(|(key, flow)| FlowEntry {
-            proto: key.proto,
-            source: at(key.saddr, key.sport_be),
-            destination: at(key.daddr, key.dport_be),
-            translated_source: at(flow.saddr, flow.sport_be),
-            translated_destination: at(flow.daddr, flow.dport_be),
-            forward: flow.state,
-            reverse: map.get(&key.paired(&flow), 0).ok().map(|f| f.state),
-        })
-        .collect()
-}
-
-fn sweep_flows<A: Copy>(map: &mut Flows<A>, now_ns: u64, alive: &dyn Fn(u32) -> bool) -> usize
-where
-    FlowKey<A>: aya::Pod,
-    Flow<A>: aya::Pod,
-{
-    let mut over = Vec::new();
-    for (key, flow) in map.iter().flatten() {
-        let other = map.get(&key.paired(&flow), 0).ok().map(|f| f.state);
-        let (out, back) =
-            if key.zone & REVERSE == 0 { (Some(flow.state), other) } else { (other, Some(flow.state)) };
-        if !alive(flow.state.veth) || expired(key.proto, out.as_ref(), back.as_ref(), now_ns) {
-            over.push(key);
-        }
-    }
-    // The forward entry goes first: without it the pod's next packet is decided anew.
-    over.sort_by_key(|key| key.zone & REVERSE);
-    over.iter().filter(|key| map.remove(key).is_ok()).count()
 }

@@ -31,7 +31,7 @@ impl Reason {
                 | Self::ForeignDestination
                 | Self::NoLinkDefault
                 | Self::PortsExhausted
-                | Self::FlowTableFull
+                | Self::OpensLimited
                 | Self::MidStream
         )
     }
@@ -66,11 +66,11 @@ reasons! {
     LinkDown = "link_down",
     /// Every source port of the link is in use towards this peer. Dropped or default, as the slot says.
     PortsExhausted = "ports_exhausted",
-    /// The flow table is full. Dropped or default, as the slot says.
+    /// The table of answered flows is full: the flow goes on among the embryos, where others may displace it.
     FlowTableFull = "flow_table_full",
     /// Larger than the link's MTU: answered with ICMP "fragmentation needed" / "packet too big".
     MtuExceeded = "mtu_exceeded",
-    /// A fragment, or a header this version does not parse, with a class. Left to the stack.
+    /// A header that is not parsed, or a fragment whose first one was not steered, with a class. Left to the stack.
     Unsupported = "unsupported",
     /// At `wan_out`: a packet of a flow that is bound to another link. Dropped.
     LeakStopped = "leak_stopped",
@@ -81,4 +81,10 @@ reasons! {
     /// A class on a connection that was not opened on a link, or whose flow is forgotten. Dropped or default, as
     /// the slot says: another source address would end it.
     MidStream = "mid_stream",
+    /// An ICMP error about a packet of a flow, translated with what it quotes and sent on, either way.
+    ErrorTranslated = "error_translated",
+    /// The pod has its share of the answered flows: this one goes on among the embryos.
+    PodQuota = "pod_quota",
+    /// The pod opens more flows at a time than a pod may. Dropped or default, as the slot says.
+    OpensLimited = "opens_limited",
 }

@@ -65,6 +65,9 @@ fn only_a_bare_syn_reopens() {
         opens: flags == SYN,
         flags,
         l4_len: 20,
+        fragment: crate::packet::Fragment::Whole,
+        id: 0,
+        l4: 34,
         l3: 14,
     };
     for (flags, class, seen, up, wanted) in [

@@ -3,8 +3,12 @@
 use anyhow::{Context, Result};
 use std::fs;
 
-const FILES: [&str; 3] =
-    ["clovisor-common/src/abi.rs", "clovisor-common/src/abi/reason.rs", "clovisor-common/src/abi/traffic.rs"];
+const FILES: [&str; 4] = [
+    "clovisor-common/src/abi.rs",
+    "clovisor-common/src/abi/flow.rs",
+    "clovisor-common/src/abi/reason.rs",
+    "clovisor-common/src/abi/traffic.rs",
+];
 const LOCK: &str = "xtask/abi.lock";
 
 /// Compares the interface with the recorded one.

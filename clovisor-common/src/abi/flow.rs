@@ -1,0 +1,146 @@
+//! Flows, and what packets leave behind beside them.
+
+use super::{ANY_LINK, REVERSE};
+
+/// Key of `FLOW4` and `FLOW6`, and of `EMBRYO4` and `EMBRYO6`, where a flow is until the far end answers. Forward: the pod's own tuple and its zone. Reverse: the tuple of a packet that
+/// comes back, with `zone = REVERSE | link` under NAT (the port belongs to that link's address), else
+/// `zone = REVERSE | ANY_LINK` (the far end may answer by any link).
+#[repr(C, align(8))] // copied and hashed by words
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey<A> {
+    pub saddr: A,
+    pub daddr: A,
+    pub sport_be: u16,
+    pub dport_be: u16,
+    pub zone: u16,
+    pub proto: u8,
+    pub pad: u8,
+}
+
+/// Key of `FLOW4`.
+pub type Flow4Key = FlowKey<[u8; 4]>;
+
+/// Key of `FLOW6`.
+pub type Flow6Key = FlowKey<[u8; 16]>;
+
+impl<A: Copy> FlowKey<A> {
+    /// The key of the other direction's entry, from this entry's key and value.
+    #[must_use]
+    pub fn paired(&self, flow: &Flow<A>) -> FlowKey<A> {
+        let state = &flow.state;
+        let zone = if state.flags & FLOW_REVERSE != 0 {
+            state.zone
+        } else if state.flags & FLOW_NAT != 0 {
+            REVERSE | state.link as u16
+        } else {
+            REVERSE | ANY_LINK
+        };
+        FlowKey {
+            saddr: flow.daddr,
+            daddr: flow.saddr,
+            sport_be: flow.dport_be,
+            dport_be: flow.sport_be,
+            zone,
+            proto: self.proto,
+            pad: 0,
+        }
+    }
+}
+
+/// What both families remember of one direction of a flow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowState {
+    /// `bpf_ktime_get_ns` (CLOCK_MONOTONIC) when the flow was pinned.
+    pub created_ns: u64,
+    /// The same clock at the last packet of this direction.
+    pub last_seen_ns: u64,
+    pub packets: u64,
+    /// IP bytes of this direction.
+    pub bytes: u64,
+    /// Host side veth of the pod; the reverse direction is redirected to its peer.
+    pub veth: u32,
+    pub slot: u16,
+    pub link: u8,
+    /// Class 1..=16 that the first packet carried.
+    pub class: u8,
+    /// Zone of the pod (also in the reverse entry, whose key does not hold it).
+    pub zone: u16,
+    /// [`FLOW_NAT`], [`FLOW_REVERSE`], [`FLOW_BY_TRAFFIC`].
+    pub flags: u16,
+    /// TCP flags seen so far in this direction, or-ed (FIN 1, SYN 2, RST 4, ACK 16).
+    pub tcp_flags: u8,
+    pub pad: [u8; 11],
+}
+
+/// The flow's source is translated to the link's address: it cannot move to another link.
+pub const FLOW_NAT: u16 = 1;
+/// A reverse entry.
+pub const FLOW_REVERSE: u16 = 2;
+/// `TRAFFIC` gave the class, not the packet's DSCP: that one is the application's.
+pub const FLOW_BY_TRAFFIC: u16 = 4;
+
+/// Value of `FLOW4`, `FLOW6`, `EMBRYO4` and `EMBRYO6`: the tuple after translation.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow<A> {
+    pub saddr: A,
+    pub daddr: A,
+    pub sport_be: u16,
+    pub dport_be: u16,
+    /// What the translation of the addresses adds to a one's complement checksum.
+    pub addr_delta: u16,
+    /// The same for the ports.
+    pub port_delta: u16,
+    pub state: FlowState,
+}
+
+/// Value of `FLOW4`.
+pub type Flow4 = Flow<[u8; 4]>;
+
+/// Value of `FLOW6`.
+pub type Flow6 = Flow<[u8; 16]>;
+
+/// Flows that a pod may have answered; more stay among the embryos, where others may displace them.
+pub const POD_QUOTA: u32 = 16_384;
+
+/// Flows that a pod may open in one window of 2^[`WINDOW_SHIFT`] ns (134 ms).
+pub const POD_OPENS: u32 = 2048;
+
+/// See [`POD_OPENS`].
+pub const WINDOW_SHIFT: u32 = 27;
+
+/// Value of `POD_LOAD` (key: ifindex of the host side veth, `u32`). The kernel counts up; the agent sets
+/// `established` to what it found.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodLoad {
+    /// Flows of the pod in `FLOW4` and `FLOW6`.
+    pub established: u32,
+    /// `bpf_ktime_get_ns() >> WINDOW_SHIFT` of the last flow that was opened, the lower 32 bits.
+    pub window: u32,
+    /// Flows opened in that window.
+    pub opened: u32,
+}
+
+/// Key of `FRAGMENTS`: what the fragments of one packet share.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FragmentKey {
+    pub saddr: [u8; 16],
+    pub daddr: [u8; 16],
+    /// As it stands in the packet.
+    pub id: u32,
+    /// As in [`FlowKey`], under NAT or not always with the link's number.
+    pub zone: u16,
+    pub proto: u8,
+    pub pad: u8,
+}
+
+/// Value of `FRAGMENTS`: the ports that only the first fragment has.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    pub sport_be: u16,
+    pub dport_be: u16,
+}

@@ -1,0 +1,115 @@
+//! Reads what stands behind the IP header: TCP, UDP, ICMP echo.
+
+use super::{ACK, Address, Bytes, FIN, Fragment, RST, SYN, Segment, TCP, TCP_HEADER, UDP};
+
+/// What the IP header says.
+pub(super) struct Ip<A> {
+    pub(super) saddr: A,
+    pub(super) daddr: A,
+    pub(super) tos: u8,
+    pub(super) hops: u8,
+    pub(super) fragment: Fragment,
+    pub(super) id: u32,
+    pub(super) l3: usize,
+    /// Offset of the transport header.
+    pub(super) l4: usize,
+}
+
+/// What the transport header says.
+struct Transport {
+    sport_be: u16,
+    dport_be: u16,
+    opens: bool,
+    flags: u8,
+    l4_len: u8,
+}
+
+#[inline(always)]
+pub(super) fn transport<A: Address, B: Bytes + ?Sized>(
+    bytes: &B,
+    proto: u8,
+    ip: Ip<A>,
+) -> Option<Segment<A>> {
+    let Ip { saddr, daddr, tos, hops, fragment, id, l3, l4 } = ip;
+    let Transport { sport_be, dport_be, opens, flags, l4_len } = match proto {
+        TCP | UDP if matches!(fragment, Fragment::Later) => LATER,
+        icmp if icmp == A::ICMP && matches!(fragment, Fragment::Later) => LATER,
+        TCP => tcp(bytes, l4)?,
+        UDP => udp(bytes, l4)?,
+        icmp if icmp == A::ICMP => echo(bytes, l4, A::ECHO)?,
+        _ => return None,
+    };
+    let (l3, l4) = (l3 as u8, l4 as u8);
+    Some(Segment {
+        saddr,
+        daddr,
+        sport_be,
+        dport_be,
+        proto,
+        opens,
+        tos,
+        hops,
+        flags,
+        l4_len,
+        fragment,
+        id,
+        l4,
+        l3,
+    })
+}
+
+/// A fragment but the first has no transport header.
+const LATER: Transport = Transport { sport_be: 0, dport_be: 0, opens: false, flags: 0, l4_len: 0 };
+
+#[inline(always)]
+fn tcp<B: Bytes + ?Sized>(bytes: &B, l4: usize) -> Option<Transport> {
+    let [ports, _, _, w3, _] = bytes.words::<5>(l4)?;
+    let [s0, s1, d0, d1] = ports.to_ne_bytes();
+    let [offset, flags, ..] = w3.to_ne_bytes();
+    let l4_len = (offset >> 4) * 4;
+    let (sport_be, dport_be) = (u16::from_ne_bytes([s0, s1]), u16::from_ne_bytes([d0, d1]));
+    let opens = flags & (SYN | ACK | RST | FIN) == SYN;
+    (usize::from(l4_len) >= TCP_HEADER).then_some(Transport { sport_be, dport_be, opens, flags, l4_len })
+}
+
+#[inline(always)]
+fn udp<B: Bytes + ?Sized>(bytes: &B, l4: usize) -> Option<Transport> {
+    let [ports, _] = bytes.words::<2>(l4)?;
+    let [s0, s1, d0, d1] = ports.to_ne_bytes();
+    let (sport_be, dport_be) = (u16::from_ne_bytes([s0, s1]), u16::from_ne_bytes([d0, d1]));
+    Some(Transport { sport_be, dport_be, opens: true, flags: 0, l4_len: 8 })
+}
+
+/// An ICMP echo: the identifier stands for the port of who asks (RFC 5508, 3.1).
+#[inline(always)]
+fn echo<B: Bytes + ?Sized>(bytes: &B, l4: usize, [request, reply]: [u8; 2]) -> Option<Transport> {
+    let [first, second] = bytes.words::<2>(l4)?;
+    let ([kind, ..], [i0, i1, ..]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    let id = u16::from_ne_bytes([i0, i1]);
+    let (sport_be, dport_be) = if kind == request { (id, 0) } else { (0, id) };
+    let opens = kind == request;
+    (opens || kind == reply).then_some(Transport { sport_be, dport_be, opens, flags: 0, l4_len: 8 })
+}
+
+/// Offset from the TCP header, and value, of the MSS that a SYN offers; `None` without one.
+#[inline(always)]
+pub fn offered_mss<B: Bytes + ?Sized>(bytes: &B, l4: usize, tcp_len: u8) -> Option<(usize, u16)> {
+    const LAST: usize = 56;
+    let mut at = TCP_HEADER;
+    // Bounded for the kernel's verifier; the option stands first in practice.
+    for _ in 0..8 {
+        if at > LAST || at + 4 > usize::from(tcp_len) {
+            return None;
+        }
+        match bytes.byte(l4 + at)? {
+            0 => return None,
+            1 => at += 1,
+            2 => {
+                let mss = u16::from_be_bytes([bytes.byte(l4 + at + 2)?, bytes.byte(l4 + at + 3)?]);
+                return Some((at + 2, mss));
+            }
+            _ => at += usize::from(bytes.byte(l4 + at + 1)?).max(2),
+        }
+    }
+    None
+}

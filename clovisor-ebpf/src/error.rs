@@ -1,0 +1,78 @@
+//! ICMP errors about packets of flows: outer and quoted addresses and ports are translated together (RFC 5508, 4).
+//!
+//! Without them a pod behind NAT never learns that a path beyond the link takes only small packets.
+
+use clovisor_common::abi::{ANY_LINK, FLOW_REVERSE, FlowKey, Pod, REVERSE, Reason};
+use clovisor_common::packet::{ETHERNET, Quoted};
+use clovisor_common::rule;
+
+use crate::maps;
+use crate::packet::{DROP, PASS, Packet, verdict};
+use crate::steer::Family;
+
+/// An error that came in by an uplink, for the pod whose packet it quotes.
+#[inline(never)]
+pub(crate) fn inbound<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i32 {
+    let Some(quoted) = Quoted::<A>::parse(packet, l3) else {
+        return PASS;
+    };
+    let mut key = quoted.key(REVERSE | u16::from(index));
+    let mut found = maps::flow(&key);
+    if found.is_none() {
+        key.zone = REVERSE | ANY_LINK;
+        found = maps::flow(&key);
+    }
+    let Some(flow) = found else {
+        return PASS;
+    };
+    if quoted.daddr != key.daddr {
+        return PASS;
+    }
+    let bytes = u64::from(packet.ip_len(l3));
+    // A router on the way speaks for itself; the far end speaks as what the pod dialled.
+    let saddr = if quoted.saddr == key.saddr { flow.saddr } else { quoted.saddr };
+    if A::rewrite_error(packet, &quoted, flow, saddr, quoted.tos, quoted.hops).is_none() {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    }
+    maps::count(Reason::ErrorTranslated, 1, bytes);
+    maps::count_link(index, false, 1, bytes);
+    packet.to_peer(flow.state.veth)
+}
+
+/// An error of a pod about a packet that a flow brought, for who sent that.
+#[inline(never)]
+pub(crate) fn outbound<A: Family>(packet: &mut Packet, pod: &Pod, class: u8) -> i32 {
+    let unknown = if class == 0 { Reason::Passed } else { Reason::Unsupported };
+    let Some(quoted) = Quoted::<A>::parse(packet, ETHERNET) else {
+        return pass(packet, unknown);
+    };
+    let key: FlowKey<A> = quoted.key(pod.zone);
+    let Some(flow) = maps::flow(&key) else {
+        return pass(packet, unknown);
+    };
+    let own = quoted.saddr == key.saddr && flow.state.veth == packet.ifindex();
+    if !own || quoted.daddr != key.daddr || flow.state.flags & FLOW_REVERSE != 0 {
+        return pass(packet, unknown);
+    }
+    let link = match maps::link(flow.state.link) {
+        Some(link) if rule::carries::<A>(link) => link,
+        _ => return verdict(packet, Reason::LinkDown, DROP),
+    };
+    if quoted.hops <= 1 {
+        return verdict(packet, Reason::HopsExceeded, DROP);
+    }
+    let bytes = u64::from(packet.ip_len(ETHERNET));
+    let wire = maps::slot(u32::from(flow.state.slot)).map_or(0, |slot| slot.wire_dscp);
+    let tos = rule::flow_tos(&flow.state, quoted.tos, wire);
+    if A::rewrite_error(packet, &quoted, flow, flow.saddr, tos, quoted.hops - 1).is_none() {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    }
+    maps::count(Reason::ErrorTranslated, 1, bytes);
+    maps::count_link(flow.state.link, true, 1, bytes);
+    A::send(packet, link.ifindex, A::gateway(link))
+}
+
+#[inline(always)]
+fn pass(packet: &Packet, reason: Reason) -> i32 {
+    if reason as u32 == Reason::Passed as u32 { PASS } else { verdict(packet, reason, PASS) }
+}

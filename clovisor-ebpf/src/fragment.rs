@@ -1,0 +1,32 @@
+//! Fragments: the ports of the first one tell where the others belong.
+//!
+//! Fragments that a pod sends come in order, since its own stack cuts them; those that come back may be overtaken, and
+//! one before its first is left to the stack, which has no use for it.
+
+use clovisor_common::abi::{FragmentKey, Ports};
+use clovisor_common::packet::Segment;
+
+use crate::maps;
+use crate::steer::Family;
+
+/// Keeps the ports of a first fragment that is steered; false if there is no room.
+#[inline(never)]
+pub(crate) fn learn<A: Family>(first: &Segment<A>, zone: u16) -> bool {
+    maps::remember(&key(first, zone), Ports { sport_be: first.sport_be, dport_be: first.dport_be })
+}
+
+/// Gives a later fragment the ports of its first; false if that one is not known.
+#[inline(never)]
+pub(crate) fn complete<A: Family>(later: &mut Segment<A>, zone: u16) -> bool {
+    let Some(Ports { sport_be, dport_be }) = maps::ports(&key(later, zone)) else {
+        return false;
+    };
+    (later.sport_be, later.dport_be) = (sport_be, dport_be);
+    true
+}
+
+#[inline(always)]
+fn key<A: Family>(of: &Segment<A>, zone: u16) -> FragmentKey {
+    let (saddr, daddr) = (of.saddr.mapped(), of.daddr.mapped());
+    FragmentKey { saddr, daddr, id: of.id, zone, proto: of.proto, pad: 0 }
+}
