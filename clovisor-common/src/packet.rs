@@ -196,6 +196,8 @@ pub trait Address: Copy + PartialEq {
 
     /// Parses a packet whose IP header stands at `l3`.
     fn parse<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Result<Segment<Self>, Unparsed>;
+    /// Reads the source address of a packet whose IP header stands at `l3`.
+    fn source_of<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Self>;
     /// Reads an IP header without options or extensions, of a packet whose transport header follows.
     fn plain<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Plain<Self>>;
     /// The 16 byte form that `ADDRS`, `DESTS` and `PEERS` use.
@@ -244,6 +246,11 @@ impl Address for [u8; 4] {
         let (saddr, daddr) = (saddr.to_ne_bytes(), daddr.to_ne_bytes());
         let ip = Ip { saddr, daddr, tos, hops, fragment, id, l3, l4: l3 + 4 * words };
         transport(bytes, proto, ip).ok_or(unparsed)
+    }
+
+    #[inline(always)]
+    fn source_of<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Self> {
+        bytes.words::<1>(l3 + 12).map(|[saddr]| saddr.to_ne_bytes())
     }
 
     #[inline(always)]
@@ -315,6 +322,11 @@ impl Address for [u8; 16] {
         let Extended { next, l4, fragment, id } = extended(bytes, next, l3 + Self::HEADER).ok_or(unparsed)?;
         let (saddr, daddr) = (saddr.to_ne_bytes(), daddr.to_ne_bytes());
         transport(bytes, next, Ip { saddr, daddr, tos, hops, fragment, id, l3, l4 }).ok_or(unparsed)
+    }
+
+    #[inline(always)]
+    fn source_of<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Self> {
+        bytes.wide(l3 + 8).map(u128::to_ne_bytes)
     }
 
     #[inline(always)]

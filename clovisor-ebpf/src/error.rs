@@ -69,6 +69,7 @@ pub(crate) fn outbound<A: Family>(packet: &mut Packet, pod: &Pod, class: u8) -> 
     }
     maps::count(Reason::ErrorTranslated, 1, bytes);
     maps::count_link(flow.state.link, true, 1, bytes);
+    packet.set_seen(true);
     A::send(packet, link.ifindex, A::gateway(link))
 }
 

@@ -11,10 +11,11 @@ use crate::{fragment, maps};
 /// have been translated.
 #[inline(never)]
 pub(crate) fn guard<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i32 {
-    let Ok(mut segment) = A::parse(packet, l3) else {
+    // Most packets here have an address of this node: nothing more is read of them.
+    let Some(owner) = A::source_of(packet, l3).and_then(|saddr| maps::addr(&saddr.mapped())) else {
         return PASS;
     };
-    let Some(owner) = maps::addr(&segment.saddr.mapped()) else {
+    let Ok(mut segment) = A::parse(packet, l3) else {
         return PASS;
     };
     if segment.fragment == Fragment::Later && !fragment::complete(&mut segment, owner.zone) {

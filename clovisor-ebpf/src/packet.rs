@@ -2,8 +2,8 @@
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_redir_neigh};
 use aya_ebpf::helpers::{
-    bpf_get_prandom_u32, bpf_get_socket_uid, bpf_ktime_get_ns, bpf_redirect_neigh, bpf_redirect_peer,
-    bpf_skb_change_tail, bpf_skb_store_bytes,
+    bpf_get_prandom_u32, bpf_get_socket_uid, bpf_jiffies64, bpf_ktime_get_ns, bpf_redirect_neigh,
+    bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use clovisor_common::abi::{Flow, Reason};
@@ -20,6 +20,9 @@ pub(crate) const PASS: i32 = -1;
 /// `TC_ACT_SHOT`.
 pub(crate) const DROP: i32 = 2;
 
+/// `skb->tc_index` of packets that `pod_in` sent on a link.
+const SEEN: u32 = 0xc10;
+
 /// A packet of a TC hook; every helper that may move its bytes takes `&mut self`.
 pub(crate) struct Packet {
     ctx: TcContext,
@@ -35,6 +38,20 @@ impl Packet {
     fn skb(&self) -> &__sk_buff {
         // SAFETY: the context is valid for the whole run of the program.
         unsafe { &*self.ctx.skb.skb }
+    }
+
+    /// Marks the packet as sent by `pod_in`, or takes such a mark off that the pod put there itself. The field is the
+    /// kernel's own, between TC programs of this node; it does not reach the wire.
+    #[inline(always)]
+    pub(crate) fn set_seen(&mut self, seen: bool) {
+        // SAFETY: the context is valid for the whole run, and TC programs may write this field.
+        unsafe { (*self.ctx.skb.skb).tc_index = if seen { SEEN } else { 0 } };
+    }
+
+    /// Did `pod_in` send it?
+    #[inline(always)]
+    pub(crate) fn is_seen(&self) -> bool {
+        self.skb().tc_index == SEEN
     }
 
     #[inline(always)]
@@ -250,6 +267,13 @@ pub(crate) fn neighbour(ifindex: u32, family: u32, nexthop: [u32; 4]) -> i32 {
 pub(crate) fn now() -> u64 {
     // SAFETY: no memory is passed.
     unsafe { bpf_ktime_get_ns() }
+}
+
+/// The kernel's tick, for a twentieth of what [`now`] costs.
+#[inline(always)]
+pub(crate) fn jiffies() -> u32 {
+    // SAFETY: no memory is passed.
+    unsafe { bpf_jiffies64() as u32 }
 }
 
 #[inline(always)]

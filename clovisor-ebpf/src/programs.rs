@@ -14,6 +14,7 @@ pub(crate) fn pod_in(ctx: TcContext) -> i32 {
     let Some(pod) = maps::pod(packet.ifindex()) else {
         return PASS;
     };
+    packet.set_seen(false);
     match packet.ether(ETHERNET) {
         IPV4_BE => steer::steer::<[u8; 4]>(&mut packet, pod),
         IPV6_BE => steer::steer::<[u8; 16]>(&mut packet, pod),
@@ -40,6 +41,10 @@ pub(crate) fn wan_in(ctx: TcContext) -> i32 {
 #[classifier]
 pub(crate) fn wan_out(ctx: TcContext) -> i32 {
     let mut packet = Packet::new(ctx);
+    if packet.is_seen() {
+        packet.set_seen(false);
+        return PASS;
+    }
     let Some((index, link)) = maps::link_of(packet.ifindex()) else {
         return PASS;
     };

@@ -6,7 +6,7 @@ use clovisor_common::packet::{Address, ETHERNET, Fragment, RST, SYN, Segment, TC
 use clovisor_common::rule::{self, Course};
 
 use crate::maps::{self, Stage, Table};
-use crate::packet::{DROP, PASS, Packet, now, verdict};
+use crate::packet::{DROP, PASS, Packet, jiffies, now, verdict};
 use crate::wire::Wire;
 use crate::{error, fragment, open};
 
@@ -127,13 +127,18 @@ fn try_send<A: Family>(
     }
     maps::count(reason, packets, bytes);
     maps::count_link(flow.state.link, true, packets, bytes);
+    packet.set_seen(true);
     A::send(packet, link.ifindex, A::gateway(link))
 }
 
 /// Notes a packet in its direction's entry.
 #[inline(always)]
 pub(crate) fn record<A>(flow: &mut Flow<A>, tcp_flags: u8, packets: u64, bytes: u64) {
-    flow.state.last_seen_ns = now();
+    let jiffies = jiffies();
+    if flow.state.jiffies != jiffies || flow.state.last_seen_ns == 0 {
+        flow.state.jiffies = jiffies;
+        flow.state.last_seen_ns = now();
+    }
     flow.state.packets += packets;
     flow.state.bytes += bytes;
     flow.state.tcp_flags |= tcp_flags;

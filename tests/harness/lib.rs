@@ -49,6 +49,9 @@ pub mod apiserver;
 /// Objects that tests apply.
 pub mod objects;
 
+/// The kernel half's object without an agent.
+pub mod programs;
+
 /// The kernel half alone, between three namespaces.
 pub mod wire;
 

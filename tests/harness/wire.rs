@@ -7,6 +7,7 @@ use crate::netns::{Netns, run};
 use anyhow::{Context, Result};
 use clovisor_agent::config::AttachMode;
 use clovisor_agent::kernel::diff::diff;
+use clovisor_agent::kernel::flows::Flows;
 use clovisor_agent::kernel::image::{Image, wide};
 use clovisor_agent::kernel::load::{Programs, load};
 use clovisor_agent::kernel::plan::{Hook, Place};
@@ -26,6 +27,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub const POD: [IpAddr; 2] = both(1, 2);
 /// See [`POD`].
 pub const SOURCE: [IpAddr; 2] = both(11, 1);
+/// Of the link that routing takes.
+pub const PLAIN_SOURCE: [IpAddr; 2] = both(10, 1);
 /// See [`POD`].
 pub const FAR: [IpAddr; 2] = both(99, 1);
 
@@ -36,7 +39,7 @@ pub const BEYOND: [IpAddr; 2] = both(98, 2);
 pub const NARROW: u32 = 1300;
 
 /// The link's next hop.
-const GATEWAY: [IpAddr; 2] = both(11, 2);
+pub const GATEWAY: [IpAddr; 2] = both(11, 2);
 const ZONE: u16 = 1;
 const CLASS: u8 = 1;
 const LINK: u8 = 1;
@@ -50,6 +53,23 @@ const PREFIX: &str = "wire-";
 const fn both(net: u8, host: u8) -> [IpAddr; 2] {
     let v6 = Ipv6Addr::new(0xfd09, net as u16, 0, 0, 0, 0, 0, host as u16);
     [IpAddr::V4(Ipv4Addr::new(10, 9, net, host)), IpAddr::V6(v6)]
+}
+
+/// How the class's link treats addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Translation {
+    /// Through the link's own address.
+    Nat,
+    /// The pod's address leaves.
+    None,
+}
+
+/// The programs, attached, and their maps. May be dropped: the pins steer on.
+#[derive(Debug)]
+pub struct Steered {
+    pub programs: Programs,
+    pub tables: Tables,
+    pub flows: Flows,
 }
 
 /// The namespaces and the BPF file system of one test.
@@ -101,16 +121,16 @@ impl Wire {
     }
 
     /// Loads the programs, or takes over those that an earlier call left pinned, and attaches them to all three
-    /// devices with the maps filled. What is returned may be dropped: the pins steer on.
-    pub fn steer(&self, mode: AttachMode) -> Result<(Programs, Tables)> {
+    /// devices with the maps filled.
+    pub fn steer(&self, mode: AttachMode, translation: Translation) -> Result<Steered> {
         self.edge.within(|| {
-            let (mut programs, mut tables, _flows) = load(self.bpffs.path(), mode)?;
+            let (mut programs, mut tables, flows) = load(self.bpffs.path(), mode)?;
             let devices = ["v0", "w0", "w1"].map(|name| Ok((if_nametoindex(name)?, name.to_owned())));
             let names = devices.into_iter().collect::<Result<BTreeMap<u32, String>>>()?;
             let index = |wanted: &str| {
                 names.iter().find(|(_, name)| *name == wanted).map(|(index, _)| *index).unwrap_or_default()
             };
-            let image = image(index("v0"), index("w0"), index("w1"));
+            let image = image(index("v0"), index("w0"), index("w1"), translation);
             for op in diff(&tables.read()?, &image) {
                 tables.apply(&op)?;
             }
@@ -119,7 +139,7 @@ impl Wire {
                 places.extend(["w0", "w1"].map(|name| Place { hook, ifindex: index(name) }));
             }
             programs.converge(&places, &names)?;
-            Ok((programs, tables))
+            Ok(Steered { programs, tables, flows })
         })?
     }
 
@@ -148,16 +168,16 @@ fn addressed(devices: &[(&str, u8, u8)]) -> String {
     lines.collect()
 }
 
-fn image(veth: u32, plain: u32, steered: u32) -> Image {
+fn image(veth: u32, plain: u32, steered: u32, translation: Translation) -> Image {
     let slot = slot_index(ZONE, CLASS);
     let [IpAddr::V4(source4), IpAddr::V6(source6)] = SOURCE else { return Image::default() };
     let [IpAddr::V4(gateway4), IpAddr::V6(gateway6)] = GATEWAY else { return Image::default() };
     let link = Link {
         ifindex: steered,
         mtu: 1500,
-        flags: LINK_UP | LINK_NAT,
+        flags: if translation == Translation::Nat { LINK_UP | LINK_NAT } else { LINK_UP },
         port_min: 20_000,
-        port_max: 28_000,
+        port_max: 59_999,
         gateway4: gateway4.octets(),
         source4: source4.octets(),
         gateway6: gateway6.octets(),

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use clovisor_agent::config::AttachMode;
 use clovisor_agent::kernel::load::Origin;
 use clovisor_common::abi::Reason;
-use harness::wire::{FAR, POD, SOURCE, TOS, Wire};
+use harness::wire::{FAR, POD, SOURCE, Steered, TOS, Translation, Wire};
 use socket2::{Domain, Socket, Type};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -27,7 +27,7 @@ fn connections_and_datagrams_take_the_link_both_ways() -> Result<()> {
             let seen = exchange(&wire, family, TOS).with_context(|| format!("{mode:?}, before"))?;
             ensure!(seen == POD[family], "{mode:?}: {seen} without programs");
         }
-        let (programs, tables) = wire.steer(mode)?;
+        let Steered { programs, tables, .. } = wire.steer(mode, Translation::Nat)?;
         ensure!(
             programs.attached().values().all(|a| a.mode == mode && a.origin == Origin::Fresh),
             "{mode:?}"

@@ -1,19 +1,15 @@
 //! The object in the kernel, loaded once for many tests: the verifier takes longer than all packets together.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
-use aya::programs::SchedClassifier;
 use aya::util::nr_cpus;
-use aya::{Ebpf, EbpfLoader, Pod as Plain};
+use aya::{Ebpf, Pod as Plain};
 use clovisor_common::abi::{
-    ABI_VERSION, Addr, ClassKey, Counter, DestKey, Flow4, Flow4Key, Flow6, Flow6Key, FragmentKey, Link,
-    LinkCounters, MAX_LINKS, MAX_SLOTS, PROGRAMS, Peer, PeerKey, Pod, PodLoad, Ports, STATS_ENTRIES, Slot,
-    Traffic, TrafficKey,
+    Addr, ClassKey, Counter, DestKey, Flow4, Flow4Key, Flow6, Flow6Key, FragmentKey, Link, LinkCounters,
+    MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, PodLoad, Ports, STATS_ENTRIES, Slot, Traffic, TrafficKey,
 };
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
-use std::path::{Path, PathBuf};
+use harness::programs::load;
 use std::sync::Mutex;
 
 /// Loaded objects that no test uses now, empty, with their room for flows.
@@ -38,7 +34,7 @@ impl Loaded {
         });
         let ebpf = match idle {
             Some(ebpf) => ebpf,
-            None => load(flows)?,
+            None => load(flows, EMBRYOS)?,
         };
         Ok(Self { flows, ebpf: Some(ebpf) })
     }
@@ -119,45 +115,4 @@ fn zero<V: Plain + Default>(ebpf: &mut Ebpf, name: &str, entries: u32) -> Result
         map.set(index, PerCpuValues::try_from(vec![V::default(); cpus])?, 0)?;
     }
     Ok(())
-}
-
-fn object() -> Result<PathBuf> {
-    let built = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ebpf/clovisor"));
-    let path = std::env::var_os("CLOVISOR_EBPF_OBJECT").map_or(built, PathBuf::from);
-    ensure!(path.exists(), "no kernel object at {}; run `cargo xtask ebpf`", path.display());
-    Ok(path)
-}
-
-/// The object asks for pins; they go to a file system that only this thread sees and that goes at once.
-fn load(flows: u32) -> Result<Ebpf> {
-    const NONE: Option<&str> = None;
-    let pins = tempfile::tempdir()?;
-    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).context("kernel tests need root")?;
-    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
-    mount(Some("bpf"), pins.path(), Some("bpf"), MsFlags::empty(), NONE)?;
-    let mut loader = EbpfLoader::new();
-    loader
-        .default_map_pin_directory(pins.path())
-        .map_max_entries("FLOW4", flows)
-        .map_max_entries("FLOW6", flows)
-        .map_max_entries("EMBRYO4", EMBRYOS)
-        .map_max_entries("EMBRYO6", EMBRYOS);
-    let ebpf = programs(&mut loader);
-    umount2(pins.path(), MntFlags::MNT_DETACH)?;
-    ebpf
-}
-
-/// Another generation of the programs, on the maps that an agent has pinned.
-pub(crate) fn on_maps_of(bpffs: &Path) -> Result<Ebpf> {
-    let pins = bpffs.join("clovisor").join(format!("v{ABI_VERSION}"));
-    programs(EbpfLoader::new().default_map_pin_directory(pins))
-}
-
-fn programs(loader: &mut EbpfLoader<'_>) -> Result<Ebpf> {
-    let mut ebpf = loader.load(&std::fs::read(object()?)?)?;
-    for name in PROGRAMS {
-        let program: &mut SchedClassifier = ebpf.program_mut(name).context("no such program")?.try_into()?;
-        program.load().with_context(|| format!("the verifier refused {name}"))?;
-    }
-    Ok(ebpf)
 }

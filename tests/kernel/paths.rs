@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use harness::eventually::eventually;
 use harness::netns::Netns;
-use harness::wire::{BEYOND, FAR, NARROW, POD, SOURCE, TOS, Wire};
+use harness::wire::{BEYOND, FAR, NARROW, POD, SOURCE, TOS, Translation, Wire};
 use socket2::Type;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
@@ -24,7 +24,7 @@ fn connected(wire: &Wire, place: &Netns, address: IpAddr) -> Result<(UdpSocket, 
 fn datagrams_in_pieces_arrive_whole_both_ways() -> Result<()> {
     for &mode in modes()? {
         let wire = Wire::build()?;
-        let attached = wire.steer(mode)?;
+        let attached = wire.steer(mode, Translation::Nat)?;
         for family in [0, 1] {
             let (pod, far) = connected(&wire, &wire.far, FAR[family])?;
             for size in [4000, 9001, 60_000] {
@@ -54,7 +54,7 @@ fn datagrams_in_pieces_arrive_whole_both_ways() -> Result<()> {
 fn a_pod_learns_how_narrow_the_path_beyond_its_link_is() -> Result<()> {
     for &mode in modes()? {
         let wire = Wire::build()?;
-        let attached = wire.steer(mode)?;
+        let attached = wire.steer(mode, Translation::Nat)?;
         for family in [0, 1] {
             let (pod, far) = connected(&wire, &wire.beyond, BEYOND[family])?;
             let headers = if family == 0 { 28 } else { 48 };

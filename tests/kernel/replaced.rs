@@ -1,14 +1,14 @@
 //! Programs that change under load: taken over by a new agent, then many times more.
 
 use crate::attached::{modes, socket, stream};
-use crate::loaded::on_maps_of;
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::SchedClassifier;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::SchedClassifierLink;
 use clovisor_agent::config::AttachMode;
 use clovisor_agent::kernel::load::Origin;
-use harness::wire::{FAR, SOURCE, TOS, Wire};
+use harness::programs::on_maps_of;
+use harness::wire::{FAR, SOURCE, Steered, TOS, Translation, Wire};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::Type;
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ const TIMES: u32 = 100;
 fn programs_are_replaced_under_load_without_a_packet_lost_or_astray() -> Result<()> {
     for &mode in modes()? {
         let wire = Wire::build()?;
-        let (programs, tables) = wire.steer(mode)?;
+        let Steered { programs, tables, .. } = wire.steer(mode, Translation::Nat)?;
         drop((programs, tables));
         let far = wire.far.within(|| receiver(FAR[0]))??;
         let target = far.local_addr()?;
@@ -50,7 +50,7 @@ fn programs_are_replaced_under_load_without_a_packet_lost_or_astray() -> Result<
 
 /// Once as a new agent does, then many times by turns between two generations of the programs.
 fn replace(wire: &Wire, mode: AttachMode) -> Result<()> {
-    let (programs, tables) = wire.steer(mode)?;
+    let Steered { programs, tables, .. } = wire.steer(mode, Translation::Nat)?;
     let origins = programs.attached().values().map(|attached| attached.origin);
     ensure!(origins.into_iter().all(|origin| origin == Origin::Replaced), "{mode:?}: not taken over");
     drop((programs, tables));

@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: what a change must pass.
 
 use crate::image::{self, Architecture};
-use crate::{cluster, demo, gen_files, lint, setup, shell, test};
+use crate::{bench, cluster, demo, gen_files, lint, setup, shell, test};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
@@ -21,6 +21,7 @@ pub(crate) fn run() -> Result<()> {
         Err(error) => step(&mut count, "test", Err(error)),
     }
     step(&mut count, "demo --json", shown_demo());
+    step(&mut count, "bench", bench::check());
     step(&mut count, "cluster demo", cluster::run(&cluster::Action::Demo { arguments: Vec::new() }));
     let other =
         if Architecture::own() == Architecture::Amd64 { Architecture::Arm64 } else { Architecture::Amd64 };

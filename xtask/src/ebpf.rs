@@ -46,12 +46,15 @@ pub(crate) fn run() -> Result<PathBuf> {
     if !status.success() {
         bail!("the kernel half did not compile with {toolchain:?}; see the errors above");
     }
-    publish(&build.join(target()).join("release/clovisor"), &root)
+    let built = build.join(target()).join("release");
+    publish(&built.join("bare"), &root)?;
+    publish(&built.join("clovisor"), &root)
 }
 
 /// Copies the object only when it differs, so that its time stamp tells of real changes.
 fn publish(object: &Path, root: &Path) -> Result<PathBuf> {
-    let place = root.join("target/ebpf/clovisor");
+    let name = object.file_name().context("an object without a name")?;
+    let place = root.join("target/ebpf").join(name);
     let bytes = std::fs::read(object).with_context(|| {
         format!("no object at {}; remove target/ebpf-build and try again", object.display())
     })?;

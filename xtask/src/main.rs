@@ -1,5 +1,6 @@
 //! The project's own commands; see `cargo xtask --help`.
 
+mod bench;
 mod charts;
 mod ci;
 mod cluster;
@@ -46,6 +47,11 @@ enum Command {
     Ebpf,
     /// Show Clovisor at work in network namespaces; everything after `--` goes to the demo (try --help).
     Demo {
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Measure what steering costs, as ratios; everything after `--` goes to the bench (try --help).
+    Bench {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
@@ -102,6 +108,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Demo { arguments } => demo::run(&arguments),
+        Command::Bench { arguments } => bench::run(&arguments),
         Command::Cluster { action } => cluster::run(&action),
         Command::Image { arch } => image::build(arch).map(drop),
         Command::Test { kind, filter } => test::run(kind, filter.as_deref()).and_then(test::Count::verdict),

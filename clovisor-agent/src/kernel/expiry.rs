@@ -67,7 +67,9 @@ mod tests {
             zone: 1,
             flags: 0,
             tcp_flags,
-            pad: [0; 11],
+            pad: [0; 3],
+            jiffies: 0,
+            pad_end: 0,
         }
     }
 

@@ -53,7 +53,7 @@ impl<A: Copy> FlowKey<A> {
 pub struct FlowState {
     /// `bpf_ktime_get_ns` (CLOCK_MONOTONIC) when the flow was pinned.
     pub created_ns: u64,
-    /// The same clock at the last packet of this direction.
+    /// The same clock at the last packet of this direction, to a jiffy (1 to 10 ms).
     pub last_seen_ns: u64,
     pub packets: u64,
     /// IP bytes of this direction.
@@ -70,7 +70,10 @@ pub struct FlowState {
     pub flags: u16,
     /// TCP flags seen so far in this direction, or-ed (FIN 1, SYN 2, RST 4, ACK 16).
     pub tcp_flags: u8,
-    pub pad: [u8; 11],
+    pub pad: [u8; 3],
+    /// Lower 32 bits of the kernel's jiffies when `last_seen_ns` was written: within one, the clock is not asked again.
+    pub jiffies: u32,
+    pub pad_end: u32,
 }
 
 /// The flow's source is translated to the link's address: it cannot move to another link.

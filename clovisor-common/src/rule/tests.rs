@@ -15,7 +15,9 @@ fn flow(link: u8, tcp_flags: u8) -> FlowState {
         zone: 1,
         flags: 0,
         tcp_flags,
-        pad: [0; 11],
+        pad: [0; 3],
+        jiffies: 0,
+        pad_end: 0,
     }
 }
 

@@ -12,7 +12,8 @@ const EMPTY_NAMES: [&str; 8] = ["util", "utils", "helper", "helpers", "common", 
 
 /// Where unsafe code may be: the programs' access to maps and packets, the plain-data marks of the map layouts,
 /// and two socket options that no safe crate has.
-const UNSAFE: [&str; 5] = [
+const UNSAFE: [&str; 6] = [
+    "clovisor-ebpf/src/bare.rs",
     "clovisor-ebpf/src/maps.rs",
     "clovisor-ebpf/src/packet.rs",
     "clovisor-ebpf/src/programs.rs",

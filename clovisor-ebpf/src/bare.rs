@@ -1,0 +1,64 @@
+//! Programs that only redirect, for `cargo xtask bench`: what steering costs is measured against them.
+//!
+//! **In**: every packet of a device, one map entry. **Out**: the packet on another device. **Never**: part of the agent.
+
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod programs {
+    use aya_ebpf::helpers::{bpf_redirect_neigh, bpf_redirect_peer};
+    use aya_ebpf::macros::{classifier, map};
+    use aya_ebpf::maps::Array;
+    use aya_ebpf::programs::TcContext;
+
+    const PASS: i32 = -1;
+    const AF_INET: u32 = 2;
+    const IPV4_BE: u32 = 0x0800_u16.to_be() as u32;
+
+    /// Interface of the uplink, its next hop (IPv4, as in a packet), interface of the pod.
+    #[map]
+    static WAY: Array<[u32; 3]> = Array::with_max_entries(1, 0);
+
+    /// Nothing: what a run costs by itself.
+    #[classifier]
+    pub(crate) fn empty(_: TcContext) -> i32 {
+        PASS
+    }
+
+    /// Every IPv4 packet of a pod to the uplink.
+    #[classifier]
+    pub(crate) fn bare_out(ctx: TcContext) -> i32 {
+        // SAFETY: the context is valid for the whole run.
+        let protocol = unsafe { (*ctx.skb.skb).protocol };
+        let Some([uplink, gateway, _]) = WAY.get(0).filter(|_| protocol == IPV4_BE) else {
+            return PASS;
+        };
+        let mut params = [AF_INET, *gateway, 0, 0, 0];
+        // SAFETY: the layout of `bpf_redir_neigh`, whose length is given.
+        unsafe { bpf_redirect_neigh(*uplink, params.as_mut_ptr().cast(), 20, 0) as i32 }
+    }
+
+    /// Every IPv4 packet of an uplink to the pod.
+    #[classifier]
+    pub(crate) fn bare_in(ctx: TcContext) -> i32 {
+        // SAFETY: the context is valid for the whole run.
+        let protocol = unsafe { (*ctx.skb.skb).protocol };
+        let Some([_, _, pod]) = WAY.get(0).filter(|_| protocol == IPV4_BE) else {
+            return PASS;
+        };
+        // SAFETY: no memory is passed.
+        unsafe { bpf_redirect_peer(*pod, 0) as i32 }
+    }
+
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+    #[panic_handler]
+    fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+        loop {}
+    }
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

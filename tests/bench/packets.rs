@@ -1,0 +1,253 @@
+//! What the program takes for one packet, by `BPF_PROG_TEST_RUN`, less what an empty program takes.
+//!
+//! A run repeats on the packet that the run before made of it. So the flows form rings: each one's translation is the
+//! tuple of the next. A ring of two is always hot; a ring of all of them, in a random order, never is.
+
+use crate::report::{Report, median};
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{Array, HashMap, MapData};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use aya::{Ebpf, Pod as Plain};
+use clovisor_agent::kernel::flows::Flows;
+use clovisor_common::abi::{
+    DestKey, FLOW_NAT, Flow, FlowKey, FlowState, LINK_NAT, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot,
+};
+use clovisor_common::packet::{Address, TCP};
+use clovisor_common::rule;
+use etherparse::PacketBuilder;
+use harness::programs::{load, object};
+use std::time::Instant;
+
+/// A test run's packets come in by the loopback device.
+const VETH: u32 = 1;
+const ZONE: u16 = 1;
+/// As often as the hop limit allows.
+const REPEAT: u32 = 250;
+const RUNS: usize = 300;
+
+/// A family's part.
+trait Family: Address + Ord {
+    const TABLE: &'static str;
+    const NAME: &'static str;
+    /// The n-th address of the pod's side; of the peer's with bit 31 set.
+    fn numbered(n: u32) -> Self;
+    fn frame(saddr: Self, daddr: Self, sport: u16) -> Result<Vec<u8>>;
+}
+
+impl Family for [u8; 4] {
+    const TABLE: &'static str = "FLOW4";
+    const NAME: &'static str = "IPv4";
+
+    fn numbered(n: u32) -> Self {
+        (0x0a00_0000 | n >> 14 | (n >> 31) << 23).to_be_bytes()
+    }
+
+    fn frame(saddr: Self, daddr: Self, sport: u16) -> Result<Vec<u8>> {
+        let mut frame = Vec::new();
+        let builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4(saddr, daddr, 255);
+        builder.tcp(sport, 443, 1, 60_000).ack(1).write(&mut frame, &[7; 64])?;
+        Ok(frame)
+    }
+}
+
+impl Family for [u8; 16] {
+    const TABLE: &'static str = "FLOW6";
+    const NAME: &'static str = "IPv6";
+
+    fn numbered(n: u32) -> Self {
+        let mut address = [0xfd; 16];
+        address[12..].copy_from_slice(&(n >> 14 | (n >> 31) << 23).to_be_bytes());
+        address
+    }
+
+    fn frame(saddr: Self, daddr: Self, sport: u16) -> Result<Vec<u8>> {
+        let mut frame = Vec::new();
+        let builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv6(saddr, daddr, 255);
+        builder.tcp(sport, 443, 1, 60_000).ack(1).write(&mut frame, &[7; 64])?;
+        Ok(frame)
+    }
+}
+
+/// The tuple of flow `n`.
+fn key<A: Family>(n: u32) -> FlowKey<A> {
+    let sport_be = (1024 + (n & 0x3fff) as u16).to_be();
+    let daddr = A::numbered(1 << 31);
+    FlowKey {
+        saddr: A::numbered(n),
+        daddr,
+        sport_be,
+        dport_be: 443_u16.to_be(),
+        zone: ZONE,
+        proto: TCP,
+        pad: 0,
+    }
+}
+
+/// The flow `from`, translated to the tuple of `to`.
+fn flow<A: Family>(from: &FlowKey<A>, to: &FlowKey<A>, flags: u16) -> Flow<A> {
+    let state = FlowState {
+        created_ns: 1,
+        last_seen_ns: 1,
+        packets: 1,
+        bytes: 1,
+        veth: VETH,
+        slot: 0,
+        link: 0,
+        class: 1,
+        zone: ZONE,
+        flags,
+        tcp_flags: 0,
+        pad: [0; 3],
+        jiffies: 0,
+        pad_end: 0,
+    };
+    let (saddr, daddr) = (to.saddr, to.daddr);
+    let mut flow = Flow { saddr, daddr, sport_be: 0, dport_be: 0, addr_delta: 0, port_delta: 0, state };
+    rule::translate(&mut flow, from, saddr, daddr);
+    rule::translate_ports(&mut flow, from, to.sport_be, to.dport_be);
+    flow
+}
+
+pub(crate) fn measure(report: &mut Report) -> Result<()> {
+    eprintln!("packet by packet");
+    let empty = empty()?;
+    report.time("an empty program (taken off below)", empty);
+    for entries in [1_000, 100_000, 1_000_000] {
+        family::<[u8; 4]>(report, entries, empty)?;
+    }
+    family::<[u8; 16]>(report, 1_000, empty)
+}
+
+fn family<A: Family>(report: &mut Report, entries: u32, empty: f64) -> Result<()>
+where
+    FlowKey<A>: Plain,
+    Flow<A>: Plain,
+{
+    let size = format!("{}, {entries} flows", A::NAME);
+    let mut ebpf = prepared(entries + 8)?;
+    let start = Instant::now();
+    fill::<A>(&mut ebpf, &(0..entries).collect::<Vec<_>>(), 0)?;
+    let each = start.elapsed().as_nanos() as f64 / f64::from(entries);
+    report.time(format!("{size}: writing one from the agent"), each);
+    report.time(format!("{size}: no NAT, hot"), hot::<A>(&ebpf, 0)? - empty);
+    if entries == 1_000 {
+        mappings(&mut ebpf)?;
+        report.time(
+            format!("{size}, 10,000 destinations of mappings: no NAT, hot"),
+            hot::<A>(&ebpf, 0)? - empty,
+        );
+    }
+    // Two that turn into each other, by port and by address and port.
+    let [a, b] = [entries, entries + 1];
+    fill::<A>(&mut ebpf, &[a, b], 1)?;
+    report.time(format!("{size}: NAT, address and port, hot"), hot::<A>(&ebpf, a)? - empty);
+    fill::<A>(&mut ebpf, &shuffled(entries), 1)?;
+    let starts = (0..RUNS as u32).map(|n| n.wrapping_mul(2_654_435_761) % entries);
+    let cold: Vec<_> = starts.map(|start| once::<A>(&ebpf, start)).collect::<Result<_>>()?;
+    report.time(format!("{size}: NAT, address and port, another one each time"), median(&cold) - empty);
+    if entries == 100_000 {
+        agent(report, &size, ebpf)?;
+    }
+    Ok(())
+}
+
+/// What the agent does with that many flows.
+fn agent(report: &mut Report, size: &str, mut ebpf: Ebpf) -> Result<()> {
+    let mut flows = Flows::take(&mut ebpf)?;
+    let start = Instant::now();
+    let read = flows.read().len();
+    report.time(format!("{size}: the agent reads all"), start.elapsed().as_nanos() as f64);
+    ensure!(read >= 100_000, "{read} flows read");
+    let start = Instant::now();
+    // Nothing is over at the time when they were made.
+    flows.sweep(1, &|_| true)?;
+    report.time(format!("{size}: the agent looks for ended ones"), start.elapsed().as_nanos() as f64);
+    Ok(())
+}
+
+/// All numbers below, in an order that no cache foresees.
+fn shuffled(count: u32) -> Vec<u32> {
+    let mut order: Vec<_> = (0..count).collect();
+    order.sort_by_key(|n| n.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(40_503));
+    order
+}
+
+/// Writes flows; each turns into the one `ahead` of it, the last into the first.
+fn fill<A: Family>(ebpf: &mut Ebpf, order: &[u32], ahead: usize) -> Result<()>
+where
+    FlowKey<A>: Plain,
+    Flow<A>: Plain,
+{
+    let map = ebpf.map_mut(A::TABLE).context("no flow table")?;
+    let mut map: HashMap<&mut MapData, FlowKey<A>, Flow<A>> = map.try_into()?;
+    let next = order.iter().cycle().skip(ahead);
+    for (from, to) in order.iter().zip(next) {
+        let from = key::<A>(*from);
+        map.insert(from, flow(&from, &key(*to), if ahead == 0 { 0 } else { FLOW_NAT }), 0)?;
+    }
+    Ok(())
+}
+
+/// Median of many runs on one flow.
+fn hot<A: Family>(ebpf: &Ebpf, n: u32) -> Result<f64> {
+    let runs: Vec<_> = (0..RUNS).map(|_| once::<A>(ebpf, n)).collect::<Result<_>>()?;
+    Ok(median(&runs))
+}
+
+/// Nanoseconds for a packet, on a ring from flow `n` on.
+fn once<A: Family>(ebpf: &Ebpf, n: u32) -> Result<f64> {
+    let key = key::<A>(n);
+    let frame = A::frame(key.saddr, key.daddr, u16::from_be(key.sport_be))?;
+    let program: &SchedClassifier = ebpf.program("pod_in").context("no pod_in")?.try_into()?;
+    let (verdict, ns) = timed(program, &frame, REPEAT)?;
+    ensure!(verdict == 7, "the last packet was not redirected: {verdict}");
+    Ok(ns)
+}
+
+fn timed(program: &SchedClassifier, frame: &[u8], repeat: u32) -> Result<(u32, f64)> {
+    let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
+    let ran = program.test_run(options)?;
+    Ok((ran.return_value, ran.duration.as_nanos() as f64))
+}
+
+fn empty() -> Result<f64> {
+    let mut ebpf = aya::EbpfLoader::new().load(&std::fs::read(object("bare")?)?)?;
+    let program: &mut SchedClassifier = ebpf.program_mut("empty").context("no empty program")?.try_into()?;
+    program.load()?;
+    let frame = <[u8; 4]>::frame([10, 0, 0, 1], [10, 0, 0, 2], 1)?;
+    let runs: Vec<_> = (0..RUNS).map(|_| Ok(timed(program, &frame, REPEAT)?.1)).collect::<Result<_>>()?;
+    Ok(median(&runs))
+}
+
+/// The programs with a pod and a link that is up.
+fn prepared(flows: u32) -> Result<Ebpf> {
+    let mut ebpf = load(flows, 512)?;
+    let pod = Pod { zone: ZONE, traffic: 0, proxy_uid: 0, workload: 1 };
+    HashMap::<_, u32, Pod>::try_from(ebpf.map_mut("PODS").context("no PODS")?)?.insert(VETH, pod, 0)?;
+    let link = Link {
+        ifindex: VETH,
+        mtu: 1500,
+        flags: LINK_UP | LINK_NAT,
+        port_min: 20_000,
+        port_max: 59_999,
+        gateway4: [10, 9, 9, 9],
+        source4: [10, 9, 9, 1],
+        gateway6: [0xfd; 16],
+        source6: [0xfd; 16],
+    };
+    Array::try_from(ebpf.map_mut("LINKS").context("no LINKS")?)?.set(0, link, 0)?;
+    let slot = Slot { link: 0, flags: SLOT_FOLLOW, wire_dscp: 0, pad: 0 };
+    Array::try_from(ebpf.map_mut("SLOTS").context("no SLOTS")?)?.set(0, slot, 0)?;
+    Ok(ebpf)
+}
+
+/// Destinations as many mappings have.
+fn mappings(ebpf: &mut Ebpf) -> Result<()> {
+    let map = ebpf.map_mut("DESTS").context("no DESTS")?;
+    let mut map: HashMap<&mut MapData, DestKey, u32> = map.try_into()?;
+    for n in 0..10_000_u32 {
+        let addr = <[u8; 4]>::numbered(n << 14).mapped();
+        map.insert(DestKey { addr, port_be: 443, zone: ZONE, proto: TCP, pad: [0; 3] }, 1, 0)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! Figures to ratios, and both to a table or JSON.
+
+use crate::loads::Load;
+use crate::ways::Way;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Ratios that are worth a line: what over what.
+const PAIRS: [(Way, Way); 6] = [
+    (Way::Bare, Way::Plain),
+    (Way::Steered, Way::Plain),
+    (Way::SteeredNat, Way::Plain),
+    (Way::Steered, Way::Bare),
+    (Way::SteeredNat, Way::Masquerade),
+    (Way::SteeredNat, Way::Marked),
+];
+
+/// Everything measured.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// A figure a round.
+    bursts: BTreeMap<(Load, Way), Vec<f64>>,
+    times: Vec<Time>,
+    memory: Vec<Memory>,
+}
+
+/// Median of the ratios of each round, and half the distance of their quartiles.
+#[derive(Clone, Debug, Serialize)]
+struct Ratio {
+    name: String,
+    ratio: f64,
+    spread: f64,
+    rounds: usize,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Time {
+    name: String,
+    ns: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Memory {
+    name: String,
+    bytes: u64,
+}
+
+/// The value at a part of the sorted ones.
+fn quantile(values: &[f64], part: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = (sorted.len().saturating_sub(1)) as f64 * part;
+    sorted.get(at.round() as usize).copied().unwrap_or(f64::NAN)
+}
+
+pub(crate) fn median(values: &[f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+impl Report {
+    /// Notes a burst.
+    pub(crate) fn burst(&mut self, load: Load, way: Way, rate: f64) {
+        self.bursts.entry((load, way)).or_default().push(rate);
+    }
+
+    /// Notes a time.
+    pub(crate) fn time(&mut self, name: impl Into<String>, ns: f64) {
+        self.times.push(Time { name: name.into(), ns: (ns * 10.0).round() / 10.0 });
+    }
+
+    /// Notes what a map takes.
+    pub(crate) fn memory(&mut self, name: impl Into<String>, bytes: u64) {
+        self.memory.push(Memory { name: name.into(), bytes });
+    }
+
+    fn ratio(&self, load: Load, over: Way, under: Way) -> Option<Ratio> {
+        let (over_all, under_all) = (self.bursts.get(&(load, over))?, self.bursts.get(&(load, under))?);
+        let each: Vec<_> = over_all.iter().zip(under_all).map(|(a, b)| a / b).collect();
+        let spread = (quantile(&each, 0.75) - quantile(&each, 0.25)) / 2.0;
+        let name = format!("{}: {} / {}", load.name(), over.name(), under.name());
+        let round = |value: f64| (value * 1000.0).round() / 1000.0;
+        Some(Ratio { name, ratio: round(median(&each)), spread: round(spread), rounds: each.len() })
+    }
+
+    fn ratios(&self) -> Vec<Ratio> {
+        let all =
+            PAIRS.iter().flat_map(|(over, under)| Load::ALL.map(|load| self.ratio(load, *over, *under)));
+        all.flatten().collect()
+    }
+}
+
+impl Serialize for Report {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let mut out = serializer.serialize_struct("Report", 3)?;
+        out.serialize_field("ratios", &self.ratios())?;
+        out.serialize_field("times", &self.times)?;
+        out.serialize_field("memory", &self.memory)?;
+        out.end()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.bursts.is_empty() {
+            writeln!(
+                f,
+                "{:<46} {}",
+                "median a second",
+                Load::ALL.map(|l| format!("{:>22}", l.name())).concat()
+            )?;
+            for way in Way::ALL {
+                let cell = |load| self.bursts.get(&(load, way)).map_or(f64::NAN, |all| median(all));
+                let cells = Load::ALL.map(|load| format!("{:>22.0}", cell(load))).concat();
+                writeln!(f, "{:<46} {cells}", way.name())?;
+            }
+            writeln!(
+                f,
+                "\n{:<46} {}",
+                "ratio ± spread",
+                Load::ALL.map(|l| format!("{:>22}", l.name())).concat()
+            )?;
+            for (over, under) in PAIRS {
+                let cell = |load| {
+                    let ratio = self.ratio(load, over, under);
+                    ratio.map_or(String::new(), |r| format!("{:>15.2} ± {:.2}", r.ratio, r.spread))
+                };
+                let name = format!("{} / {}", over.name(), under.name());
+                let name = name.replace("rule + fwmark + conntrack + masquerade", "what one would build");
+                writeln!(f, "{name:<46} {}", Load::ALL.map(|load| format!("{:>22}", cell(load))).concat())?;
+            }
+        }
+        writeln!(f, "\n{:<70} {:>10}", "time", "ns")?;
+        for Time { name, ns } in &self.times {
+            writeln!(f, "{name:<70} {ns:>10.1}")?;
+        }
+        writeln!(f, "\n{:<70} {:>10}", "memory of the maps", "kB")?;
+        for Memory { name, bytes } in &self.memory {
+            writeln!(f, "{name:<70} {:>10}", bytes / 1000)?;
+        }
+        Ok(())
+    }
+}
