@@ -27,44 +27,47 @@ pub(crate) fn steer<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
         return if segment.class() == 0 { PASS } else { verdict(packet, Reason::Unsupported, PASS) };
     }
     let key = segment.key(pod.zone);
-    let Some(flow) = maps::flow(&key) else {
-        return open_and_send(packet, pod, &segment, &key);
+    // One way through all of this, so that the verifier walks it once: it knows no joins.
+    let (flow, mut reason) = match known(packet, &segment, &key) {
+        Some(flow) if flow.state.veth != packet.ifindex() => {
+            return verdict(packet, Reason::ForgedSource, PASS);
+        }
+        Some(flow) => (flow, Reason::Steered),
+        None => match open::first(packet, pod, &segment, &key) {
+            Ok(flow) => (flow, Reason::FlowOpened),
+            Err(verdict) => return verdict,
+        },
     };
-    if flow.state.veth != packet.ifindex() {
-        return verdict(packet, Reason::ForgedSource, PASS);
-    }
     let slot = maps::slot(u32::from(flow.state.slot)).unwrap_or(NO_SLOT);
     let up = maps::link(flow.state.link).is_some_and(rule::carries::<A>);
-    if rule::reopens(&segment, &flow.state, up) {
-        let paired = key.paired(flow);
-        for stage in [Stage::Answered, Stage::Embryo] {
-            maps::forget(stage, &paired);
-            maps::forget(stage, &key);
-        }
-        return open_and_send(packet, pod, &segment, &key);
-    }
     match rule::course(&flow.state, up, slot, movable(&key, flow, slot)) {
-        Course::Stay => send(packet, &segment, flow, slot, Reason::Steered),
+        Course::Stay => {}
         Course::Move(to) => {
             flow.state.link = to;
             if let Some(reverse) = maps::flow(&key.paired(flow)) {
                 reverse.state.link = to;
             }
-            send(packet, &segment, flow, slot, Reason::FlowMoved)
+            reason = Reason::FlowMoved;
         }
-        Course::Reset => reset(packet, &segment, flow),
+        Course::Reset => return reset(packet, &segment, flow),
     }
+    send(packet, &segment, flow, slot, reason)
 }
 
+/// The flow of the packet, unless that begins another one with the same tuple.
 #[inline(always)]
-fn open_and_send<A: Family>(packet: &mut Packet, pod: &Pod, segment: &Segment<A>, key: &FlowKey<A>) -> i32 {
-    match open::first(packet, pod, segment, key) {
-        Ok(flow) => {
-            let slot = maps::slot(u32::from(flow.state.slot)).unwrap_or(NO_SLOT);
-            send(packet, segment, flow, slot, Reason::FlowOpened)
-        }
-        Err(verdict) => verdict,
+fn known<'a, A: Family>(packet: &Packet, segment: &Segment<A>, key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
+    let flow = maps::flow(key)?;
+    let up = maps::link(flow.state.link).is_some_and(rule::carries::<A>);
+    if flow.state.veth != packet.ifindex() || !rule::reopens(segment, &flow.state, up) {
+        return Some(flow);
     }
+    let paired = key.paired(flow);
+    for stage in [Stage::Answered, Stage::Embryo] {
+        maps::forget(stage, &paired);
+        maps::forget(stage, key);
+    }
+    None
 }
 
 /// The slot's link would carry the flow as it is: no NAT on either side, and the same far end.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The modes that this kernel has.
+/// The modes that this kernel has, the preferred one last.
 pub(crate) fn modes() -> Result<&'static [AttachMode]> {
     let all = &[AttachMode::Clsact, AttachMode::Tcx];
     Ok(if has_tcx()? { all } else { &all[..1] })

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// Begin of the lines by which the guest reports.
 const MARK: &str = "guest: ";
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(400);
 /// Lines of the console that an error shows.
 const SHOWN: usize = 15;
 
