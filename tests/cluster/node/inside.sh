@@ -72,8 +72,9 @@ for _ in $(seq 200); do
   [ -S /run/containerd/containerd.sock ] && ctr version >/dev/null 2>&1 && break
   sleep 0.05
 done
-for archive in "$IMAGES"/*.tar; do
-  ctr -n k8s.io images import "$archive" || exit 1
+# By name: an archive for other machines may lie beside them.
+for archive in clovisor pause proxy; do
+  ctr -n k8s.io images import "$IMAGES/$archive.tar" || exit 1
 done
 "$KUBE" kubelet --config "$D/kubelet.yaml" --kubeconfig "$SITE/kubernetes/kubelet-$NAME" --hostname-override "$NAME" \
   --node-ip "$ADDRESS" --v 2 >"$SITE/logs/kubelet-$NAME.log" 2>&1 &
