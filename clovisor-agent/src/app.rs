@@ -20,6 +20,7 @@ use crate::envoy::run::{EnvoyConfig, EnvoyStatus};
 use crate::kernel::image::PortRange;
 use crate::kernel::load::load;
 use crate::kernel::run::{Inputs, Kernel};
+use crate::link::marks::MarkMask;
 use crate::policy::compile::{Numbering, Proxies, Purpose};
 use crate::policy::model::Policy;
 use crate::session::tally::Tally;
@@ -94,7 +95,8 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
     let file = NumbersFile::in_dir(&args.state_dir);
     let numbers = file.load();
     let network = host::watch::watch().await?;
-    let links = link::watch::watch(numbers.links.clone(), snapshots.clone(), network.clone());
+    let marks = MarkMask(args.mark_mask);
+    let links = link::watch::watch(numbers.links.clone(), marks, snapshots.clone(), network.clone());
     let (compiler, policy) = Compiler::new(snapshots, file, numbers, purpose(args));
     let ports = PortRange { min: args.nat_ports.0, max: args.nat_ports.1 };
     let inputs = Inputs { policy: policy.clone(), links: links.clone(), host: network.clone(), ports };
@@ -214,6 +216,7 @@ impl Bound {
         if let Some(Cluster { client, node, pace }) = cluster {
             stages.spawn(admin::node::run(client, node, sources.clone(), pace));
         }
+        stages.spawn(link::marks::run(sources.links.clone(), sources.host.clone()));
         let mut links = sources.links.clone();
         stages.spawn(async move {
             // What an agent before wrote holds until this one knows as much.

@@ -94,6 +94,10 @@ pub struct RunArgs {
     /// node's own sockets and its masquerade of other connections never have the same.
     #[arg(long, value_name = "MIN-MAX", default_value = "10240-29999", value_parser = ports)]
     pub nat_ports: (u16, u16),
+    /// Bits of skb->mark that links in mode Mark may use, seven in a row; no firewall or CNI plugin of the node may
+    /// use them too (kube-proxy has 0xc000, Cilium 0x0f00, Calico from 0x10000 up).
+    #[arg(long, value_name = "MASK", default_value = "0x7f000000", value_parser = mark_mask, env = "CLOVISOR_MARK_MASK")]
+    pub mark_mask: u32,
     /// How programs are attached.
     #[arg(long, value_enum, default_value_t, env = "CLOVISOR_ATTACH")]
     pub attach: AttachMode,
@@ -199,6 +203,15 @@ fn ports(text: &str) -> Result<(u16, u16), String> {
     }
 }
 
+fn mark_mask(text: &str) -> Result<u32, String> {
+    let mask = text.strip_prefix("0x").and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    let in_a_row = |mask: u32| mask >> mask.trailing_zeros() == (1 << mask.count_ones()) - 1;
+    match mask {
+        Some(mask) if (7..32).contains(&mask.count_ones()) && in_a_row(mask) => Ok(mask),
+        _ => Err("write at least seven bits in a row, e.g. 0x7f000000".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,6 +221,10 @@ mod tests {
     fn flags_are_consistent_and_checked() {
         Cli::command().debug_assert();
         assert_eq!(ports("10240-29999"), Ok((10240, 29999)));
+        assert_eq!(mark_mask("0x7f00"), Ok(0x7f00));
+        for bad in ["", "7f00", "0x3f", "0x7e7f00", "0xffffffff", "0x0"] {
+            assert!(mark_mask(bad).is_err(), "{bad}");
+        }
         for bad in ["", "80-90", "5000-4000", "a-b"] {
             assert!(ports(bad).is_err(), "{bad}");
         }

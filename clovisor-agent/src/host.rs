@@ -1,12 +1,17 @@
 //! What the kernel says of this node's network.
 //!
 //! **In**: rtnetlink dumps and events. **Out**: `watch<Arc<HostNet>>`. **Owns**: the netlink sockets.
-//! **Never**: changes anything on the node.
+//! **Never**: changes anything on the node but what its callers name: neighbours to ask or forget, a qdisc, rules and
+//! routes of marks.
 
 mod driver;
+
+pub mod marked;
 
 pub mod net;
 
 pub mod resolve;
+
+pub mod sysctl;
 
 pub mod watch;

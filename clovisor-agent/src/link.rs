@@ -1,11 +1,13 @@
 //! The links of this node and which of them a class uses.
 //!
 //! **In**: `HostNet`, the WanLinks of the snapshot. **Out**: `watch<Arc<LinkTable>>`; the link of a class.
-//! **Never**: touches a kernel map.
+//! **Owns**: the rules and routes of links in mode `Mark`. **Never**: touches a kernel map.
 
 pub mod table;
 
 mod device;
+
+pub mod marks;
 
 pub mod health;
 

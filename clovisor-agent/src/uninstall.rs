@@ -2,9 +2,12 @@
 
 use crate::config::CleanupArgs;
 use crate::host;
+use crate::host::marked::change;
+use crate::host::net::Marked;
 use crate::kernel::cleanup::{Report, cleanup, held};
+use crate::link::marks::steps;
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
@@ -36,11 +39,12 @@ fn kernel(args: &CleanupArgs, runtime: &Runtime) -> Result<()> {
     let devices: BTreeMap<u32, String> =
         network.devices.iter().map(|(ifindex, device)| (*ifindex, device.name.clone())).collect();
     let planned = cleanup(&args.bpffs, &devices, true);
-    if planned.removed.is_empty() {
+    let marked = &network.marked;
+    if planned.removed.is_empty() && marked.is_empty() {
         println!("nothing of Clovisor under {}", args.bpffs.display());
         return Ok(());
     }
-    show(&planned, &devices);
+    show(&planned, &devices, marked);
     if args.dry_run {
         println!("nothing was removed (--dry-run)");
         return Ok(());
@@ -51,7 +55,12 @@ fn kernel(args: &CleanupArgs, runtime: &Runtime) -> Result<()> {
     if !args.yes && !confirmed()? {
         bail!("nothing was removed; answer y, or give --yes");
     }
+    // First what marks packets, then what forwards them.
     let done = cleanup(&args.bpffs, &devices, false);
+    for (what, add) in steps(marked, &BTreeSet::new()) {
+        let changed = runtime.block_on(change(what, add));
+        changed.with_context(|| format!("{what} stays; remove it with `ip rule` or `ip route`"))?;
+    }
     for ifindex in &done.clsact {
         runtime.block_on(host::watch::remove_clsact(*ifindex)).unwrap_or_else(|error| {
             eprintln!("qdisc clsact of ifindex {ifindex} stays: {error}");
@@ -91,7 +100,7 @@ async fn stopped() -> io::Result<()> {
     }
 }
 
-fn show(planned: &Report, devices: &BTreeMap<u32, String>) {
+fn show(planned: &Report, devices: &BTreeMap<u32, String>, marked: &BTreeSet<Marked>) {
     println!("of Clovisor in this kernel:");
     for path in &planned.removed {
         println!("  {}", path.display());
@@ -99,6 +108,9 @@ fn show(planned: &Report, devices: &BTreeMap<u32, String>) {
     for ifindex in &planned.clsact {
         let name = devices.get(ifindex).map_or("a device that is gone", String::as_str);
         println!("  qdisc clsact on {name}, unless others use it");
+    }
+    for what in marked {
+        println!("  {what}");
     }
 }
 

@@ -10,14 +10,14 @@ mod reason;
 mod traffic;
 
 pub use flow::{
-    FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_REVERSE, Flow, Flow4, Flow4Key, Flow6, Flow6Key, FlowKey, FlowState,
-    FragmentKey, POD_OPENS, POD_QUOTA, PodLoad, Ports, WINDOW_SHIFT,
+    FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_REVERSE, FLOW_STACK, Flow, Flow4, Flow4Key, Flow6, Flow6Key, FlowKey,
+    FlowState, FragmentKey, POD_OPENS, POD_QUOTA, PodLoad, Ports, WINDOW_SHIFT,
 };
 pub use reason::Reason;
 pub use traffic::{PortRule, TRAFFIC_RULES, Traffic, TrafficKey};
 
-/// Names the pin folder (`<bpffs>/clovisor/v3`): two versions never share a map.
-pub const ABI_VERSION: u32 = 3;
+/// Names the pin folder (`<bpffs>/clovisor/v4`): two versions never share a map.
+pub const ABI_VERSION: u32 = 4;
 
 /// Classes a namespace can have: DSCP 3, 7, 11 … 63 (RFC 2474 pool 2, local use).
 pub const MAX_CLASSES: u8 = 16;
@@ -122,8 +122,11 @@ pub struct Link {
     /// 0 = no such link.
     pub ifindex: u32,
     pub mtu: u32,
-    /// [`LINK_UP`], [`LINK_NAT`], [`LINK_BARE`].
+    /// [`LINK_UP`], [`LINK_NAT`], [`LINK_BARE`], [`LINK_STACK`].
     pub flags: u32,
+    /// With [`LINK_STACK`]: bits that steered packets get in `skb->mark`, and which bits those are.
+    pub mark: u32,
+    pub mark_mask: u32,
     /// Source ports that SNAT may take when the pod's own is in use, host byte order, inclusive.
     pub port_min: u16,
     pub port_max: u16,
@@ -137,10 +140,12 @@ pub struct Link {
 
 /// New flows may take the link and packets of pinned flows are sent on it.
 pub const LINK_UP: u32 = 1;
-/// `nat: Masquerade`.
+/// `nat: Masquerade`: the source address belongs to the link, and flows cannot leave it.
 pub const LINK_NAT: u32 = 2;
 /// The device has no Ethernet header (TUN, WireGuard, PPP, IP tunnels): packets start with the IP header.
 pub const LINK_BARE: u32 = 4;
+/// `mode: Mark`: packets get a mark and the stack forwards them, by a rule for the mark; it translates too.
+pub const LINK_STACK: u32 = 8;
 
 /// Value of `LINK_OF` (key: ifindex of an uplink, `u32`): an index of `LINKS`.
 pub type LinkIndex = u32;
@@ -238,7 +243,7 @@ const _: () = {
     assert!(size_of::<FragmentKey>() == 40);
     assert!(size_of::<ClassKey>() == 4);
     assert!(size_of::<Slot>() == 4);
-    assert!(size_of::<Link>() == 56);
+    assert!(size_of::<Link>() == 64);
     assert!(size_of::<Pod>() == 12);
     assert!(size_of::<Addr>() == 8);
     assert!(size_of::<DestKey>() == 24);

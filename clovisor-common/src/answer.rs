@@ -1,4 +1,5 @@
-//! Answers to a pod in place of the network's: a RST for a connection whose link died, ICMP for a packet too big.
+//! Answers to a pod in place of the network's: a RST for a connection whose link died, ICMP for a packet that cannot
+//! leave.
 //!
 //! **In**: the offending packet. **Out**: whole frames, checksums complete. **Never**: sends.
 
@@ -12,6 +13,16 @@ const ICMP6: u8 = 58;
 /// Room for the longest answer.
 pub type Frame = [u8; 112];
 
+/// What an ICMP error says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Complaint {
+    /// Use packets of at most so many bytes.
+    TooBig(u32),
+    /// Network unreachable (RFC 792), no route to destination (RFC 4443): TCP tries again later, and sooner than its
+    /// back-off says (RFC 6069).
+    Unreachable,
+}
+
 /// A family that knows its answers.
 pub trait Answer: Address {
     /// Writes the RST that ends the sender's connection at once (RFC 9293, 3.10.7.1) and returns the frame's length;
@@ -22,12 +33,12 @@ pub trait Answer: Address {
         payload: u32,
         frame: &mut Frame,
     ) -> Option<usize>;
-    /// Writes the ICMP error that makes the sender use packets of at most `mtu` bytes and returns the frame's length.
-    /// It quotes the packet's IP header, as if that had no options, and 8 bytes of the transport.
-    fn too_big<B: Bytes + ?Sized>(
+    /// Writes the ICMP error about the packet and returns the frame's length. It quotes the packet's IP header, as if
+    /// that had no options, and 8 bytes of the transport.
+    fn complain<B: Bytes + ?Sized>(
         bytes: &B,
         of: &Segment<Self>,
-        mtu: u32,
+        complaint: Complaint,
         frame: &mut Frame,
     ) -> Option<usize>;
 }
@@ -48,16 +59,20 @@ impl Answer for [u8; 4] {
     }
 
     #[inline(always)]
-    fn too_big<B: Bytes + ?Sized>(
+    fn complain<B: Bytes + ?Sized>(
         bytes: &B,
         of: &Segment<Self>,
-        mtu: u32,
+        complaint: Complaint,
         frame: &mut Frame,
     ) -> Option<usize> {
         ethernet(bytes, frame, IPV4_BE)?;
         header4(frame, of, 56, ICMP4);
-        put(frame, 34, [3, 4, 0, 0, 0, 0]);
-        put(frame, 40, (mtu.min(0xffff) as u16).to_be_bytes());
+        let (code, mtu) = match complaint {
+            Complaint::TooBig(mtu) => (4, mtu.min(0xffff) as u16),
+            Complaint::Unreachable => (0, 0),
+        };
+        put(frame, 34, [3, code, 0, 0, 0, 0]);
+        put(frame, 40, mtu.to_be_bytes());
         put(frame, 42, words::<5, 20, B>(bytes, of.l3())?);
         put(frame, 42, [0x45]);
         put(frame, 62, words::<2, 8, B>(bytes, of.l4())?);
@@ -83,15 +98,19 @@ impl Answer for [u8; 16] {
     }
 
     #[inline(always)]
-    fn too_big<B: Bytes + ?Sized>(
+    fn complain<B: Bytes + ?Sized>(
         bytes: &B,
         of: &Segment<Self>,
-        mtu: u32,
+        complaint: Complaint,
         frame: &mut Frame,
     ) -> Option<usize> {
         ethernet(bytes, frame, IPV6_BE)?;
         header6(frame, of, 56, ICMP6);
-        put(frame, 54, [2, 0, 0, 0]);
+        let (kind, mtu) = match complaint {
+            Complaint::TooBig(mtu) => (2, mtu),
+            Complaint::Unreachable => (1, 0),
+        };
+        put(frame, 54, [kind, 0, 0, 0]);
         put(frame, 58, mtu.to_be_bytes());
         put(frame, 62, words::<10, 40, B>(bytes, of.l3())?);
         put(frame, 68, [of.proto]);

@@ -110,6 +110,7 @@ pub enum Fragment {
 }
 
 /// What steering reads of one packet.
+#[repr(C, align(8))] // copied by words
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<A> {
     pub saddr: A,
@@ -133,6 +134,8 @@ pub struct Segment<A> {
     pub fragment: Fragment,
     /// Identification that the fragments of one packet share, as it stands in memory; 0 if whole.
     pub id: u32,
+    /// TCP acknowledgment number, as it stands in memory; it counts where the flags have [`ACK`].
+    pub ack_be: u32,
     /// Offset of the transport header.
     pub l4: u8,
     /// Offset of the IP header.

@@ -5,8 +5,8 @@
 
 use crate::abi::{
     Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, Flow, FlowKey, FlowState, LINK_NAT,
-    LINK_UP, Link, Peer, PeerKey, Pod, Reason, SLOT_FOLLOW, SLOT_REFUSE, Slot, SlotIndex, Traffic,
-    TrafficKey,
+    LINK_STACK, LINK_UP, Link, NO_LINK, Peer, PeerKey, Pod, Reason, SLOT_FOLLOW, SLOT_REFUSE, Slot,
+    SlotIndex, Traffic, TrafficKey,
 };
 use crate::packet::{ACK, Address, FIN, RST, Segment, delta, fold};
 
@@ -145,11 +145,17 @@ fn class_of_traffic<A: Address, T: Tables>(tables: &T, pod: &Pod, segment: &Segm
     holds.map_or(0, |rule| rule.class)
 }
 
-/// The link is up and can carry this family: under NAT it needs a source address.
+/// The link is up and has an address of this family: without one it has no way for it.
 #[inline(always)]
 pub fn carries<A: Address>(link: &Link) -> bool {
-    let nat = link.flags & LINK_NAT != 0;
-    link.flags & LINK_UP != 0 && link.ifindex != 0 && (!nat || !A::source(link).is_none())
+    link.flags & LINK_UP != 0 && link.ifindex != 0 && !A::source(link).is_none()
+}
+
+/// Source addresses are translated to the link's by the kernel half, not by the stack.
+#[inline(always)]
+#[must_use]
+pub const fn translates(link: &Link) -> bool {
+    link.flags & (LINK_NAT | LINK_STACK) == LINK_NAT
 }
 
 /// The packet is the first one of a new connection on the tuple of an old flow, or of one that may still move.
@@ -169,20 +175,31 @@ pub enum Course {
     Stay,
     /// On this link from now on.
     Move(u8),
-    /// Its link is down and it cannot move: answer with a RST.
+    /// Its link is down and it cannot move: answer with a RST, so that the pod dials again.
     Reset,
+    /// Its link is down and there is nowhere to dial again: answer that the network is unreachable.
+    Hold,
 }
 
-/// Decides about a packet of a pinned flow; `movable` = the slot's link would carry the flow without translation.
+/// Decides about a packet of a pinned flow on `link`; `movable` = the slot's link would carry the flow without
+/// translation.
 #[inline(always)]
-pub fn course(flow: &FlowState, link_up: bool, slot: Slot, movable: bool) -> Course {
+pub fn course<A: Address>(flow: &FlowState, link: Option<&Link>, slot: Slot, movable: bool) -> Course {
     let elsewhere = movable && slot.link != flow.link;
-    match (link_up, elsewhere) {
+    match (link.is_some_and(carries::<A>), elsewhere) {
         (true, true) if slot.flags & SLOT_FOLLOW != 0 => Course::Move(slot.link),
         (true, _) => Course::Stay,
         (false, true) => Course::Move(slot.link),
+        (false, false) if waits(link, flow, slot) => Course::Hold,
         (false, false) => Course::Reset,
     }
+}
+
+/// The slot still names the link that just died, or has none and must not use the default route.
+#[inline(always)]
+fn waits(link: Option<&Link>, flow: &FlowState, slot: Slot) -> bool {
+    let died = link.is_some_and(|link| link.flags & LINK_UP == 0) && slot.link == flow.link;
+    died || slot.link == NO_LINK && slot.flags & SLOT_REFUSE != 0
 }
 
 /// The key of `PEERS` for what the pod dialled.
@@ -196,7 +213,7 @@ pub fn peer_key<A: Address>(dialled: &FlowKey<A>, link: u8) -> PeerKey {
 /// unsteered connection of another pod could have the same.
 #[inline(always)]
 pub fn port_try(own_be: u16, link: &Link, n: u16, random: u32) -> u16 {
-    if link.flags & LINK_NAT == 0 || link.port_max < link.port_min || link.port_min == 0 {
+    if !translates(link) || link.port_max < link.port_min || link.port_min == 0 {
         return own_be;
     }
     let span = u32::from(link.port_max - link.port_min) + 1;

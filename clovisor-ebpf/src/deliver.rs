@@ -1,33 +1,38 @@
 //! From a link back to the pod.
 
-use clovisor_common::abi::{ANY_LINK, Flow, FlowKey, Link, REVERSE, Reason};
+use clovisor_common::abi::{ANY_LINK, FLOW_STACK, Flow, FlowKey, Link, REVERSE, Reason};
 use clovisor_common::packet::{Fragment, RST};
 
 use crate::packet::{DROP, PASS, Packet, verdict};
-use crate::steer::{Family, clamp_mss, record};
+use crate::steer::{Family, READ, clamp_mss, read, record};
 use crate::{embryo, error, fragment, maps};
 
 /// A packet that came in by an uplink.
 #[inline(never)]
 pub(crate) fn deliver<A: Family>(packet: &mut Packet, l3: usize, index: u8, link: &Link) -> i32 {
-    let Ok(mut segment) = A::parse(packet, l3) else {
+    let (READ, Some(segment)) = (read::<A>(packet, l3), A::segment()) else {
         return error::inbound::<A>(packet, l3, index);
     };
     let by_link = REVERSE | u16::from(index);
-    if segment.fragment == Fragment::Later && !fragment::complete(&mut segment, by_link) {
+    if segment.fragment == Fragment::Later && !fragment::complete(segment, by_link) {
         return PASS;
     }
     let mut key = segment.key(by_link);
     let Some(flow) = answered(&mut key, by_link, segment.flags & RST != 0) else {
         return PASS;
     };
-    if segment.fragment == Fragment::First && !fragment::learn(&segment, by_link) {
+    if segment.fragment == Fragment::First && !fragment::learn(segment, by_link) {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
     let (packets, bytes) = packet.on_wire(l3, segment.headers());
-    record(flow, segment.flags, packets, bytes);
-    let done = clamp_mss(packet, &segment, link.mtu)
-        .and_then(|()| A::rewrite(packet, &segment, flow, segment.tos, segment.hops));
+    record(flow, segment, packets, bytes);
+    if flow.state.flags & FLOW_STACK != 0 {
+        maps::count(Reason::Returned, packets, bytes);
+        maps::count_link(index, false, packets, bytes);
+        return PASS;
+    }
+    let done = clamp_mss(packet, segment, link.mtu)
+        .and_then(|()| A::rewrite(packet, segment, flow, segment.tos, segment.hops));
     if done.is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);
     }

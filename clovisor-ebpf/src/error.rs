@@ -2,7 +2,7 @@
 //!
 //! Without them a pod behind NAT never learns that a path beyond the link takes only small packets.
 
-use clovisor_common::abi::{ANY_LINK, FLOW_REVERSE, FlowKey, Pod, REVERSE, Reason};
+use clovisor_common::abi::{ANY_LINK, FLOW_REVERSE, FLOW_STACK, FlowKey, Pod, REVERSE, Reason};
 use clovisor_common::packet::{ETHERNET, Quoted};
 use clovisor_common::rule;
 
@@ -25,7 +25,7 @@ pub(crate) fn inbound<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i
     let Some(flow) = found else {
         return PASS;
     };
-    if quoted.daddr != key.daddr {
+    if quoted.daddr != key.daddr || flow.state.flags & FLOW_STACK != 0 {
         return PASS;
     }
     let bytes = u64::from(packet.ip_len(l3));
@@ -58,6 +58,10 @@ pub(crate) fn outbound<A: Family>(packet: &mut Packet, pod: &Pod, class: u8) -> 
         Some(link) if rule::carries::<A>(link) => link,
         _ => return verdict(packet, Reason::LinkDown, DROP),
     };
+    if flow.state.flags & FLOW_STACK != 0 {
+        packet.set_mark(link);
+        return verdict(packet, Reason::Steered, PASS);
+    }
     if quoted.hops <= 1 {
         return verdict(packet, Reason::HopsExceeded, DROP);
     }

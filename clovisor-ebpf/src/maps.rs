@@ -12,7 +12,7 @@ use clovisor_common::abi::{
     Ports, Reason, STATS_ENTRIES, Slot, SlotIndex, Traffic, TrafficKey,
 };
 use clovisor_common::answer::Frame;
-use clovisor_common::packet::ETHERNET;
+use clovisor_common::packet::{ETHERNET, Segment};
 
 #[map]
 static FLOW4: HashMap<Flow4Key, Flow4> = HashMap::pinned(131_072, 0);
@@ -54,6 +54,10 @@ static DRAFT4: PerCpuArray<Draft<[u8; 4]>> = PerCpuArray::with_max_entries(1, 0)
 #[map]
 static DRAFT6: PerCpuArray<Draft<[u8; 16]>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
+static SEGMENT4: PerCpuArray<Segment<[u8; 4]>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static SEGMENT6: PerCpuArray<Segment<[u8; 16]>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
 static ANSWER: PerCpuArray<Frame> = PerCpuArray::with_max_entries(1, 0);
 
 /// Both entries of a flow before they are inserted: too much for the 512 bytes of stack.
@@ -86,12 +90,20 @@ pub(crate) trait Table: Sized + 'static {
     fn table() -> &'static HashMap<FlowKey<Self>, Flow<Self>>;
     fn embryos() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>>;
     fn drafts() -> &'static PerCpuArray<Draft<Self>>;
+    fn segments() -> &'static PerCpuArray<Segment<Self>>;
 
     /// This CPU's draft.
     #[inline(always)]
     fn draft<'a>() -> Option<&'a mut Draft<Self>> {
         // SAFETY: as in `count`: nothing else runs on this CPU's copy meanwhile.
         Self::drafts().get_ptr_mut(0).map(|draft| unsafe { &mut *draft })
+    }
+
+    /// This CPU's place for the segment that is looked at.
+    #[inline(always)]
+    fn segment<'a>() -> Option<&'a mut Segment<Self>> {
+        // SAFETY: as in `count`: nothing else runs on this CPU's copy meanwhile.
+        Self::segments().get_ptr_mut(0).map(|place| unsafe { &mut *place })
     }
 }
 
@@ -110,6 +122,11 @@ impl Table for [u8; 4] {
     fn drafts() -> &'static PerCpuArray<Draft<Self>> {
         &DRAFT4
     }
+
+    #[inline(always)]
+    fn segments() -> &'static PerCpuArray<Segment<Self>> {
+        &SEGMENT4
+    }
 }
 
 impl Table for [u8; 16] {
@@ -126,6 +143,11 @@ impl Table for [u8; 16] {
     #[inline(always)]
     fn drafts() -> &'static PerCpuArray<Draft<Self>> {
         &DRAFT6
+    }
+
+    #[inline(always)]
+    fn segments() -> &'static PerCpuArray<Segment<Self>> {
+        &SEGMENT6
     }
 }
 

@@ -1,8 +1,8 @@
 //! The first packet of a flow: admission, translation, reservation.
 
 use clovisor_common::abi::{
-    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey,
-    LINK_NAT, Link, Peer, PeerKey, Pod, Reason, Slot, SlotIndex, Traffic, TrafficKey,
+    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_REVERSE, FLOW_STACK, Flow,
+    FlowKey, LINK_NAT, LINK_STACK, Link, Peer, PeerKey, Pod, Reason, Slot, SlotIndex, Traffic, TrafficKey,
 };
 use clovisor_common::packet::{ETHERNET, Segment};
 use clovisor_common::rule::{self, Denial, Grant, PORT_TRIES, Tables};
@@ -176,7 +176,9 @@ fn draft<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) -> bool {
     else {
         return false;
     };
-    let nat = link.flags & LINK_NAT != 0;
+    let nat = rule::translates(link);
+    let pinned = if link.flags & LINK_NAT != 0 { FLOW_NAT } else { 0 };
+    let stack = if link.flags & LINK_STACK != 0 { FLOW_STACK } else { 0 };
     // What counts packets is zero in every draft: nothing ever writes it there.
     forward.state.created_ns = now();
     forward.state.veth = veth;
@@ -184,7 +186,7 @@ fn draft<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) -> bool {
     forward.state.link = grant.slot.link;
     forward.state.class = grant.class;
     forward.state.zone = key.zone;
-    forward.state.flags = if nat { FLOW_NAT } else { 0 } | if grant.by_traffic { FLOW_BY_TRAFFIC } else { 0 };
+    forward.state.flags = pinned | stack | if grant.by_traffic { FLOW_BY_TRAFFIC } else { 0 };
     reverse.state = forward.state;
     reverse.state.flags |= FLOW_REVERSE;
     let (daddr, dport_be) = far_end(key, grant.slot.link);

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::{
     bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
-use clovisor_common::abi::{Flow, Reason};
+use clovisor_common::abi::{Flow, Link, Reason};
 use clovisor_common::answer::Frame;
 use clovisor_common::packet::{
     Address, Bytes, ECHO_ID, ETHERNET, Fragment, ICMP_CHECKSUM, Quoted, Segment, TCP, TCP_CHECKSUM,
@@ -52,6 +52,13 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn is_seen(&self) -> bool {
         self.skb().tc_index == SEEN
+    }
+
+    /// Puts the link's mark among the bits of others.
+    #[inline(always)]
+    pub(crate) fn set_mark(&mut self, link: &Link) {
+        // SAFETY: as in `set_seen`.
+        unsafe { (*self.ctx.skb.skb).mark = self.skb().mark & !link.mark_mask | link.mark };
     }
 
     #[inline(always)]

@@ -1,14 +1,16 @@
 //! From a pod to its link.
 
-use clovisor_common::abi::{FLOW_NAT, Flow, FlowKey, LINK_NAT, Link, NO_LINK, Pod, Reason, Slot};
-use clovisor_common::answer::Answer;
-use clovisor_common::packet::{Address, ETHERNET, Fragment, RST, SYN, Segment, TCP, offered_mss};
+use clovisor_common::abi::{
+    FLOW_NAT, FLOW_STACK, Flow, FlowKey, LINK_NAT, LINK_STACK, Link, NO_LINK, Pod, Reason, Slot,
+};
+use clovisor_common::answer::{Answer, Complaint};
+use clovisor_common::packet::{ACK, Address, ETHERNET, Fragment, RST, SYN, Segment, TCP, offered_mss};
 use clovisor_common::rule::{self, Course};
 
 use crate::maps::{self, Stage, Table};
 use crate::packet::{DROP, PASS, Packet, jiffies, now, verdict};
 use crate::wire::Wire;
-use crate::{error, fragment, open};
+use crate::{embryo, error, fragment, open};
 
 /// All that a family needs on its way to a link.
 pub(crate) trait Family: Address + Answer + Table + Wire {}
@@ -19,39 +21,78 @@ const NO_SLOT: Slot = Slot { link: NO_LINK, flags: 0, wire_dscp: 0, pad: 0 };
 /// A packet that came out of a pod.
 #[inline(never)]
 pub(crate) fn steer<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
-    let mut segment = match A::parse(packet, ETHERNET) {
-        Ok(segment) => segment,
-        Err(unparsed) => return error::outbound::<A>(packet, pod, unparsed.class),
+    let (class, Some(segment)) = (read::<A>(packet, ETHERNET), A::segment()) else {
+        return verdict(packet, Reason::HelperFailed, DROP);
     };
-    if segment.fragment == Fragment::Later && !fragment::complete(&mut segment, pod.zone) {
+    if class != READ {
+        return error::outbound::<A>(packet, pod, class as u8);
+    }
+    if segment.fragment == Fragment::Later && !fragment::complete(segment, pod.zone) {
         return if segment.class() == 0 { PASS } else { verdict(packet, Reason::Unsupported, PASS) };
     }
     let key = segment.key(pod.zone);
     // One way through all of this, so that the verifier walks it once: it knows no joins.
-    let (flow, mut reason) = match known(packet, &segment, &key) {
+    let (flow, mut reason) = match known(packet, segment, &key) {
         Some(flow) if flow.state.veth != packet.ifindex() => {
             return verdict(packet, Reason::ForgedSource, PASS);
         }
         Some(flow) => (flow, Reason::Steered),
-        None => match open::first(packet, pod, &segment, &key) {
+        None => match open::first(packet, pod, segment, &key) {
             Ok(flow) => (flow, Reason::FlowOpened),
             Err(verdict) => return verdict,
         },
     };
     let slot = maps::slot(u32::from(flow.state.slot)).unwrap_or(NO_SLOT);
-    let up = maps::link(flow.state.link).is_some_and(rule::carries::<A>);
-    match rule::course(&flow.state, up, slot, movable(&key, flow, slot)) {
-        Course::Stay => {}
-        Course::Move(to) => {
-            flow.state.link = to;
-            if let Some(reverse) = maps::flow(&key.paired(flow)) {
-                reverse.state.link = to;
+    let link = maps::link(flow.state.link);
+    let outcome = match rule::course::<A>(&flow.state, link, slot, movable(&key, flow, slot)) {
+        Course::Reset => return reset(packet, segment, flow),
+        Course::Hold => HELD,
+        course => {
+            if let Course::Move(to) = course {
+                flow.state.link = to;
+                if let Some(reverse) = maps::flow(&key.paired(flow)) {
+                    reverse.state.link = to;
+                }
+                reason = Reason::FlowMoved;
             }
-            reason = Reason::FlowMoved;
+            match flow.state.flags & FLOW_STACK {
+                0 => send(packet, segment, flow, slot, reason),
+                _ => mark(packet, segment, flow, slot, reason),
+            }
         }
-        Course::Reset => return reset(packet, &segment, flow),
+    };
+    match outcome {
+        TOO_BIG | HELD => complain(packet, segment, flow, outcome),
+        ANSWERED => {
+            // The far end's answer came by the stack: this packet acknowledges it.
+            let kept = embryo::promote(&key.paired(flow));
+            if kept != Reason::Passed as u32 {
+                maps::count_index(kept, 1, 0);
+            }
+            PASS
+        }
+        verdict => verdict,
     }
-    send(packet, &segment, flow, slot, reason)
+}
+
+/// What [`read`] returns for a packet that it could parse; else the class of one that it could not.
+pub(crate) const READ: u32 = u32::MAX;
+
+/// Parses a packet into this CPU's segment. A function of its own in the kernel too: what the verifier learned on the
+/// way (protocol, fragment, header lengths) ends with it, else it would follow every combination of these through all
+/// that comes after.
+#[inline(never)]
+pub(crate) fn read<A: Family>(packet: &Packet, l3: usize) -> u32 {
+    // The compiler would hand over the packet's two ends instead, which the verifier does not know any more then.
+    let packet = core::hint::black_box(packet);
+    match (A::parse(packet, l3), A::segment()) {
+        (Ok(segment), Some(place)) => {
+            *place = segment;
+            READ
+        }
+        (Err(unparsed), _) => u32::from(unparsed.class),
+        (Ok(_), None) => 0,
+    }
 }
 
 /// The flow of the packet, unless that begins another one with the same tuple.
@@ -76,31 +117,20 @@ fn movable<A: Family>(dialled: &FlowKey<A>, flow: &Flow<A>, slot: Slot) -> bool 
     if flow.state.flags & FLOW_NAT != 0 || slot.link == flow.state.link {
         return false;
     }
-    let open = |link: &Link| rule::carries::<A>(link) && link.flags & LINK_NAT == 0;
+    let stack = if flow.state.flags & FLOW_STACK != 0 { LINK_STACK } else { 0 };
+    let open = |link: &Link| rule::carries::<A>(link) && link.flags & (LINK_NAT | LINK_STACK) == stack;
     maps::link(slot.link).is_some_and(open)
         && open::far_end(dialled, slot.link) == (flow.daddr, flow.dport_be)
 }
 
-/// Sends a packet of a pinned flow on its link, or answers that it is too big for it.
-#[inline(always)]
-fn send<A: Family>(
-    packet: &mut Packet,
-    segment: &Segment<A>,
-    flow: &mut Flow<A>,
-    slot: Slot,
-    reason: Reason,
-) -> i32 {
-    match try_send(packet, segment, flow, slot, reason) {
-        TOO_BIG => too_big(packet, segment, flow),
-        verdict => verdict,
-    }
-}
-
-/// Not a verdict: the caller answers, with the stack that this function used.
+/// Not verdicts: the caller does the rest, with the stack that [`send`] or [`mark`] used.
 const TOO_BIG: i32 = i32::MIN;
+const HELD: i32 = i32::MIN + 1;
+const ANSWERED: i32 = i32::MIN + 2;
 
+/// Sends a packet of a pinned flow on its link, if it is not too big for it.
 #[inline(never)]
-fn try_send<A: Family>(
+fn send<A: Family>(
     packet: &mut Packet,
     segment: &Segment<A>,
     flow: &mut Flow<A>,
@@ -121,7 +151,7 @@ fn try_send<A: Family>(
         return verdict(packet, Reason::HelperFailed, DROP);
     }
     let (packets, bytes) = packet.on_wire(ETHERNET, headers);
-    record(flow, segment.flags, packets, bytes);
+    record(flow, segment, packets, bytes);
     let (tos, hops) = (rule::flow_tos(&flow.state, segment.tos, slot.wire_dscp), segment.hops - 1);
     let done =
         clamp_mss(packet, segment, link.mtu).and_then(|()| A::rewrite(packet, segment, flow, tos, hops));
@@ -134,9 +164,37 @@ fn try_send<A: Family>(
     A::send(packet, link.ifindex, A::gateway(link))
 }
 
+/// Marks a packet of a pinned flow for the stack, which forwards it by its link, cuts and translates it.
+#[inline(never)]
+fn mark<A: Family>(
+    packet: &mut Packet,
+    segment: &Segment<A>,
+    flow: &mut Flow<A>,
+    slot: Slot,
+    reason: Reason,
+) -> i32 {
+    let Some(link) = maps::link(flow.state.link) else {
+        return verdict(packet, Reason::LinkDown, DROP);
+    };
+    if segment.fragment == Fragment::First && !fragment::learn(segment, flow.state.zone) {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    }
+    let (packets, bytes) = packet.on_wire(ETHERNET, segment.headers());
+    let first_ack = segment.flags & !flow.state.tcp_flags & ACK;
+    record(flow, segment, packets, bytes);
+    let tos = rule::flow_tos(&flow.state, segment.tos, slot.wire_dscp);
+    if A::set_tos(packet, segment, tos).is_none() {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    }
+    maps::count(reason, packets, bytes);
+    maps::count_link(flow.state.link, true, packets, bytes);
+    packet.set_mark(link);
+    if first_ack != 0 { ANSWERED } else { PASS }
+}
+
 /// Notes a packet in its direction's entry.
 #[inline(always)]
-pub(crate) fn record<A>(flow: &mut Flow<A>, tcp_flags: u8, packets: u64, bytes: u64) {
+pub(crate) fn record<A>(flow: &mut Flow<A>, segment: &Segment<A>, packets: u64, bytes: u64) {
     let jiffies = jiffies();
     if flow.state.jiffies != jiffies || flow.state.last_seen_ns == 0 {
         flow.state.jiffies = jiffies;
@@ -144,7 +202,10 @@ pub(crate) fn record<A>(flow: &mut Flow<A>, tcp_flags: u8, packets: u64, bytes: 
     }
     flow.state.packets += packets;
     flow.state.bytes += bytes;
-    flow.state.tcp_flags |= tcp_flags;
+    flow.state.tcp_flags |= segment.flags;
+    if segment.flags & ACK != 0 {
+        flow.state.ack_be = segment.ack_be;
+    }
 }
 
 /// Length of the largest IP packet that this one becomes on the wire.
@@ -193,15 +254,22 @@ fn reset<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A
     }
 }
 
+/// Answers that the packet is too big for its link ([`TOO_BIG`]), or that there is no link now ([`HELD`]).
 #[inline(never)]
-fn too_big<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &Flow<A>) -> i32 {
-    let mtu = maps::link(flow.state.link).map_or(0, |link| link.mtu);
-    let dropped = verdict(packet, Reason::MtuExceeded, DROP);
+fn complain<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &Flow<A>, about: i32) -> i32 {
+    let (reason, complaint) = if about == HELD {
+        (Reason::FlowHeld, Complaint::Unreachable)
+    } else {
+        let mtu = maps::link(flow.state.link).map_or(0, |link| link.mtu);
+        (Reason::MtuExceeded, Complaint::TooBig(mtu))
+    };
+    let dropped = verdict(packet, reason, DROP);
     if segment.fragment == Fragment::Later {
         // The first one was answered.
         return dropped;
     }
-    let answered = maps::answer()
-        .and_then(|frame| A::too_big(packet, segment, mtu, frame).and_then(|len| packet.replace(frame, len)));
+    let answered = maps::answer().and_then(|frame| {
+        A::complain(packet, segment, complaint, frame).and_then(|len| packet.replace(frame, len))
+    });
     if answered.is_some() { packet.to_peer(flow.state.veth) } else { dropped }
 }

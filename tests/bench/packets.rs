@@ -99,7 +99,7 @@ fn flow<A: Family>(from: &FlowKey<A>, to: &FlowKey<A>, flags: u16) -> Flow<A> {
         tcp_flags: 0,
         pad: [0; 3],
         jiffies: 0,
-        pad_end: 0,
+        ack_be: 0,
     };
     let (saddr, daddr) = (to.saddr, to.daddr);
     let mut flow = Flow { saddr, daddr, sport_be: 0, dport_be: 0, addr_delta: 0, port_delta: 0, state };
@@ -228,6 +228,8 @@ fn prepared(flows: u32) -> Result<Ebpf> {
         ifindex: VETH,
         mtu: 1500,
         flags: LINK_UP | LINK_NAT,
+        mark: 0,
+        mark_mask: 0,
         port_min: 20_000,
         port_max: 59_999,
         gateway4: [10, 9, 9, 9],

@@ -175,6 +175,8 @@ fn image(veth: u32, plain: u32, steered: u32, translation: Translation) -> Image
     let link = Link {
         ifindex: steered,
         mtu: 1500,
+        mark: 0,
+        mark_mask: 0,
         flags: if translation == Translation::Nat { LINK_UP | LINK_NAT } else { LINK_UP },
         port_min: 20_000,
         port_max: 59_999,
@@ -183,7 +185,7 @@ fn image(veth: u32, plain: u32, steered: u32, translation: Translation) -> Image
         gateway6: gateway6.octets(),
         source6: source6.octets(),
     };
-    let other = Link { ifindex: plain, source4: [0; 4], source6: [0; 16], ..link };
+    let other = Link { ifindex: plain, ..link };
     let addr = Addr { veth, zone: ZONE, pad: 0 };
     Image {
         links: BTreeMap::from([(0, other), (LINK, link)]),

@@ -67,6 +67,7 @@ fn a_nat_flow_whose_link_dies_is_reset() -> Result<()> {
 fn a_segment_without_ack_is_reset_by_its_sequence_number() -> Result<()> {
     let mut machine = established(false, link().flags)?;
     down(&mut machine, link().flags)?;
+    slot(&mut machine, 0)?;
     let fin = Shape { flags: "F", ..data(false, 10) };
     let rst = seen(&machine.run("pod_in", &fin.frame()?)?.frame)?;
     ensure!(rst.tcp.rst && rst.tcp.ack && rst.tcp.sequence_number == 0, "{rst:?}");

@@ -63,3 +63,18 @@ fn what_this_kernel_has() -> Result<()> {
     }
     Ok(())
 }
+
+/// The verifier gives up at a million instructions; older kernels know fewer ways to look at the same twice.
+#[test]
+fn the_verifier_is_far_from_its_limit() -> Result<()> {
+    let loaded = Loaded::with_flows(64)?;
+    for name in clovisor_common::abi::PROGRAMS {
+        let program: &SchedClassifier =
+            loaded.ebpf()?.program(name).context("no such program")?.try_into()?;
+        // Told from 5.16 on.
+        let walked = program.info()?.verified_instruction_count().unwrap_or(0);
+        println!("{name}: {walked} instructions walked");
+        ensure!(walked < 400_000, "{name}: {walked} instructions walked");
+    }
+    Ok(())
+}

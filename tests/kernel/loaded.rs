@@ -80,6 +80,8 @@ fn empty(ebpf: &mut Ebpf) -> Result<()> {
         ifindex: 0,
         mtu: 0,
         flags: 0,
+        mark: 0,
+        mark_mask: 0,
         port_min: 0,
         port_max: 0,
         gateway4: [0; 4],

@@ -167,6 +167,26 @@ impl Machine {
         Ok(Ran { verdict: ran.return_value.cast_signed(), frame: out })
     }
 
+    /// The same for a packet that has a mark; with the mark that it has afterwards.
+    pub(crate) fn run_marked(&self, program: &str, frame: &[u8], mark: u32) -> Result<(Ran, u32)> {
+        // `struct __sk_buff` begins with len, pkt_type, mark; the kernel takes a prefix of it.
+        let mut context = [0; 192];
+        context[8..12].copy_from_slice(&mark.to_ne_bytes());
+        let (mut after, mut out) = (context, vec![0; frame.len() + 256]);
+        let program: &SchedClassifier =
+            self.loaded.ebpf()?.program(program).context("no such program")?.try_into()?;
+        let ran = program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ctx_out: Some(&mut after),
+            ..TestRunOptions::new()
+        })?;
+        out.truncate(ran.data_size_out as usize);
+        let mark = after[8..12].try_into().map(u32::from_ne_bytes)?;
+        Ok((Ran { verdict: ran.return_value.cast_signed(), frame: out }, mark))
+    }
+
     fn map(&self, name: &str) -> Result<&Map> {
         self.loaded.ebpf()?.map(name).with_context(|| format!("the object has no map {name}"))
     }
@@ -182,6 +202,8 @@ pub(crate) fn link() -> Link {
         ifindex: 11,
         mtu: MTU,
         flags: LINK_UP | LINK_NAT,
+        mark: 0,
+        mark_mask: 0,
         port_min: SPORT,
         port_max: SPORT,
         gateway4: [192, 0, 2, 1],

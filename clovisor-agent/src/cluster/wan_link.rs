@@ -23,6 +23,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     category = "clovisor",
     status = "WanLinkStatus",
     validation = Rule::new("self.metadata.name.size() <= 63").message("the name must have at most 63 characters"),
+    validation = Rule::new("!has(self.spec.mode) || self.spec.mode != 'Mark' || !has(self.spec.peers) || self.spec.peers.size() == 0").message("peers need mode Redirect: with Mark the stack forwards, and nobody rewrites destinations"),
     validation = Rule::new("has(self.spec.device) != has(self.spec.deviceSelector)").message("give either device or deviceSelector"),
     printcolumn(json_path = ".spec.device", name = "Device", type_ = "string"),
     printcolumn(json_path = ".spec.state", name = "Wanted", type_ = "string"),
@@ -30,6 +31,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     printcolumn(json_path = ".status.conditions[?(@.type=='Ready')].reason", name = "Reason", type_ = "string"),
     printcolumn(json_path = ".status.nodes", name = "Nodes", type_ = "string"),
     printcolumn(json_path = ".spec.nat", name = "NAT", type_ = "string", priority = 1),
+    printcolumn(json_path = ".spec.mode", name = "Mode", type_ = "string", priority = 1),
     printcolumn(json_path = ".spec.mtu", name = "MTU", type_ = "integer", priority = 1),
     printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date")
 )]
@@ -52,6 +54,9 @@ pub struct WanLinkSpec {
     /// Source address translation of steered traffic. Masquerade uses the device's own address.
     #[serde(default)]
     pub nat: Nat,
+    /// How packets get to the link: Redirect past the node's stack, or Mark for it.
+    #[serde(default)]
+    pub mode: Mode,
     /// Largest IP packet the link carries, in bytes. Default: the device's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 576, max = 65535))]
@@ -73,9 +78,15 @@ impl WanLinkSpec {
     /// What the API server's rules refuse too: field, and what is wrong.
     ///
     /// # Errors
-    /// Device and selector are both there, both absent, or the selector selects nothing.
+    /// Device and selector are both there, both absent, or the selector selects nothing; peers with mode Mark.
     pub fn check(&self) -> Result<(), (String, String)> {
         let wrong = |field: &str, message: &str| Err((field.to_owned(), message.to_owned()));
+        if self.mode == Mode::Mark && !self.peers.is_empty() {
+            return wrong(
+                "spec.peers",
+                "peers need mode Redirect: with Mark the stack forwards, and nobody rewrites destinations",
+            );
+        }
         match (&self.device, &self.device_selector) {
             (Some(_), None) => Ok(()),
             (None, Some(selector)) if *selector != DeviceSelector::default() => Ok(()),
@@ -126,6 +137,17 @@ pub enum Nat {
     Masquerade,
     /// Steered packets keep the pod's address; the far end must know a way back.
     None,
+}
+
+/// How steered packets get to the link.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Straight to the device, both ways: fastest; the node's iptables and nftables rules do not see them.
+    #[default]
+    Redirect,
+    /// Marked; the node's stack forwards them by a rule for the mark, and its iptables and nftables rules hold. They
+    /// translate too: nat only says whether connections may leave the link.
+    Mark,
 }
 
 /// What the operator wants of the link.

@@ -1,6 +1,7 @@
 //! The network of the node at one moment, and pure questions about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 /// Devices, addresses, routes, neighbours and bridge ports of the agent's network namespace.
@@ -12,6 +13,8 @@ pub struct HostNet {
     pub neighbours: Vec<Neighbour>,
     /// Bridge forwarding entries: MAC to port.
     pub fdb: Vec<FdbEntry>,
+    /// Rules and routes of ours for marked packets.
+    pub marked: BTreeSet<Marked>,
 }
 
 /// A network device.
@@ -24,6 +27,10 @@ pub struct Device {
     pub carrier: bool,
     /// Link-layer address, empty where the device has none.
     pub mac: Vec<u8>,
+    /// Packets have no Ethernet header (TUN, WireGuard, PPP, IP tunnels).
+    pub bare: bool,
+    /// Drops what comes from where it would not send (`rp_filter` 1).
+    pub strict: bool,
     /// `veth`, `bridge`, … as the kernel names the kind; empty for plain devices.
     pub kind: String,
     /// As `ethtool -i` names it; the kind for virtual devices, empty where sysfs shows none.
@@ -70,6 +77,34 @@ pub struct Neighbour {
     pub ifindex: u32,
     pub mac: Vec<u8>,
     pub reach: Reach,
+}
+
+/// A part of what forwards packets by their mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Marked {
+    /// Packets with this mark under this mask use the table.
+    Rule { v4: bool, mark: u32, mask: u32, table: u32 },
+    /// The table's default route: device and gateway, or none: packets are refused when nothing else is there.
+    Route { v4: bool, table: u32, hop: Option<(u32, Option<IpAddr>)> },
+}
+
+/// As `ip` prints it.
+impl fmt::Display for Marked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = |v4: bool| if v4 { "ip" } else { "ip -6" };
+        match self {
+            Self::Rule { v4, mark, mask, table } => {
+                write!(f, "{} rule fwmark {mark:#x}/{mask:#x} lookup {table}", family(*v4))
+            }
+            Self::Route { v4, table, hop: None } => {
+                write!(f, "{} route unreachable default table {table}", family(*v4))
+            }
+            Self::Route { v4, table, hop: Some((ifindex, gateway)) } => {
+                let via = gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+                write!(f, "{} route default{via} ifindex {ifindex} table {table}", family(*v4))
+            }
+        }
+    }
 }
 
 /// A bridge forwarding entry.

@@ -1,12 +1,16 @@
 //! The netlink shell: dumps the node's network, again after each burst of events.
 
 use super::driver::driver;
+use super::marked;
 use super::net::{Device, FdbEntry, HostNet, Neighbour, Reach, Route};
+use super::sysctl::strict_reverse_path;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nix::libc::{ENODEV, ENOENT};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressScope};
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
@@ -37,13 +41,15 @@ pub enum HostError {
     Dump(#[from] rtnetlink::Error),
 }
 
-const GROUPS: [MulticastGroup; 6] = [
+const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
 ];
 
 /// Reads the network once and keeps following it in a task of its own.
@@ -159,6 +165,7 @@ async fn dump(handle: &Handle) -> Result<HostNet, HostError> {
     while let Some(message) = links.try_next().await? {
         let mut device = device(&message);
         device.driver = driver(&device);
+        device.strict = strict_reverse_path(&device.name);
         net.devices.insert(device.ifindex, device);
     }
     let mut addresses = handle.address().get().execute();
@@ -184,8 +191,10 @@ async fn dump(handle: &Handle) -> Result<HostNet, HostError> {
         let mut routes = handle.route().get(filter).execute();
         while let Some(message) = routes.try_next().await? {
             net.routes.extend(routes_of(&message));
+            net.marked.extend(marked::route_of(&message));
         }
     }
+    net.marked.extend(marked::found(handle).await?);
     for family in [AddressFamily::Inet, AddressFamily::Inet6, AddressFamily::Bridge] {
         let mut entries = handle.neighbours().get().set_address_family(family).execute();
         while let Some(message) = entries.try_next().await? {
@@ -199,6 +208,7 @@ fn device(message: &LinkMessage) -> Device {
     let flags = message.header.flags;
     let mut device = Device {
         ifindex: message.header.index,
+        bare: message.header.link_layer_type != LinkLayerType::Ether,
         carrier: flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::LowerUp),
         ..Device::default()
     };

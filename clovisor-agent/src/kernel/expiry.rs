@@ -69,7 +69,7 @@ mod tests {
             tcp_flags,
             pad: [0; 3],
             jiffies: 0,
-            pad_end: 0,
+            ack_be: 0,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The wanted contents of the kernel maps, computed from what the other modules know.
 
 use crate::cluster::snapshot::ObjectKey;
-use crate::cluster::wan_link::Nat;
+use crate::cluster::wan_link::{Mode, Nat};
 use crate::cluster::wan_mapping::traffic::TrafficProtocol;
 use crate::cluster::wan_mapping::{Established, Fallback};
 use crate::link::choose::choose;
@@ -9,8 +9,8 @@ use crate::link::table::{Health, Link, LinkTable};
 use crate::policy::model::{Class, ClassId, Policy, PrefixRules};
 use clovisor_common::abi;
 use clovisor_common::abi::{
-    Addr, AddrKey, ClassKey, DestKey, LINK_NAT, LINK_UP, NO_LINK, Peer, PeerKey, Pod, PortRule, SLOT_FOLLOW,
-    SLOT_REFUSE, Slot, TRAFFIC_RULES, Traffic, TrafficKey, slot_index,
+    Addr, AddrKey, ClassKey, DestKey, LINK_BARE, LINK_NAT, LINK_STACK, LINK_UP, NO_LINK, Peer, PeerKey, Pod,
+    PortRule, SLOT_FOLLOW, SLOT_REFUSE, Slot, TRAFFIC_RULES, Traffic, TrafficKey, slot_index,
 };
 use clovisor_common::packet::{Address as _, TCP, UDP};
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,10 +94,15 @@ fn add_link(image: &mut Image, link: &Link, ports: PortRange) {
     };
     let up = if link.health == Health::Up { LINK_UP } else { 0 };
     let nat = if link.nat == Nat::Masquerade { LINK_NAT } else { 0 };
+    let bare = if link.bare { LINK_BARE } else { 0 };
+    let by_mark = link.mode == Mode::Mark;
+    let stack = if by_mark { LINK_STACK } else { 0 };
     let value = abi::Link {
         ifindex,
         mtu: link.mtu,
-        flags: up | nat,
+        flags: up | nat | bare | stack,
+        mark: if by_mark { link.mark.value } else { 0 },
+        mark_mask: if by_mark { link.mark.mask } else { 0 },
         port_min: ports.min,
         port_max: ports.max,
         gateway4: link.gateway4.map_or([0; 4], |a| a.octets()),
@@ -108,9 +113,11 @@ fn add_link(image: &mut Image, link: &Link, ports: PortRange) {
     image.links.insert(link.id.0, value);
     image.link_of.insert(ifindex, u32::from(link.id.0));
     for peer in &link.peers {
-        let key = PeerKey { addr: wide(peer.alias), port_be: peer.port.to_be(), link: link.id.0, proto: TCP };
         let value = Peer { addr: wide(peer.address), port_be: peer.target_port.to_be(), pad: [0; 2] };
-        image.peers.insert(key, value);
+        for proto in [TCP, UDP] {
+            let (addr, port_be) = (wide(peer.alias), peer.port.to_be());
+            image.peers.insert(PeerKey { addr, port_be, link: link.id.0, proto }, value);
+        }
     }
 }
 

@@ -223,6 +223,8 @@ const EMPTY_LINK: abi::Link = abi::Link {
     ifindex: 0,
     mtu: 0,
     flags: 0,
+    mark: 0,
+    mark_mask: 0,
     port_min: 0,
     port_max: 0,
     gateway4: [0; 4],

@@ -29,9 +29,10 @@ pub fn rejection(link: &Link, namespace: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::marks::Mark;
     use super::super::table::DownReason;
     use super::*;
-    use crate::cluster::wan_link::Nat;
+    use crate::cluster::wan_link::{Mode, Nat};
 
     fn link(id: u8, name: &str, health: Health) -> (String, Link) {
         let link = Link {
@@ -45,7 +46,10 @@ mod tests {
             source4: None,
             source6: None,
             mtu: 1500,
+            bare: false,
             nat: Nat::Masquerade,
+            mode: Mode::Redirect,
+            mark: Mark::default(),
             wanted: LinkState::Active,
             peers: Vec::new(),
             allowed_namespaces: Vec::new(),

@@ -1,13 +1,15 @@
 //! The state of each link, from what netlink says: pure.
 
 use super::device::{choice, device};
+use super::marks::{Mark, MarkMask, forwarding};
 use super::table::{Chosen, DownReason, Health, Kept, Link, LinkId, LinkTable, PeerAddress};
-use crate::cluster::wan_link::{LinkState, Peer, WanLinkSpec};
+use crate::cluster::wan_link::{LinkState, Mode, Peer, WanLinkSpec};
 use crate::host::net::{Device, HostNet, Reach};
+use crate::host::resolve::route_to;
 use clovisor_common::abi::MAX_LINKS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 impl fmt::Display for DownReason {
@@ -21,6 +23,10 @@ impl fmt::Display for DownReason {
             Self::NoAddress => "the device has no global address",
             Self::GatewayUnknown => "no route through the device names a gateway; set spec.gateway",
             Self::GatewayUnresolved => "the gateway does not answer (ARP or neighbour discovery)",
+            Self::MarkUnrouted => "the rule and route for its mark are not set yet (ip rule, fwmark)",
+            Self::StrictReversePath => {
+                "the stack would drop what returns, since the default route is another one; set rp_filter of the device to 2"
+            }
             Self::Disabled => "spec.state is Disabled",
         })
     }
@@ -34,6 +40,7 @@ pub fn observe(
     net: &HostNet,
     before: &LinkTable,
     kept: &Kept,
+    marks: MarkMask,
     now: jiff::Timestamp,
 ) -> LinkTable {
     let number = |name: &String| before.links.get(name).map(|l| l.id).or(kept.numbers.get(name).copied());
@@ -48,6 +55,10 @@ pub fn observe(
         taken.insert(id);
         let chosen = old.map_or_else(|| kept.devices.get(name), |old| old.chosen.as_ref());
         let mut link = link(name, spec, net, (LinkId(id), chosen), old);
+        link.mark = marks.of(LinkId(id));
+        if link.health == Health::Up && link.mode == Mode::Mark {
+            link.health = by_mark(&link, net);
+        }
         let same = old.filter(|o| (o.health == Health::Up) == (link.health == Health::Up));
         link.since = same.map_or(now, |o| o.since);
         table.links.insert(name.clone(), link);
@@ -81,7 +92,10 @@ fn link(
             .and_then(|m| u32::try_from(m).ok())
             .unwrap_or(u32::MAX)
             .min(device.map_or(0, |d| d.mtu)),
+        bare: device.is_some_and(|d| d.bare),
         nat: spec.nat,
+        mode: spec.mode,
+        mark: Mark::default(),
         wanted: spec.state,
         peers: spec.peers.iter().filter_map(peer).collect(),
         allowed_namespaces: spec.allowed_namespaces.clone(),
@@ -145,15 +159,28 @@ fn judge(link: &mut Link, spec: &WanLinkSpec, net: &HostNet, device: &Device, ol
     }
 }
 
+/// Can the stack forward what is marked for the link, and will it take what returns?
+fn by_mark(link: &Link, net: &HostNet) -> Health {
+    let device = link.ifindex.and_then(|ifindex| net.devices.get(&ifindex));
+    let default = route_to(net, Ipv4Addr::UNSPECIFIED.into()).map(|route| route.ifindex);
+    if link.source4.is_some() && default != link.ifindex && device.is_some_and(|device| device.strict) {
+        Health::Down(DownReason::StrictReversePath)
+    } else if forwarding(link).is_subset(&net.marked) {
+        Health::Up
+    } else {
+        Health::Down(DownReason::MarkUnrouted)
+    }
+}
+
 /// `known`: the gateway that was found before. It holds until it fails to answer: the kernel forgets entries
 /// that are not used, and asking again takes a moment.
 fn hop(net: &HostNet, device: &Device, wanted: Option<IpAddr>, v4: bool, known: Option<IpAddr>) -> Hop {
     let Some(gateway) = wanted.or_else(|| gateway(net, device, v4)) else {
         // Without a link layer there is no next hop to know.
-        return if device.mac.is_empty() { Hop::OnLink } else { Hop::Unknown };
+        return if device.bare { Hop::OnLink } else { Hop::Unknown };
     };
     match reach(net, device, gateway) {
-        _ if device.mac.is_empty() => Hop::Via(gateway),
+        _ if device.bare => Hop::Via(gateway),
         Some(Reach::Known) => Hop::Via(gateway),
         Some(Reach::Asked) | None if known == Some(gateway) => Hop::Via(gateway),
         Some(_) | None => Hop::Unresolved,
@@ -183,7 +210,7 @@ pub fn unresolved(
     for (name, spec) in specs.iter().filter(|(_, s)| s.state != LinkState::Disabled) {
         let ifindex = table.links.get(name).and_then(|link| link.ifindex);
         let device = ifindex.and_then(|ifindex| net.devices.get(&ifindex));
-        let Some(device) = device.filter(|d| d.carrier && !d.mac.is_empty()) else {
+        let Some(device) = device.filter(|d| d.carrier && !d.bare) else {
             continue;
         };
         for (given, v4) in
@@ -214,6 +241,7 @@ mod tests {
             device_selector: None,
             gateway: Gateway::default(),
             nat: Nat::Masquerade,
+            mode: Mode::Redirect,
             mtu: None,
             state: LinkState::Active,
             peers: Vec::new(),
@@ -240,6 +268,8 @@ mod tests {
         }
     }
 
+    const MARKS: MarkMask = MarkMask(0x7f00_0000);
+
     const FRESH: (LinkId, Option<&Chosen>) = (LinkId(0), None);
 
     fn health(spec: &WanLinkSpec, net: &HostNet) -> Health {
@@ -247,7 +277,8 @@ mod tests {
     }
 
     fn asked(specs: &BTreeMap<String, Arc<WanLinkSpec>>, net: &HostNet) -> Vec<(IpAddr, String)> {
-        let table = observe(specs, net, &LinkTable::default(), &Kept::default(), jiff::Timestamp::UNIX_EPOCH);
+        let table =
+            observe(specs, net, &LinkTable::default(), &Kept::default(), MARKS, jiff::Timestamp::UNIX_EPOCH);
         unresolved(specs, &table, net)
     }
 
@@ -312,8 +343,29 @@ mod tests {
     fn a_device_without_link_layer_needs_no_gateway() {
         let mut net = net();
         net.routes.clear();
-        net.devices.values_mut().for_each(|d| d.mac.clear());
+        net.devices.values_mut().for_each(|d| d.bare = true);
         assert_eq!(health(&spec("s9"), &net), Health::Up);
+    }
+
+    #[test]
+    fn a_link_by_mark_waits_for_its_rule_and_minds_the_reverse_path() {
+        let specs =
+            BTreeMap::from([("s9".to_owned(), Arc::new(WanLinkSpec { mode: Mode::Mark, ..spec("s9") }))]);
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let observed = |net: &HostNet| {
+            observe(&specs, net, &LinkTable::default(), &Kept::default(), MARKS, at).links["s9"].clone()
+        };
+        let mut net = net();
+        assert_eq!(observed(&net).health, Health::Down(DownReason::MarkUnrouted));
+        net.marked = forwarding(&observed(&net));
+        assert_eq!(net.marked.len(), 5, "{:?}", net.marked);
+        assert_eq!(observed(&net).health, Health::Up);
+        net.devices.values_mut().for_each(|d| d.strict = true);
+        assert_eq!(observed(&net).health, Health::Up, "the default route is its own");
+        net.routes[0].ifindex = 8;
+        assert_eq!(observed(&net).health, Health::Down(DownReason::GatewayUnknown));
+        net.routes.push(Route { metric: 100, ifindex: 9, ..net.routes[0].clone() });
+        assert_eq!(observed(&net).health, Health::Down(DownReason::StrictReversePath));
     }
 
     #[test]
@@ -322,11 +374,11 @@ mod tests {
             names.iter().map(|n| ((*n).to_owned(), Arc::new(spec(n)))).collect()
         };
         let at = |s| jiff::Timestamp::from_second(s).unwrap_or_default();
-        let one = observe(&specs(&["s9"]), &net(), &LinkTable::default(), &Kept::default(), at(1));
-        let two = observe(&specs(&["a", "s9"]), &net(), &one, &Kept::default(), at(2));
+        let one = observe(&specs(&["s9"]), &net(), &LinkTable::default(), &Kept::default(), MARKS, at(1));
+        let two = observe(&specs(&["a", "s9"]), &net(), &one, &Kept::default(), MARKS, at(2));
         assert_eq!((two.links["s9"].id, two.links["a"].id), (LinkId(0), LinkId(1)));
         assert_eq!(two.links["s9"].since, at(1));
-        let three = observe(&specs(&["s9"]), &HostNet::default(), &two, &Kept::default(), at(3));
+        let three = observe(&specs(&["s9"]), &HostNet::default(), &two, &Kept::default(), MARKS, at(3));
         assert_eq!(three.links["s9"].since, at(3));
     }
 }

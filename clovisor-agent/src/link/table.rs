@@ -1,6 +1,7 @@
 //! The state of every link at one moment.
 
-use crate::cluster::wan_link::{LinkState, Nat};
+use super::marks::Mark;
+use crate::cluster::wan_link::{LinkState, Mode, Nat};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -60,7 +61,12 @@ pub struct Link {
     pub source4: Option<Ipv4Addr>,
     pub source6: Option<Ipv6Addr>,
     pub mtu: u32,
+    /// The device has no Ethernet header.
+    pub bare: bool,
     pub nat: Nat,
+    pub mode: Mode,
+    /// What its packets are marked with in mode `Mark`.
+    pub mark: Mark,
     /// What the operator wants.
     pub wanted: LinkState,
     pub peers: Vec<PeerAddress>,
@@ -95,5 +101,7 @@ pub enum DownReason {
     NoAddress,
     GatewayUnknown,
     GatewayUnresolved,
+    MarkUnrouted,
+    StrictReversePath,
     Disabled,
 }

@@ -1,6 +1,7 @@
 //! The task that keeps the link table.
 
 use super::health::{observe, unresolved};
+use super::marks::MarkMask;
 use super::table::{Health, Kept, LinkTable};
 use crate::cluster::snapshot::Snapshot;
 use crate::host::net::HostNet;
@@ -17,6 +18,7 @@ const SOLICIT: Duration = Duration::from_millis(200);
 #[must_use]
 pub fn watch(
     kept: Kept,
+    marks: MarkMask,
     mut snapshot: watch::Receiver<Arc<Snapshot>>,
     mut host: watch::Receiver<Arc<HostNet>>,
 ) -> watch::Receiver<Arc<LinkTable>> {
@@ -25,6 +27,7 @@ pub fn watch(
         &host.borrow_and_update(),
         &LinkTable::default(),
         &kept,
+        marks,
         jiff::Timestamp::now(),
     );
     table.asked = unresolved(&snapshot.borrow().links_here(), &table, &host.borrow()).len();
@@ -47,16 +50,21 @@ pub fn watch(
                 () = publish.closed() => return,
                 () = sleep_until(next), if waiting => continue,
             }
-            update(&publish, &snapshot.borrow_and_update(), &host.borrow_and_update(), &kept);
+            update(&publish, &snapshot.borrow_and_update(), &host.borrow_and_update(), (&kept, marks));
         }
     });
     links
 }
 
-fn update(publish: &watch::Sender<Arc<LinkTable>>, snapshot: &Snapshot, net: &HostNet, kept: &Kept) {
+fn update(
+    publish: &watch::Sender<Arc<LinkTable>>,
+    snapshot: &Snapshot,
+    net: &HostNet,
+    (kept, marks): (&Kept, MarkMask),
+) {
     publish.send_if_modified(|old| {
         let here = snapshot.links_here();
-        let mut table = observe(&here, net, old, kept, jiff::Timestamp::now());
+        let mut table = observe(&here, net, old, kept, marks, jiff::Timestamp::now());
         table.asked = unresolved(&here, &table, net).len();
         if table == **old {
             return false;

@@ -2,8 +2,8 @@
 
 use super::{ANY_LINK, REVERSE};
 
-/// Key of `FLOW4` and `FLOW6`, and of `EMBRYO4` and `EMBRYO6`, where a flow is until the far end answers. Forward: the pod's own tuple and its zone. Reverse: the tuple of a packet that
-/// comes back, with `zone = REVERSE | link` under NAT (the port belongs to that link's address), else
+/// Key of `FLOW4` and `FLOW6`, and of `EMBRYO4` and `EMBRYO6`, where a flow is until the far end answers. Forward: the
+/// pod's own tuple and its zone. Reverse: the tuple of a packet that comes back, with `zone = REVERSE | link` under NAT (the port belongs to that link's address), else
 /// `zone = REVERSE | ANY_LINK` (the far end may answer by any link).
 #[repr(C, align(8))] // copied and hashed by words
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,22 +66,26 @@ pub struct FlowState {
     pub class: u8,
     /// Zone of the pod (also in the reverse entry, whose key does not hold it).
     pub zone: u16,
-    /// [`FLOW_NAT`], [`FLOW_REVERSE`], [`FLOW_BY_TRAFFIC`].
+    /// [`FLOW_NAT`], [`FLOW_REVERSE`], [`FLOW_BY_TRAFFIC`], [`FLOW_STACK`].
     pub flags: u16,
     /// TCP flags seen so far in this direction, or-ed (FIN 1, SYN 2, RST 4, ACK 16).
     pub tcp_flags: u8,
     pub pad: [u8; 3],
     /// Lower 32 bits of the kernel's jiffies when `last_seen_ns` was written: within one, the clock is not asked again.
     pub jiffies: u32,
-    pub pad_end: u32,
+    /// Acknowledgment number of the last TCP segment of this direction that had one, as it stands in the packet: what
+    /// its sender expects next. With it the agent answers for the other side.
+    pub ack_be: u32,
 }
 
-/// The flow's source is translated to the link's address: it cannot move to another link.
+/// The flow's source is translated to the link's address, here or by the stack: it cannot move to another link.
 pub const FLOW_NAT: u16 = 1;
 /// A reverse entry.
 pub const FLOW_REVERSE: u16 = 2;
 /// `TRAFFIC` gave the class, not the packet's DSCP: that one is the application's.
 pub const FLOW_BY_TRAFFIC: u16 = 4;
+/// The stack forwards and translates the flow; its entries say as what the pod knows it.
+pub const FLOW_STACK: u16 = 8;
 
 /// Value of `FLOW4`, `FLOW6`, `EMBRYO4` and `EMBRYO6`: the tuple after translation.
 #[repr(C)]

@@ -64,6 +64,9 @@ reasons! {
     FlowReset = "flow_reset",
     /// The flow's link is down and the packet cannot be answered. Dropped.
     LinkDown = "link_down",
+    /// The flow's link is down and there is no other yet, or must be none: answered with "network unreachable", on
+    /// which TCP goes on trying at its present pace (RFC 6069).
+    FlowHeld = "flow_held",
     /// Every source port of the link is in use towards this peer. Dropped or default, as the slot says.
     PortsExhausted = "ports_exhausted",
     /// The table of answered flows is full: the flow goes on among the embryos, where others may displace it.

@@ -25,7 +25,7 @@ fn each_entry_of_a_pair_names_the_other() {
         tcp_flags: 0,
         pad: [0; 3],
         jiffies: 0,
-        pad_end: 0,
+        ack_be: 0,
     };
     let key = Flow4Key {
         saddr: [10, 0, 0, 1],

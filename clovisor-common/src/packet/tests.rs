@@ -26,6 +26,7 @@ fn a_segment_of_ipv4_is_read() {
         l4_len: 24,
         fragment: Fragment::Whole,
         id: 0,
+        ack_be: 2_u32.to_be(),
         l4: 20,
         l3: 0,
     };

@@ -24,6 +24,7 @@ struct Transport {
     opens: bool,
     flags: u8,
     l4_len: u8,
+    ack_be: u32,
 }
 
 #[inline(always)]
@@ -33,7 +34,7 @@ pub(super) fn transport<A: Address, B: Bytes + ?Sized>(
     ip: Ip<A>,
 ) -> Option<Segment<A>> {
     let Ip { saddr, daddr, tos, hops, fragment, id, l3, l4 } = ip;
-    let Transport { sport_be, dport_be, opens, flags, l4_len } = match proto {
+    let Transport { sport_be, dport_be, opens, flags, l4_len, ack_be } = match proto {
         TCP | UDP if matches!(fragment, Fragment::Later) => LATER,
         icmp if icmp == A::ICMP && matches!(fragment, Fragment::Later) => LATER,
         TCP => tcp(bytes, l4)?,
@@ -55,23 +56,31 @@ pub(super) fn transport<A: Address, B: Bytes + ?Sized>(
         l4_len,
         fragment,
         id,
+        ack_be,
         l4,
         l3,
     })
 }
 
 /// A fragment but the first has no transport header.
-const LATER: Transport = Transport { sport_be: 0, dport_be: 0, opens: false, flags: 0, l4_len: 0 };
+const LATER: Transport = Transport { sport_be: 0, dport_be: 0, opens: false, flags: 0, l4_len: 0, ack_be: 0 };
 
 #[inline(always)]
 fn tcp<B: Bytes + ?Sized>(bytes: &B, l4: usize) -> Option<Transport> {
-    let [ports, _, _, w3, _] = bytes.words::<5>(l4)?;
+    let [ports, _, ack_be, w3, _] = bytes.words::<5>(l4)?;
     let [s0, s1, d0, d1] = ports.to_ne_bytes();
     let [offset, flags, ..] = w3.to_ne_bytes();
     let l4_len = (offset >> 4) * 4;
     let (sport_be, dport_be) = (u16::from_ne_bytes([s0, s1]), u16::from_ne_bytes([d0, d1]));
     let opens = flags & (SYN | ACK | RST | FIN) == SYN;
-    (usize::from(l4_len) >= TCP_HEADER).then_some(Transport { sport_be, dport_be, opens, flags, l4_len })
+    (usize::from(l4_len) >= TCP_HEADER).then_some(Transport {
+        sport_be,
+        dport_be,
+        opens,
+        flags,
+        l4_len,
+        ack_be,
+    })
 }
 
 #[inline(always)]
@@ -79,7 +88,7 @@ fn udp<B: Bytes + ?Sized>(bytes: &B, l4: usize) -> Option<Transport> {
     let [ports, _] = bytes.words::<2>(l4)?;
     let [s0, s1, d0, d1] = ports.to_ne_bytes();
     let (sport_be, dport_be) = (u16::from_ne_bytes([s0, s1]), u16::from_ne_bytes([d0, d1]));
-    Some(Transport { sport_be, dport_be, opens: true, flags: 0, l4_len: 8 })
+    Some(Transport { sport_be, dport_be, opens: true, flags: 0, l4_len: 8, ack_be: 0 })
 }
 
 /// An ICMP echo: the identifier stands for the port of who asks (RFC 5508, 3.1).
@@ -90,7 +99,14 @@ fn echo<B: Bytes + ?Sized>(bytes: &B, l4: usize, [request, reply]: [u8; 2]) -> O
     let id = u16::from_ne_bytes([i0, i1]);
     let (sport_be, dport_be) = if kind == request { (id, 0) } else { (0, id) };
     let opens = kind == request;
-    (opens || kind == reply).then_some(Transport { sport_be, dport_be, opens, flags: 0, l4_len: 8 })
+    (opens || kind == reply).then_some(Transport {
+        sport_be,
+        dport_be,
+        opens,
+        flags: 0,
+        l4_len: 8,
+        ack_be: 0,
+    })
 }
 
 /// Offset from the TCP header, and value, of the MSS that a SYN offers; `None` without one.

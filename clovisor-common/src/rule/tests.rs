@@ -17,7 +17,7 @@ fn flow(link: u8, tcp_flags: u8) -> FlowState {
         tcp_flags,
         pad: [0; 3],
         jiffies: 0,
-        pad_end: 0,
+        ack_be: 0,
     }
 }
 
@@ -29,6 +29,8 @@ const LINK: Link = Link {
     ifindex: 1,
     mtu: 1500,
     flags: LINK_UP | LINK_NAT,
+    mark: 0,
+    mark_mask: 0,
     port_min: 20_000,
     port_max: 20_003,
     gateway4: [0; 4],
@@ -40,18 +42,28 @@ const LINK: Link = Link {
 #[test]
 fn a_flow_moves_only_when_it_must_or_may() {
     let flow = flow(2, ACK);
-    for (up, slot, movable, wanted) in [
-        (true, slot(2, SLOT_FOLLOW), true, Course::Stay),
-        (true, slot(3, 0), true, Course::Stay),
-        (true, slot(3, SLOT_FOLLOW), true, Course::Move(3)),
-        (true, slot(3, SLOT_FOLLOW), false, Course::Stay),
-        (false, slot(3, 0), true, Course::Move(3)),
-        (false, slot(3, SLOT_FOLLOW), false, Course::Reset),
-        (false, slot(NO_LINK, 0), false, Course::Reset),
-        (false, slot(2, 0), true, Course::Reset),
+    let up = Some(LINK);
+    let down = Some(Link { flags: LINK_NAT, ..LINK });
+    for (link, slot, movable, wanted) in [
+        (up, slot(2, SLOT_FOLLOW), true, Course::Stay),
+        (up, slot(3, 0), true, Course::Stay),
+        (up, slot(3, SLOT_FOLLOW), true, Course::Move(3)),
+        (up, slot(3, SLOT_FOLLOW), false, Course::Stay),
+        (up, slot(NO_LINK, SLOT_REFUSE), false, Course::Stay),
+        (down, slot(3, 0), true, Course::Move(3)),
+        (down, slot(3, SLOT_FOLLOW), false, Course::Reset),
+        (down, slot(NO_LINK, 0), false, Course::Reset),
+        (down, slot(NO_LINK, SLOT_REFUSE), false, Course::Hold),
+        // The agent has not said yet which link is next.
+        (down, slot(2, 0), true, Course::Hold),
+        (None, slot(NO_LINK, 0), false, Course::Reset),
+        (None, slot(3, SLOT_REFUSE), false, Course::Reset),
     ] {
-        assert_eq!(course(&flow, up, slot, movable), wanted, "{up} {slot:?} {movable}");
+        let got = course::<[u8; 4]>(&flow, link.as_ref(), slot, movable);
+        assert_eq!(got, wanted, "{link:?} {slot:?} {movable}");
     }
+    // Up, but not for this family.
+    assert_eq!(course::<[u8; 16]>(&flow, up.as_ref(), slot(2, 0), false), Course::Reset);
 }
 
 #[test]
@@ -69,6 +81,7 @@ fn only_a_bare_syn_reopens() {
         l4_len: 20,
         fragment: crate::packet::Fragment::Whole,
         id: 0,
+        ack_be: 0,
         l4: 34,
         l3: 14,
     };
@@ -97,6 +110,8 @@ fn translated_ports_are_of_the_range_and_others_the_pods_own() {
             let port = u16::from_be(port_try(own, &LINK, n, random));
             assert!((20_000..=20_003).contains(&port), "{port}");
             assert_eq!(port_try(own, &Link { flags: LINK_UP, ..LINK }, n, random), own);
+            let stack = LINK_UP | LINK_NAT | LINK_STACK;
+            assert_eq!(port_try(own, &Link { flags: stack, ..LINK }, n, random), own);
         }
     }
     let all = Link { port_min: 1, port_max: u16::MAX, ..LINK };
@@ -110,8 +125,8 @@ fn translated_ports_are_of_the_range_and_others_the_pods_own() {
 fn a_link_carries_a_family_it_has_an_address_for() {
     assert!(carries::<[u8; 4]>(&LINK));
     assert!(!carries::<[u8; 16]>(&LINK));
-    assert!(carries::<[u8; 16]>(&Link { flags: LINK_UP, ..LINK }));
     assert!(!carries::<[u8; 4]>(&Link { flags: LINK_NAT, ..LINK }));
+    assert!(carries::<[u8; 16]>(&Link { source6: [1; 16], ..LINK }));
     assert!(!carries::<[u8; 4]>(&Link { ifindex: 0, ..LINK }));
 }
 

@@ -1,0 +1,171 @@
+//! Rules and tables that forward packets by their mark: reading, adding, removing those of ours.
+//!
+//! Ours have a routing protocol number of their own, by which a later agent and `cleanup` know them.
+
+use super::net::Marked;
+use super::watch::HostError;
+use futures_util::stream::TryStreamExt as _;
+use nix::libc::{EEXIST, ENODEV, ENOENT, ESRCH};
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
+};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::{Handle, IpVersion, RouteMessageBuilder, new_multicast_connection};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// `proto` of our rules and routes, as `ip rule` and `ip route` print it.
+const PROTOCOL: RouteProtocol = RouteProtocol::Other(193);
+
+/// `pref` of our rules: before those of CNI plugins that route by source address.
+const PRIORITY: u32 = 1000;
+
+/// Metric of the route that refuses packets: any other one goes before it.
+const LAST: u32 = 0x7fff_ffff;
+
+/// Adds or removes one; what is there already, or gone already, is no error.
+///
+/// # Errors
+/// Netlink refused.
+pub async fn change(what: Marked, add: bool) -> Result<(), HostError> {
+    let (connection, handle, _events) = new_multicast_connection(&[])?;
+    let connection = tokio::spawn(connection);
+    let result = match what {
+        Marked::Rule { .. } if add => {
+            let mut request = handle.rule().add();
+            *request.message_mut() = rule(what);
+            request.execute().await
+        }
+        Marked::Rule { .. } => handle.rule().del(rule(what)).execute().await,
+        Marked::Route { .. } if add => handle.route().add(route(what)).execute().await,
+        Marked::Route { .. } => handle.route().del(route(what)).execute().await,
+    };
+    connection.abort();
+    let fine = if add { &[-EEXIST][..] } else { &[-ENOENT, -ESRCH, -ENODEV][..] };
+    match result {
+        Err(rtnetlink::Error::NetlinkError(e)) if fine.contains(&e.raw_code()) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+fn family(v4: bool) -> AddressFamily {
+    if v4 { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+fn rule(what: Marked) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    if let Marked::Rule { v4, mark, mask, table } = what {
+        message.header.family = family(v4);
+        message.header.action = RuleAction::ToTable;
+        message.attributes = vec![
+            RuleAttribute::Priority(PRIORITY),
+            RuleAttribute::FwMark(mark),
+            RuleAttribute::FwMask(mask),
+            RuleAttribute::Table(table),
+            RuleAttribute::Protocol(PROTOCOL),
+        ];
+    }
+    message
+}
+
+fn route(what: Marked) -> RouteMessage {
+    let Marked::Route { v4, table, hop } = what else {
+        return RouteMessage::default();
+    };
+    let mut message = if v4 {
+        RouteMessageBuilder::<Ipv4Addr>::new().table_id(table).protocol(PROTOCOL).build()
+    } else {
+        RouteMessageBuilder::<Ipv6Addr>::new().table_id(table).protocol(PROTOCOL).build()
+    };
+    match hop {
+        None => {
+            message.header.kind = RouteType::Unreachable;
+            message.attributes.push(RouteAttribute::Priority(LAST));
+        }
+        Some((ifindex, gateway)) => {
+            message.attributes.push(RouteAttribute::Oif(ifindex));
+            message.attributes.push(RouteAttribute::Priority(PRIORITY));
+            let gateway = gateway.map(|gateway| match gateway {
+                IpAddr::V4(v4) => RouteAddress::Inet(v4),
+                IpAddr::V6(v6) => RouteAddress::Inet6(v6),
+            });
+            message.attributes.extend(gateway.map(RouteAttribute::Gateway));
+        }
+    }
+    message
+}
+
+/// The rules and routes of ours that the kernel has.
+pub(super) async fn found(handle: &Handle) -> Result<BTreeSet<Marked>, HostError> {
+    let mut found = BTreeSet::new();
+    for version in [IpVersion::V4, IpVersion::V6] {
+        let mut rules = handle.rule().get(version).execute();
+        while let Some(message) = rules.try_next().await? {
+            found.extend(rule_of(&message));
+        }
+    }
+    Ok(found)
+}
+
+fn rule_of(message: &RuleMessage) -> Option<Marked> {
+    let v4 = message.header.family == AddressFamily::Inet;
+    let (mut mark, mut mask, mut table, mut ours) = (0, u32::MAX, u32::from(message.header.table), false);
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::FwMark(value) => mark = *value,
+            RuleAttribute::FwMask(value) => mask = *value,
+            RuleAttribute::Table(value) => table = *value,
+            RuleAttribute::Protocol(protocol) => ours = *protocol == PROTOCOL,
+            _ => {}
+        }
+    }
+    ours.then_some(Marked::Rule { v4, mark, mask, table })
+}
+
+/// A route of a table of ours, from a message of the dump.
+pub(super) fn route_of(message: &RouteMessage) -> Option<Marked> {
+    let v4 = message.header.address_family == AddressFamily::Inet;
+    let (mut table, mut oif, mut gateway) = (u32::from(message.header.table), None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(value) => table = *value,
+            RouteAttribute::Oif(index) => oif = Some(*index),
+            RouteAttribute::Gateway(RouteAddress::Inet(v4)) => gateway = Some(IpAddr::V4(*v4)),
+            RouteAttribute::Gateway(RouteAddress::Inet6(v6)) => gateway = Some(IpAddr::V6(*v6)),
+            _ => {}
+        }
+    }
+    // What refuses has the loopback device in IPv6.
+    let unicast = message.header.kind == RouteType::Unicast;
+    let ours = message.header.protocol == PROTOCOL && table != u32::from(RouteHeader::RT_TABLE_MAIN);
+    ours.then_some(Marked::Route { v4, table, hop: oif.filter(|_| unicast).map(|oif| (oif, gateway)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let hop = |text: &str| text.parse().map_or(None, |ip| Some((7, Some(ip))));
+        for what in [
+            Marked::Rule { v4: true, mark: 0x300_0000, mask: 0x7f00_0000, table: 49410 },
+            Marked::Rule { v4: false, mark: 0x300_0000, mask: 0x7f00_0000, table: 49410 },
+        ] {
+            assert_eq!(rule_of(&rule(what)), Some(what));
+        }
+        for (v4, hop) in
+            [(true, None), (true, hop("10.9.0.1")), (false, hop("fd00:9::1")), (true, Some((7, None)))]
+        {
+            let what = Marked::Route { v4, table: 49410, hop };
+            assert_eq!(route_of(&route(what)), Some(what));
+        }
+    }
+
+    #[test]
+    fn rules_of_others_are_not_ours() {
+        assert_eq!(rule_of(&RuleMessage::default()), None);
+        assert_eq!(route_of(&RouteMessage::default()), None);
+    }
+}

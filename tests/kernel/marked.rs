@@ -1,0 +1,140 @@
+//! Links in mode `Mark`: the program marks, the stack forwards.
+
+use anyhow::{Result, ensure};
+use clovisor_common::abi::{FLOW_NAT, FLOW_STACK, LINK_NAT, LINK_STACK, LINK_UP, Link, Reason, Slot};
+
+use crate::frames::{Seen, Shape, data, seen, syn};
+use crate::machine::{
+    LINK, MTU, Machine, PASS, PEER4, PEER6, POD4, POD6, PORT_BE, REDIRECT, SOURCE4, SOURCE6, VETH, link,
+};
+
+const MARK: u32 = 0x0400_0000;
+const MASK: u32 = 0x7f00_0000;
+/// Bits of others.
+const FOREIGN: u32 = 0x8000_c0de;
+
+fn ready(nat: u32) -> Result<Machine> {
+    let mut machine = Machine::ready()?;
+    let flags = LINK_UP | LINK_STACK | nat;
+    machine.link(LINK, Link { flags, mark: MARK, mark_mask: MASK, ..link() })?;
+    Ok(machine)
+}
+
+/// What the far end answers: to the pod's own address, or to that of the link.
+fn answer(v6: bool, nat: u32, flags: &'static str) -> Shape {
+    let from = if v6 { PEER6.to_vec() } else { PEER4.to_vec() };
+    let to = match (v6, nat) {
+        (false, 0) => POD4.to_vec(),
+        (false, _) => SOURCE4.to_vec(),
+        (true, 0) => POD6.to_vec(),
+        (true, _) => SOURCE6.to_vec(),
+    };
+    let own = syn(v6);
+    let (sport, dport) = (u16::from_be(PORT_BE), own.sport);
+    Shape { from: Some(from), to: Some(to), sport, dport, flags, dscp: 0, mss: None, ..own }
+}
+
+#[test]
+fn a_marked_packet_keeps_all_but_its_class() -> Result<()> {
+    for v6 in [false, true] {
+        for nat in [0, LINK_NAT] {
+            let mut machine = ready(nat)?;
+            machine.slot(Slot { link: LINK, flags: 0, wire_dscp: 46, pad: 0 })?;
+            for (shape, mss) in [(syn(v6), Some(1460)), (data(v6, 600), None)] {
+                let shape = Shape { mss, ..shape };
+                let (ran, mark) = machine.run_marked("pod_in", &shape.frame()?, FOREIGN)?;
+                ensure!(ran.verdict == PASS, "verdict {}", ran.verdict);
+                ensure!(mark == FOREIGN & !MASK | MARK, "mark {mark:#x}");
+                let whole = Seen { dscp: 46, ..seen(&shape.frame()?)? };
+                ensure!(seen(&ran.frame)? == whole, "another change than that of the class");
+            }
+            machine.expect_counted(&[Reason::FlowOpened, Reason::Steered])?;
+            let (tx, _) = machine.carried()?;
+            ensure!(tx.packets == 2, "{tx:?}");
+            let table = if v6 { "FLOW6" } else { "FLOW4" };
+            let flags: Vec<u16> = if v6 {
+                machine.flows::<[u8; 16]>(table)?.iter().map(|(_, flow)| flow.state.flags).collect()
+            } else {
+                machine.flows::<[u8; 4]>(table)?.iter().map(|(_, flow)| flow.state.flags).collect()
+            };
+            let wanted = FLOW_STACK | if nat == 0 { 0 } else { FLOW_NAT };
+            ensure!(flags.len() == 2 && flags.iter().all(|f| f & !2 == wanted), "{flags:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Its answers do not pass here where the stack translates: the acknowledgment tells of them.
+#[test]
+fn a_flow_has_its_lasting_place_when_the_pod_acknowledges() -> Result<()> {
+    for nat in [0, LINK_NAT] {
+        let machine = ready(nat)?;
+        machine.run("pod_in", &syn(false).frame()?)?;
+        ensure!(machine.entries::<[u8; 4]>("FLOW4")?.is_empty(), "answered before an answer");
+        machine.run("pod_in", &data(false, 0).frame()?)?;
+        ensure!(machine.entries::<[u8; 4]>("FLOW4")?.len() == 2, "no lasting place");
+        ensure!(machine.entries::<[u8; 4]>("EMBRYO4")?.is_empty(), "still an embryo");
+    }
+    Ok(())
+}
+
+#[test]
+fn answers_are_the_stacks_and_counted_where_they_are_known() -> Result<()> {
+    for v6 in [false, true] {
+        for (nat, counted) in [(0, 1), (LINK_NAT, 0)] {
+            let machine = ready(nat)?;
+            machine.run("pod_in", &syn(v6).frame()?)?;
+            let frame = answer(v6, nat, "SA").frame()?;
+            let ran = machine.run("wan_in", &frame)?;
+            ensure!(ran.verdict == PASS && ran.frame == frame, "touched: verdict {}", ran.verdict);
+            ensure!(machine.counted(Reason::Returned)? == counted, "v6 {v6}, NAT {nat}");
+        }
+    }
+    Ok(())
+}
+
+/// The stack cuts, answers and counts hops itself.
+#[test]
+fn large_and_old_packets_are_the_stacks() -> Result<()> {
+    let machine = ready(LINK_NAT)?;
+    machine.run("pod_in", &syn(false).frame()?)?;
+    for shape in [data(false, MTU as usize), Shape { hops: 1, ..data(false, 9) }] {
+        let (ran, mark) = machine.run_marked("pod_in", &shape.frame()?, 0)?;
+        ensure!((ran.verdict, mark) == (PASS, MARK), "verdict {}, mark {mark:#x}", ran.verdict);
+    }
+    machine.expect_counted(&[Reason::FlowOpened, Reason::Steered, Reason::Steered])
+}
+
+/// The leak guard sees packets of the pod's own address leave by their link.
+#[test]
+fn what_leaves_by_its_link_passes_and_what_leaves_by_another_is_stopped() -> Result<()> {
+    let mut machine = ready(0)?;
+    let frame = syn(false).frame()?;
+    machine.run("pod_in", &frame)?;
+    ensure!(machine.run("wan_out", &frame)?.verdict == PASS, "stopped on its own link");
+    machine.put("LINK_OF", VETH, u32::from(LINK) + 1)?;
+    ensure!(machine.run("wan_out", &frame)?.verdict == crate::machine::DROP, "leaked");
+    machine.expect_counted(&[Reason::FlowOpened, Reason::LeakStopped])
+}
+
+/// A flow of the stack does not go over to a link past the stack: its answers would come another way than they went.
+#[test]
+fn a_flow_moves_between_links_of_one_mode_only() -> Result<()> {
+    for (other, moved) in [(LINK_UP | LINK_STACK, true), (LINK_UP, false)] {
+        let mut machine = ready(0)?;
+        let second = Link { flags: other, mark: 2 * MARK, mark_mask: MASK, ifindex: 12, ..link() };
+        machine.link(LINK + 1, second)?;
+        machine.run("pod_in", &syn(false).frame()?)?;
+        machine.link(LINK, Link { flags: LINK_STACK, mark: MARK, mark_mask: MASK, ..link() })?;
+        machine.slot(Slot { link: LINK + 1, flags: 0, wire_dscp: 0, pad: 0 })?;
+        let (ran, mark) = machine.run_marked("pod_in", &data(false, 9).frame()?, 0)?;
+        if moved {
+            ensure!((ran.verdict, mark) == (PASS, 2 * MARK), "verdict {}", ran.verdict);
+            machine.expect_counted(&[Reason::FlowOpened, Reason::FlowMoved])?;
+        } else {
+            ensure!(ran.verdict == REDIRECT && seen(&ran.frame)?.tcp.rst, "verdict {}", ran.verdict);
+            machine.expect_counted(&[Reason::FlowOpened, Reason::FlowReset])?;
+        }
+    }
+    Ok(())
+}
