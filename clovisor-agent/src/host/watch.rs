@@ -3,10 +3,11 @@
 use super::driver::driver;
 use super::marked;
 use super::net::{Device, FdbEntry, HostNet, Neighbour, Reach, Route};
+use super::nftables::forward_policy;
 use super::sysctl::strict_reverse_path;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nix::libc::{ENODEV, ENOENT};
-use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressScope};
 use rtnetlink::packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
@@ -18,13 +19,17 @@ use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteType,
 };
 use rtnetlink::packet_route::tc::TcHandle;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::sys::SocketAddr as SocketAddrNetlink;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, timeout};
 
 /// Events come in bursts; one dump serves a burst.
 const BURST: Duration = Duration::from_millis(5);
@@ -59,17 +64,25 @@ const GROUPS: [MulticastGroup; 8] = [
 pub async fn watch() -> Result<watch::Receiver<Arc<HostNet>>, HostError> {
     let (connection, handle, mut events) = new_multicast_connection(&GROUPS)?;
     tokio::spawn(connection);
-    let (publish, host) = watch::channel(Arc::new(dump(&handle).await?));
+    let mut epochs = BTreeMap::new();
+    let mut policy = Policy::default();
+    let mut first = dump(&handle, &epochs).await?;
+    first.forward_policy = policy.now().await;
+    let (publish, host) = watch::channel(Arc::new(first));
     tokio::spawn(async move {
         loop {
             let event = timeout(REFRESH, events.next()).await;
             if matches!(event, Ok(None)) || publish.is_closed() {
                 return;
             }
+            note(&mut epochs, event.ok().flatten());
             sleep(BURST).await;
-            while let Ok(Some(_)) = timeout(Duration::ZERO, events.next()).await {}
-            match dump(&handle).await {
-                Ok(net) => {
+            while let Ok(Some(event)) = timeout(Duration::ZERO, events.next()).await {
+                note(&mut epochs, Some(event));
+            }
+            match dump(&handle, &epochs).await {
+                Ok(mut net) => {
+                    net.forward_policy = policy.now().await;
                     publish.send_if_modified(|old| {
                         let changed = **old != net;
                         *old = Arc::new(net);
@@ -84,6 +97,50 @@ pub async fn watch() -> Result<watch::Receiver<Arc<HostNet>>, HostError> {
         }
     });
     Ok(host)
+}
+
+/// What refuses forwarded packets, looked at now and then: rules change without a sign on this socket.
+#[derive(Default)]
+struct Policy {
+    found: Option<String>,
+    read: Option<Instant>,
+}
+
+impl Policy {
+    async fn now(&mut self) -> Option<String> {
+        if self.read.is_some_and(|at| at.elapsed() < REFRESH) {
+            return self.found.clone();
+        }
+        self.read = Some(Instant::now());
+        let found = match spawn_blocking(forward_policy).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "nftables rules not read");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "nftables rules not read");
+                None
+            }
+        };
+        if let Some(policy) = found.as_ref().filter(|_| found != self.found) {
+            tracing::warn!(%policy, "links that are redirected to bypass the node's policy for forwarded packets");
+        }
+        self.found.clone_from(&found);
+        found
+    }
+}
+
+type Event = (NetlinkMessage<RouteNetlinkMessage>, SocketAddrNetlink);
+
+/// A device that is deleted and made again within a burst looks the same afterwards, by ifindex and by name.
+fn note(epochs: &mut BTreeMap<u32, u32>, event: Option<Event>) {
+    let payload = event.map(|(message, _)| message.payload);
+    if let Some(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(gone))) = payload
+        && gone.header.interface_family != AddressFamily::Bridge
+    {
+        *epochs.entry(gone.header.index).or_default() += 1;
+    }
 }
 
 /// Makes the kernel look for the link-layer address of a neighbour, by one datagram to the discard port.
@@ -159,12 +216,13 @@ async fn remove_unused_clsact(handle: &Handle, ifindex: u32) -> Result<(), HostE
     }
 }
 
-async fn dump(handle: &Handle) -> Result<HostNet, HostError> {
+async fn dump(handle: &Handle, epochs: &BTreeMap<u32, u32>) -> Result<HostNet, HostError> {
     let mut net = HostNet::default();
     let mut links = handle.link().get().execute();
     while let Some(message) = links.try_next().await? {
         let mut device = device(&message);
         device.driver = driver(&device);
+        device.epoch = epochs.get(&device.ifindex).copied().unwrap_or(0);
         device.strict = strict_reverse_path(&device.name);
         net.devices.insert(device.ifindex, device);
     }

@@ -97,6 +97,11 @@ pub(super) fn remove_filter(version: &Path, place: Place, name: Option<&str>) {
     forget(&pin);
 }
 
+/// The mark of a qdisc of ours that went with its device.
+pub(super) fn forget_qdisc(version: &Path, ifindex: u32) {
+    forget(&version.join(FILTERS).join(format!("{QDISC}{ifindex}")));
+}
+
 fn forget(pin: &Path) {
     if let Err(error) = std::fs::remove_file(pin)
         && error.kind() != std::io::ErrorKind::NotFound

@@ -157,6 +157,15 @@ impl Programs {
         &self.attached
     }
 
+    /// The device is another one than before under the same ifindex: what was attached went with it.
+    pub fn forget(&mut self, ifindex: u32) {
+        let gone: Vec<_> = self.attached.keys().filter(|place| place.ifindex == ifindex).copied().collect();
+        for place in gone {
+            self.detach(place, None);
+        }
+        super::cleanup::forget_qdisc(&self.dir, ifindex);
+    }
+
     /// Makes the attachments be `wanted`; devices by ifindex. On an error the fresh ones of this call are undone.
     ///
     /// # Errors

@@ -103,6 +103,8 @@ pub struct Kernel {
     /// The image without what only lingers, and when it becomes the current one.
     trimmed: Option<(Image, Instant)>,
     to_ask: Vec<(IpAddr, String)>,
+    /// Of each device, see [`Device::epoch`](crate::host::net::Device::epoch).
+    epochs: BTreeMap<u32, u32>,
     /// Gateways of links that died, whose waiting packets must go.
     dead: Vec<(u32, IpAddr)>,
     writes: u64,
@@ -133,6 +135,7 @@ pub fn bind(
         current,
         trimmed: None,
         to_ask: Vec::new(),
+        epochs: BTreeMap::new(),
         dead: Vec::new(),
         writes: 0,
     };
@@ -194,6 +197,11 @@ impl Kernel {
         } else {
             self.trimmed = None;
         }
+        let epochs = host.devices.iter().map(|(ifindex, device)| (*ifindex, device.epoch)).collect();
+        for (ifindex, _) in changed(&self.epochs, &epochs) {
+            self.programs.forget(ifindex);
+        }
+        self.epochs = epochs;
         let names = host.devices.iter().map(|(i, d)| (*i, d.name.clone())).collect();
         if let Err(attach) = self.programs.converge(&places(&wanted), &names) {
             error = Some(attach.to_string());
@@ -274,6 +282,12 @@ fn resolve(policy: &Compiled, host: &HostNet, before: &Pods) -> Pods {
 
 fn is_hidden(pod: &Result<u32, Unresolved>) -> bool {
     matches!(pod, Err(Unresolved::NeighbourUnknown | Unresolved::PortUnknown))
+}
+
+/// Devices that both know, of another epoch.
+fn changed(old: &BTreeMap<u32, u32>, new: &BTreeMap<u32, u32>) -> Vec<(u32, u32)> {
+    let other = |(ifindex, epoch): &(&u32, &u32)| old.get(ifindex).is_some_and(|before| before != *epoch);
+    new.iter().filter(other).map(|(ifindex, epoch)| (*ifindex, *epoch)).collect()
 }
 
 /// Addresses of pods behind bridges that must show themselves, and the bridge of each.

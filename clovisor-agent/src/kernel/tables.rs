@@ -63,7 +63,9 @@ pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
 pub(super) fn capacity(name: &str, map: &Map) -> Option<(&'static str, u64)> {
     let name = MAPS.into_iter().find(|m| *m == name)?;
     match map {
-        Map::HashMap(data) | Map::LpmTrie(data) => Some((name, u64::from(data.info().ok()?.max_entries()))),
+        Map::HashMap(data) | Map::LruHashMap(data) | Map::LpmTrie(data) => {
+            Some((name, u64::from(data.info().ok()?.max_entries())))
+        }
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use super::device::{choice, device};
 use super::marks::{Mark, MarkMask, forwarding};
 use super::table::{Chosen, DownReason, Health, Kept, Link, LinkId, LinkTable, PeerAddress};
-use crate::cluster::wan_link::{LinkState, Mode, Peer, WanLinkSpec};
+use crate::cluster::wan_link::{LinkState, Mode, Peer, PolicyBypass, WanLinkSpec};
 use crate::host::net::{Device, HostNet, Reach};
 use crate::host::resolve::route_to;
 use clovisor_common::abi::MAX_LINKS;
@@ -26,6 +26,10 @@ impl fmt::Display for DownReason {
             Self::MarkUnrouted => "the rule and route for its mark are not set yet (ip rule, fwmark)",
             Self::StrictReversePath => {
                 "the stack would drop what returns, since the default route is another one; set rp_filter of the device to 2"
+            }
+            Self::PolicyBypassed => {
+                "the node drops some forwarded packets by rules that a redirect would bypass (the agent's log names \
+                 them); set spec.mode: Mark, or spec.policyBypass: Accepted"
             }
             Self::Disabled => "spec.state is Disabled",
         })
@@ -56,8 +60,8 @@ pub fn observe(
         let chosen = old.map_or_else(|| kept.devices.get(name), |old| old.chosen.as_ref());
         let mut link = link(name, spec, net, (LinkId(id), chosen), old);
         link.mark = marks.of(LinkId(id));
-        if link.health == Health::Up && link.mode == Mode::Mark {
-            link.health = by_mark(&link, net);
+        if link.health == Health::Up {
+            link.health = forwarded(&link, spec, net);
         }
         let same = old.filter(|o| (o.health == Health::Up) == (link.health == Health::Up));
         link.since = same.map_or(now, |o| o.since);
@@ -159,6 +163,17 @@ fn judge(link: &mut Link, spec: &WanLinkSpec, net: &HostNet, device: &Device, ol
     }
 }
 
+/// May packets get to the link the way that its mode says?
+fn forwarded(link: &Link, spec: &WanLinkSpec, net: &HostNet) -> Health {
+    match (spec.mode, spec.policy_bypass) {
+        (Mode::Mark, _) => by_mark(link, net),
+        (Mode::Redirect, PolicyBypass::Refused) if net.forward_policy.is_some() => {
+            Health::Down(DownReason::PolicyBypassed)
+        }
+        (Mode::Redirect, _) => Health::Up,
+    }
+}
+
 /// Can the stack forward what is marked for the link, and will it take what returns?
 fn by_mark(link: &Link, net: &HostNet) -> Health {
     let device = link.ifindex.and_then(|ifindex| net.devices.get(&ifindex));
@@ -226,159 +241,4 @@ pub fn unresolved(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster::wan_link::{Gateway, Nat};
-    use crate::host::net::{Neighbour, Route};
-    use std::net::Ipv4Addr;
-
-    const HOP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1));
-
-    fn spec(device: &str) -> WanLinkSpec {
-        WanLinkSpec {
-            node_selector: BTreeMap::new(),
-            device: Some(device.into()),
-            device_selector: None,
-            gateway: Gateway::default(),
-            nat: Nat::Masquerade,
-            mode: Mode::Redirect,
-            mtu: None,
-            state: LinkState::Active,
-            peers: Vec::new(),
-            allowed_namespaces: Vec::new(),
-        }
-    }
-
-    fn net() -> HostNet {
-        let s9 = Device {
-            ifindex: 9,
-            name: "s9".into(),
-            mtu: 1500,
-            carrier: true,
-            mac: vec![2, 0, 0, 0, 0, 9],
-            addresses: vec![(IpAddr::V4(Ipv4Addr::new(10, 9, 0, 2)), 24)],
-            ..Device::default()
-        };
-        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        HostNet {
-            devices: [(9, s9)].into(),
-            routes: vec![Route { destination: any, prefix: 0, gateway: Some(HOP), ifindex: 9, metric: 0 }],
-            neighbours: vec![Neighbour { address: HOP, ifindex: 9, mac: vec![1], reach: Reach::Known }],
-            ..HostNet::default()
-        }
-    }
-
-    const MARKS: MarkMask = MarkMask(0x7f00_0000);
-
-    const FRESH: (LinkId, Option<&Chosen>) = (LinkId(0), None);
-
-    fn health(spec: &WanLinkSpec, net: &HostNet) -> Health {
-        link("s9", spec, net, FRESH, None).health
-    }
-
-    fn asked(specs: &BTreeMap<String, Arc<WanLinkSpec>>, net: &HostNet) -> Vec<(IpAddr, String)> {
-        let table =
-            observe(specs, net, &LinkTable::default(), &Kept::default(), MARKS, jiff::Timestamp::UNIX_EPOCH);
-        unresolved(specs, &table, net)
-    }
-
-    #[test]
-    fn a_link_is_up_when_everything_on_the_way_is() {
-        let up = link("s9", &spec("s9"), &net(), FRESH, None);
-        assert_eq!(up.health, Health::Up);
-        assert_eq!(
-            (up.gateway4, up.source4),
-            (Some(Ipv4Addr::new(10, 9, 0, 1)), Some(Ipv4Addr::new(10, 9, 0, 2)))
-        );
-        assert_eq!(up.mtu, 1500);
-        type Break = fn(&mut HostNet);
-        let rows: [(Break, DownReason); 5] = [
-            (|n| n.devices.clear(), DownReason::DeviceMissing),
-            (|n| n.devices.values_mut().for_each(|d| d.carrier = false), DownReason::NoCarrier),
-            (|n| n.devices.values_mut().for_each(|d| d.addresses.clear()), DownReason::NoAddress),
-            (|n| n.routes.clear(), DownReason::GatewayUnknown),
-            (|n| n.neighbours.clear(), DownReason::GatewayUnresolved),
-        ];
-        for (break_it, reason) in rows {
-            let mut net = net();
-            break_it(&mut net);
-            assert_eq!(health(&spec("s9"), &net), Health::Down(reason));
-        }
-    }
-
-    #[test]
-    fn a_forgotten_gateway_holds_until_it_fails_to_answer() {
-        let up = link("s9", &spec("s9"), &net(), FRESH, None);
-        let rows = [(None, Health::Up), (Some(Reach::Asked), Health::Up), (Some(Reach::Known), Health::Up)];
-        let failed = (Some(Reach::Failed), Health::Down(DownReason::GatewayUnresolved));
-        for (reach, health) in rows.into_iter().chain([failed]) {
-            let mut net = net();
-            net.neighbours.clear();
-            net.neighbours.extend(reach.map(|reach| Neighbour {
-                address: HOP,
-                ifindex: 9,
-                mac: vec![1],
-                reach,
-            }));
-            assert_eq!(link("s9", &spec("s9"), &net, FRESH, Some(&up)).health, health, "{reach:?}");
-        }
-    }
-
-    #[test]
-    fn the_gateway_may_be_given_and_is_solicited() {
-        let mut net = net();
-        net.routes.clear();
-        net.neighbours.clear();
-        let mut spec = spec("s9");
-        spec.gateway.ipv4 = Some(Ipv4Addr::new(10, 9, 0, 1));
-        assert_eq!(health(&spec, &net), Health::Down(DownReason::GatewayUnresolved));
-        let specs = BTreeMap::from([("s9".to_owned(), Arc::new(spec.clone()))]);
-        assert_eq!(asked(&specs, &net), [(HOP, "s9".to_owned())]);
-        net.neighbours.push(Neighbour { address: HOP, ifindex: 9, mac: vec![1], reach: Reach::Known });
-        assert_eq!(health(&spec, &net), Health::Up);
-        assert_eq!(asked(&specs, &net), []);
-    }
-
-    #[test]
-    fn a_device_without_link_layer_needs_no_gateway() {
-        let mut net = net();
-        net.routes.clear();
-        net.devices.values_mut().for_each(|d| d.bare = true);
-        assert_eq!(health(&spec("s9"), &net), Health::Up);
-    }
-
-    #[test]
-    fn a_link_by_mark_waits_for_its_rule_and_minds_the_reverse_path() {
-        let specs =
-            BTreeMap::from([("s9".to_owned(), Arc::new(WanLinkSpec { mode: Mode::Mark, ..spec("s9") }))]);
-        let at = jiff::Timestamp::UNIX_EPOCH;
-        let observed = |net: &HostNet| {
-            observe(&specs, net, &LinkTable::default(), &Kept::default(), MARKS, at).links["s9"].clone()
-        };
-        let mut net = net();
-        assert_eq!(observed(&net).health, Health::Down(DownReason::MarkUnrouted));
-        net.marked = forwarding(&observed(&net));
-        assert_eq!(net.marked.len(), 5, "{:?}", net.marked);
-        assert_eq!(observed(&net).health, Health::Up);
-        net.devices.values_mut().for_each(|d| d.strict = true);
-        assert_eq!(observed(&net).health, Health::Up, "the default route is its own");
-        net.routes[0].ifindex = 8;
-        assert_eq!(observed(&net).health, Health::Down(DownReason::GatewayUnknown));
-        net.routes.push(Route { metric: 100, ifindex: 9, ..net.routes[0].clone() });
-        assert_eq!(observed(&net).health, Health::Down(DownReason::StrictReversePath));
-    }
-
-    #[test]
-    fn numbers_stay_and_times_move_with_the_state() {
-        let specs = |names: &[&str]| -> BTreeMap<String, Arc<WanLinkSpec>> {
-            names.iter().map(|n| ((*n).to_owned(), Arc::new(spec(n)))).collect()
-        };
-        let at = |s| jiff::Timestamp::from_second(s).unwrap_or_default();
-        let one = observe(&specs(&["s9"]), &net(), &LinkTable::default(), &Kept::default(), MARKS, at(1));
-        let two = observe(&specs(&["a", "s9"]), &net(), &one, &Kept::default(), MARKS, at(2));
-        assert_eq!((two.links["s9"].id, two.links["a"].id), (LinkId(0), LinkId(1)));
-        assert_eq!(two.links["s9"].since, at(1));
-        let three = observe(&specs(&["s9"]), &HostNet::default(), &two, &Kept::default(), MARKS, at(3));
-        assert_eq!(three.links["s9"].since, at(3));
-    }
-}
+mod tests;

@@ -32,11 +32,18 @@ pub struct Kept {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LinkTable {
     pub links: BTreeMap<String, Link>,
-    /// Next hops that were asked for and have not answered yet.
+    /// Next hops that were asked for and have not answered yet, and links whose rules are being set.
     pub asked: usize,
 }
 
 impl LinkTable {
+    /// Links that wait for the rule and route of their mark.
+    #[must_use]
+    pub fn unrouted(&self) -> usize {
+        let waits = |link: &&Link| link.health == Health::Down(DownReason::MarkUnrouted);
+        self.links.values().filter(waits).count()
+    }
+
     /// What is to be kept of the links.
     #[must_use]
     pub fn kept(&self) -> Kept {
@@ -103,5 +110,6 @@ pub enum DownReason {
     GatewayUnresolved,
     MarkUnrouted,
     StrictReversePath,
+    PolicyBypassed,
     Disabled,
 }

@@ -30,7 +30,8 @@ pub fn watch(
         marks,
         jiff::Timestamp::now(),
     );
-    table.asked = unresolved(&snapshot.borrow().links_here(), &table, &host.borrow()).len();
+    table.asked =
+        unresolved(&snapshot.borrow().links_here(), &table, &host.borrow()).len() + table.unrouted();
     let (publish, links) = watch::channel(Arc::new(table));
     tokio::spawn(async move {
         let mut next = Instant::now();
@@ -65,7 +66,7 @@ fn update(
     publish.send_if_modified(|old| {
         let here = snapshot.links_here();
         let mut table = observe(&here, net, old, kept, marks, jiff::Timestamp::now());
-        table.asked = unresolved(&here, &table, net).len();
+        table.asked = unresolved(&here, &table, net).len() + table.unrouted();
         if table == **old {
             return false;
         }

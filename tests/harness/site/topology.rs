@@ -1,16 +1,20 @@
-use super::{Pod, SERVICE4, SERVICE6};
+use super::{Pod, SERVICE4, SERVICE6, Uplink};
 use crate::netns::Netns;
 use crate::truth::LinkSign;
 use anyhow::Result;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::process::Command;
 
 /// Number of each link: its name, its subnets and its MAC addresses follow from it.
 const LINKS: [u8; 2] = [8, 9];
 
-pub(super) fn signs() -> Vec<LinkSign> {
+/// Where the other end of a virtual `s9` is, below it.
+const BELOW: [&str; 2] = ["10.19.0.2", "10.19.0.1"];
+
+pub(super) fn signs(uplink: Uplink) -> Vec<LinkSign> {
     let sign = |link: u8| LinkSign {
         name: format!("s{link}"),
-        mac: [2, 0, 0, 0, link, 1],
+        mac: if link == 9 && uplink == Uplink::Tun { [0; 6] } else { [2, 0, 0, 0, link, 1] },
         sources: vec![
             Ipv4Addr::new(10, link, 0, 2).into(),
             Ipv6Addr::new(0xfd00, link.into(), 0, 0, 0, 0, 0, 2).into(),
@@ -20,7 +24,7 @@ pub(super) fn signs() -> Vec<LinkSign> {
 }
 
 /// Edge and cloud with both links between them.
-pub(super) fn links(edge: &Netns, cloud: &Netns, bridge: bool) -> Result<()> {
+pub(super) fn links(edge: &Netns, cloud: &Netns, bridge: bool, uplink: Uplink) -> Result<()> {
     for netns in [edge, cloud] {
         quiet_ipv6(netns)?;
     }
@@ -34,15 +38,12 @@ pub(super) fn links(edge: &Netns, cloud: &Netns, bridge: bool) -> Result<()> {
     ])?;
     // The service answers by the link that the source address belongs to, and pods by s8.
     cloud.sysctl(&[("net/ipv4/conf/all/rp_filter", "0"), ("net/ipv4/conf/default/rp_filter", "0")])?;
-    let (mut near, mut far) = (String::new(), String::new());
+    let (mut near, mut far) = devices(uplink, cloud.name());
     for link in LINKS {
         near += &format!(
-            "link add s{link} address 02:00:00:00:0{link}:02 type veth \
-               peer name s{link} address 02:00:00:00:0{link}:01 netns {}\n\
-             addr add 10.{link}.0.2/24 dev s{link}\n\
+            "addr add 10.{link}.0.2/24 dev s{link}\n\
              addr add fd00:{link}::2/64 dev s{link} nodad\n\
              link set s{link} up\n",
-            cloud.name()
         );
         far += &format!(
             "addr add 10.{link}.0.1/24 dev s{link}\n\
@@ -64,6 +65,43 @@ pub(super) fn links(edge: &Netns, cloud: &Netns, bridge: bool) -> Result<()> {
     edge.ip(&near)?;
     cloud.ip(&far)?;
     edge.nft(CNI)
+}
+
+/// The uplinks' devices on both sides.
+fn devices(uplink: Uplink, cloud: &str) -> (String, String) {
+    let veth = |name: &str, link: u8| {
+        let mac = format!("02:00:00:00:0{link}:0");
+        format!("link add {name} address {mac}2 type veth peer name {name} address {mac}1 netns {cloud}\n")
+    };
+    let mut near = veth("s8", 8);
+    if uplink == Uplink::Veth {
+        return (near + &veth("s9", 9), String::new());
+    }
+    near += &veth("u9", 7);
+    let side = |near: bool| {
+        let (own, other) = if near { (BELOW[0], BELOW[1]) } else { (BELOW[1], BELOW[0]) };
+        let mac = format!("02:00:00:00:09:0{}", if near { 2 } else { 1 });
+        let device = match uplink {
+            Uplink::Veth => String::new(),
+            Uplink::Macvlan => format!("link add s9 link u9 address {mac} type macvlan mode bridge\n"),
+            Uplink::Vxlan => {
+                format!("link add s9 address {mac} type vxlan id 9 dstport 4789 local {own} remote {other}\n")
+            }
+            Uplink::Tun => "tuntap add s9 mode tun\n".to_owned(),
+        };
+        format!("addr add {own}/24 dev u9\nlink set u9 up\n{device}")
+    };
+    (near + &side(true), side(false))
+}
+
+/// What carries the packets of a [`Uplink::Tun`]: one process on each side, over UDP, as a VPN in user space does.
+pub(super) fn carriers(edge: &Netns, cloud: &Netns) -> [Command; 2] {
+    [(edge, BELOW[0], BELOW[1]), (cloud, BELOW[1], BELOW[0])].map(|(netns, own, other)| {
+        let mut command = netns.command("socat");
+        command.arg("TUN,tun-name=s9,tun-type=tun,iff-no-pi,iff-up");
+        command.arg(format!("UDP4-DATAGRAM:{other}:5555,bind={own}:5555"));
+        command
+    })
 }
 
 /// A pod and its veth, point-to-point as Calico's or as a port of the bridge.

@@ -1,0 +1,66 @@
+use super::super::net::{FdbEntry, Neighbour};
+use super::*;
+
+const POD: &str = "10.244.0.10";
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
+}
+
+fn route(destination: &str, prefix: u8, ifindex: u32, gateway: Option<&str>) -> Route {
+    Route { destination: ip(destination), prefix, gateway: gateway.map(ip), ifindex, metric: 0 }
+}
+
+fn device(ifindex: u32, kind: &str) -> (u32, Device) {
+    (ifindex, Device { ifindex, kind: kind.into(), ..Device::default() })
+}
+
+fn node() -> HostNet {
+    HostNet {
+        devices: [device(3, "veth"), device(4, "bridge"), device(5, "veth"), device(9, "")].into(),
+        routes: vec![route("0.0.0.0", 0, 9, Some("192.0.2.1"))],
+        ..HostNet::default()
+    }
+}
+
+#[test]
+fn a_point_to_point_veth_is_found_by_its_route() {
+    let mut net = node();
+    assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::NotLocal));
+    net.routes.push(route("10.244.0.0", 24, 4, None));
+    net.routes.push(route(POD, 32, 3, None));
+    assert_eq!(resolve_pod(&net, ip(POD)), Ok(3));
+    net.devices.remove(&3);
+    assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::DeviceMissing));
+}
+
+#[test]
+fn behind_a_bridge_the_port_counts() {
+    let mut net = node();
+    net.routes.push(route("10.244.0.0", 24, 4, None));
+    assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::NeighbourUnknown));
+    let mac = vec![2, 0, 0, 0, 0, 1];
+    net.neighbours.push(Neighbour { address: ip(POD), ifindex: 4, mac: mac.clone(), reach: Reach::Known });
+    assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::PortUnknown));
+    net.fdb.push(FdbEntry { mac: mac.clone(), ifindex: 4, bridge: 4 });
+    assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::PortUnknown));
+    net.fdb.push(FdbEntry { mac, ifindex: 5, bridge: 4 });
+    assert_eq!(resolve_pod(&net, ip(POD)), Ok(5));
+}
+
+#[test]
+fn pods_of_other_nodes_are_not_local() {
+    let mut net = node();
+    net.routes.push(route("10.244.0.0", 24, 9, Some("192.0.2.7")));
+    assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::NotLocal));
+    assert_eq!(resolve_pod(&net, ip("fd00::1")), Err(Unresolved::NotLocal));
+}
+
+#[test]
+fn the_longest_prefix_wins_then_the_metric() {
+    let mut net = node();
+    net.routes.push(Route { metric: 100, ..route("10.0.0.0", 8, 3, None) });
+    net.routes.push(Route { metric: 10, ..route("10.0.0.0", 8, 5, None) });
+    assert_eq!(route_to(&net, ip(POD)).map(|r| r.ifindex), Some(5));
+    assert_eq!(route_to(&net, ip("8.8.8.8")).map(|r| r.ifindex), Some(9));
+}

@@ -1,0 +1,166 @@
+use super::*;
+use crate::cluster::wan_link::{Gateway, Nat};
+use crate::host::net::{Neighbour, Route};
+use std::net::Ipv4Addr;
+
+const HOP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1));
+
+fn spec(device: &str) -> WanLinkSpec {
+    WanLinkSpec {
+        node_selector: BTreeMap::new(),
+        device: Some(device.into()),
+        device_selector: None,
+        gateway: Gateway::default(),
+        nat: Nat::Masquerade,
+        mode: Mode::Redirect,
+        policy_bypass: PolicyBypass::Refused,
+        mtu: None,
+        state: LinkState::Active,
+        peers: Vec::new(),
+        allowed_namespaces: Vec::new(),
+    }
+}
+
+fn net() -> HostNet {
+    let s9 = Device {
+        ifindex: 9,
+        name: "s9".into(),
+        mtu: 1500,
+        carrier: true,
+        mac: vec![2, 0, 0, 0, 0, 9],
+        addresses: vec![(IpAddr::V4(Ipv4Addr::new(10, 9, 0, 2)), 24)],
+        ..Device::default()
+    };
+    let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    HostNet {
+        devices: [(9, s9)].into(),
+        routes: vec![Route { destination: any, prefix: 0, gateway: Some(HOP), ifindex: 9, metric: 0 }],
+        neighbours: vec![Neighbour { address: HOP, ifindex: 9, mac: vec![1], reach: Reach::Known }],
+        ..HostNet::default()
+    }
+}
+
+const MARKS: MarkMask = MarkMask(0x7f00_0000);
+
+const FRESH: (LinkId, Option<&Chosen>) = (LinkId(0), None);
+
+fn health(spec: &WanLinkSpec, net: &HostNet) -> Health {
+    link("s9", spec, net, FRESH, None).health
+}
+
+fn asked(specs: &BTreeMap<String, Arc<WanLinkSpec>>, net: &HostNet) -> Vec<(IpAddr, String)> {
+    let table =
+        observe(specs, net, &LinkTable::default(), &Kept::default(), MARKS, jiff::Timestamp::UNIX_EPOCH);
+    unresolved(specs, &table, net)
+}
+
+#[test]
+fn a_link_is_up_when_everything_on_the_way_is() {
+    let up = link("s9", &spec("s9"), &net(), FRESH, None);
+    assert_eq!(up.health, Health::Up);
+    assert_eq!(
+        (up.gateway4, up.source4),
+        (Some(Ipv4Addr::new(10, 9, 0, 1)), Some(Ipv4Addr::new(10, 9, 0, 2)))
+    );
+    assert_eq!(up.mtu, 1500);
+    type Break = fn(&mut HostNet);
+    let rows: [(Break, DownReason); 5] = [
+        (|n| n.devices.clear(), DownReason::DeviceMissing),
+        (|n| n.devices.values_mut().for_each(|d| d.carrier = false), DownReason::NoCarrier),
+        (|n| n.devices.values_mut().for_each(|d| d.addresses.clear()), DownReason::NoAddress),
+        (|n| n.routes.clear(), DownReason::GatewayUnknown),
+        (|n| n.neighbours.clear(), DownReason::GatewayUnresolved),
+    ];
+    for (break_it, reason) in rows {
+        let mut net = net();
+        break_it(&mut net);
+        assert_eq!(health(&spec("s9"), &net), Health::Down(reason));
+    }
+}
+
+#[test]
+fn a_forgotten_gateway_holds_until_it_fails_to_answer() {
+    let up = link("s9", &spec("s9"), &net(), FRESH, None);
+    let rows = [(None, Health::Up), (Some(Reach::Asked), Health::Up), (Some(Reach::Known), Health::Up)];
+    let failed = (Some(Reach::Failed), Health::Down(DownReason::GatewayUnresolved));
+    for (reach, health) in rows.into_iter().chain([failed]) {
+        let mut net = net();
+        net.neighbours.clear();
+        net.neighbours.extend(reach.map(|reach| Neighbour { address: HOP, ifindex: 9, mac: vec![1], reach }));
+        assert_eq!(link("s9", &spec("s9"), &net, FRESH, Some(&up)).health, health, "{reach:?}");
+    }
+}
+
+#[test]
+fn the_gateway_may_be_given_and_is_solicited() {
+    let mut net = net();
+    net.routes.clear();
+    net.neighbours.clear();
+    let mut spec = spec("s9");
+    spec.gateway.ipv4 = Some(Ipv4Addr::new(10, 9, 0, 1));
+    assert_eq!(health(&spec, &net), Health::Down(DownReason::GatewayUnresolved));
+    let specs = BTreeMap::from([("s9".to_owned(), Arc::new(spec.clone()))]);
+    assert_eq!(asked(&specs, &net), [(HOP, "s9".to_owned())]);
+    net.neighbours.push(Neighbour { address: HOP, ifindex: 9, mac: vec![1], reach: Reach::Known });
+    assert_eq!(health(&spec, &net), Health::Up);
+    assert_eq!(asked(&specs, &net), []);
+}
+
+#[test]
+fn a_device_without_link_layer_needs_no_gateway() {
+    let mut net = net();
+    net.routes.clear();
+    net.devices.values_mut().for_each(|d| d.bare = true);
+    assert_eq!(health(&spec("s9"), &net), Health::Up);
+}
+
+#[test]
+fn a_policy_is_bypassed_only_where_that_is_accepted() {
+    let at = jiff::Timestamp::UNIX_EPOCH;
+    for (mode, policy_bypass, policy, health) in [
+        (Mode::Redirect, PolicyBypass::Refused, None, Health::Up),
+        (Mode::Redirect, PolicyBypass::Refused, Some("x"), Health::Down(DownReason::PolicyBypassed)),
+        (Mode::Redirect, PolicyBypass::Accepted, Some("x"), Health::Up),
+        (Mode::Mark, PolicyBypass::Refused, Some("x"), Health::Down(DownReason::MarkUnrouted)),
+    ] {
+        let spec = WanLinkSpec { mode, policy_bypass, ..spec("s9") };
+        let specs = BTreeMap::from([("s9".to_owned(), Arc::new(spec))]);
+        let net = HostNet { forward_policy: policy.map(str::to_owned), ..net() };
+        let seen = observe(&specs, &net, &LinkTable::default(), &Kept::default(), MARKS, at);
+        assert_eq!(seen.links["s9"].health, health, "{mode:?} {policy_bypass:?} {policy:?}");
+    }
+}
+
+#[test]
+fn a_link_by_mark_waits_for_its_rule_and_minds_the_reverse_path() {
+    let specs = BTreeMap::from([("s9".to_owned(), Arc::new(WanLinkSpec { mode: Mode::Mark, ..spec("s9") }))]);
+    let at = jiff::Timestamp::UNIX_EPOCH;
+    let observed = |net: &HostNet| {
+        observe(&specs, net, &LinkTable::default(), &Kept::default(), MARKS, at).links["s9"].clone()
+    };
+    let mut net = net();
+    assert_eq!(observed(&net).health, Health::Down(DownReason::MarkUnrouted));
+    net.marked = forwarding(&observed(&net));
+    assert_eq!(net.marked.len(), 5, "{:?}", net.marked);
+    assert_eq!(observed(&net).health, Health::Up);
+    net.devices.values_mut().for_each(|d| d.strict = true);
+    assert_eq!(observed(&net).health, Health::Up, "the default route is its own");
+    net.routes[0].ifindex = 8;
+    assert_eq!(observed(&net).health, Health::Down(DownReason::GatewayUnknown));
+    net.routes.push(Route { metric: 100, ifindex: 9, ..net.routes[0].clone() });
+    assert_eq!(observed(&net).health, Health::Down(DownReason::StrictReversePath));
+}
+
+#[test]
+fn numbers_stay_and_times_move_with_the_state() {
+    let specs = |names: &[&str]| -> BTreeMap<String, Arc<WanLinkSpec>> {
+        names.iter().map(|n| ((*n).to_owned(), Arc::new(spec(n)))).collect()
+    };
+    let at = |s| jiff::Timestamp::from_second(s).unwrap_or_default();
+    let one = observe(&specs(&["s9"]), &net(), &LinkTable::default(), &Kept::default(), MARKS, at(1));
+    let two = observe(&specs(&["a", "s9"]), &net(), &one, &Kept::default(), MARKS, at(2));
+    assert_eq!((two.links["s9"].id, two.links["a"].id), (LinkId(0), LinkId(1)));
+    assert_eq!(two.links["s9"].since, at(1));
+    let three = observe(&specs(&["s9"]), &HostNet::default(), &two, &Kept::default(), MARKS, at(3));
+    assert_eq!(three.links["s9"].since, at(3));
+}
