@@ -14,6 +14,8 @@ pub mod net;
 
 mod nftables;
 
+pub mod raw;
+
 pub mod resolve;
 
 pub mod sysctl;

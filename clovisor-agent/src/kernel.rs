@@ -14,6 +14,8 @@ pub mod tables;
 
 pub mod flows;
 
+pub mod notice;
+
 pub mod plan;
 
 pub mod load;

@@ -1,4 +1,5 @@
-//! Programs that only redirect, for `cargo xtask bench`: what steering costs is measured against them.
+//! Programs of others: some that only redirect, against which `cargo xtask bench` measures what steering costs, and
+//! some that count, as neighbours on a hook in tests.
 //!
 //! **In**: every packet of a device, one map entry. **Out**: the packet on another device. **Never**: part of the agent.
 
@@ -23,6 +24,33 @@ mod programs {
     #[classifier]
     pub(crate) fn empty(_: TcContext) -> i32 {
         PASS
+    }
+
+    /// Packets that [`count_pod`], [`count_in`] and [`count_out`] saw.
+    #[map]
+    static SEEN: Array<u64> = Array::with_max_entries(3, 0);
+
+    fn count(index: u32) -> i32 {
+        if let Some(seen) = SEEN.get_ptr_mut(index) {
+            // SAFETY: the entry lives as long as the map; a lost count of two CPUs at once is none of a test's.
+            unsafe { *seen += 1 };
+        }
+        PASS
+    }
+
+    #[classifier]
+    pub(crate) fn count_pod(_: TcContext) -> i32 {
+        count(0)
+    }
+
+    #[classifier]
+    pub(crate) fn count_in(_: TcContext) -> i32 {
+        count(1)
+    }
+
+    #[classifier]
+    pub(crate) fn count_out(_: TcContext) -> i32 {
+        count(2)
     }
 
     /// Every IPv4 packet of a pod to the uplink.

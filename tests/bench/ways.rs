@@ -24,6 +24,8 @@ pub(crate) enum Way {
     Steered,
     /// Clovisor through the link's address.
     SteeredNat,
+    /// Clovisor by mark: the stack forwards and translates.
+    ByMark,
     /// Routing and masquerade.
     Masquerade,
     /// What one would build: mark by DSCP, kept by conntrack, a rule for the mark, masquerade.
@@ -31,8 +33,15 @@ pub(crate) enum Way {
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Plain, Self::Bare, Self::Steered, Self::SteeredNat, Self::Masquerade, Self::Marked];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Plain,
+        Self::Bare,
+        Self::Steered,
+        Self::SteeredNat,
+        Self::ByMark,
+        Self::Masquerade,
+        Self::Marked,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -40,6 +49,7 @@ impl Way {
             Self::Bare => "bare redirect",
             Self::Steered => "steered",
             Self::SteeredNat => "steered, NAT",
+            Self::ByMark => "steered, mode Mark",
             Self::Masquerade => "routing + masquerade",
             Self::Marked => "rule + fwmark + conntrack + masquerade",
         }
@@ -49,7 +59,7 @@ impl Way {
     const fn source(self) -> IpAddr {
         match self {
             Self::Plain | Self::Bare | Self::Steered => POD[0],
-            Self::SteeredNat | Self::Marked => SOURCE[0],
+            Self::SteeredNat | Self::ByMark | Self::Marked => SOURCE[0],
             Self::Masquerade => harness::wire::PLAIN_SOURCE[0],
         }
     }
@@ -101,6 +111,7 @@ fn up(way: Way, wire: &Wire) -> Result<Held> {
         Way::Bare => return Ok(Held::Bare { _programs: bare(wire)? }),
         Way::Steered => return steered(wire, Translation::None),
         Way::SteeredNat => return steered(wire, Translation::Nat),
+        Way::ByMark => return steered(wire, Translation::Stack),
         Way::Masquerade => wire.edge.nft(
             "table ip bench {\nchain post { type nat hook postrouting priority srcnat; policy accept;\n\
              oifname \"w0\" masquerade\n}\n}\n",

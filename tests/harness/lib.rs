@@ -55,5 +55,8 @@ pub mod programs;
 /// The kernel half alone, between three namespaces.
 pub mod wire;
 
+/// What sockets say across that wire.
+pub mod talk;
+
 /// The site builder.
 pub mod site;

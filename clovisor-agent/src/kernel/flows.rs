@@ -3,8 +3,9 @@
 use super::expiry::expired;
 use super::tables::{Fill, TableError, capacity, ignore_missing, named, take};
 use aya::Ebpf;
-use aya::maps::{HashMap, MapData};
+use aya::maps::{HashMap, MapData, MapError};
 use clovisor_common::abi::{Flow, Flow4, Flow4Key, Flow6, Flow6Key, FlowKey, FlowState, PodLoad, REVERSE};
+use clovisor_common::packet::RST;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,6 +22,9 @@ pub struct FlowEntry {
     pub forward: FlowState,
     pub reverse: Option<FlowState>,
 }
+
+/// Only where there is an entry.
+const BPF_EXIST: u64 = 2;
 
 type Table<A> = HashMap<MapData, FlowKey<A>, Flow<A>>;
 
@@ -85,11 +89,7 @@ impl Flows {
         Ok(gone)
     }
 
-    fn count(
-        &mut self,
-        counts: &BTreeMap<u32, u32>,
-        alive: &dyn Fn(u32) -> bool,
-    ) -> Result<(), aya::maps::MapError> {
+    fn count(&mut self, counts: &BTreeMap<u32, u32>, alive: &dyn Fn(u32) -> bool) -> Result<(), MapError> {
         let loads: Vec<_> = self.load.iter().flatten().collect();
         for (veth, load) in loads {
             let established = counts.get(&veth).copied().unwrap_or(0);
@@ -100,6 +100,24 @@ impl Flows {
             }
         }
         Ok(())
+    }
+
+    /// Notes that a connection was reset: its entries go when those of ended ones do.
+    ///
+    /// # Errors
+    /// The entry could not be written.
+    pub fn note_reset(&mut self, flow: &FlowEntry) -> Result<(), TableError> {
+        match (flow.source, flow.destination) {
+            (SocketAddr::V4(from), SocketAddr::V4(to)) => {
+                let (saddr, daddr) = (from.ip().octets(), to.ip().octets());
+                note_reset(&mut self.flow4, &key(flow, saddr, daddr)).map_err(named("FLOW4"))
+            }
+            (SocketAddr::V6(from), SocketAddr::V6(to)) => {
+                let (saddr, daddr) = (from.ip().octets(), to.ip().octets());
+                note_reset(&mut self.flow6, &key(flow, saddr, daddr)).map_err(named("FLOW6"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// How full the tables are.
@@ -114,6 +132,22 @@ impl Flows {
         let capacity = |map| self.capacities.get(map).copied().unwrap_or(0);
         entries.map(|(map, n)| Fill { map, entries: n as u64, capacity: capacity(map) }).into()
     }
+}
+
+fn key<A>(flow: &FlowEntry, saddr: A, daddr: A) -> FlowKey<A> {
+    let (sport_be, dport_be) = (flow.source.port().to_be(), flow.destination.port().to_be());
+    FlowKey { saddr, daddr, sport_be, dport_be, zone: flow.forward.zone, proto: flow.proto, pad: 0 }
+}
+
+fn note_reset<A>(map: &mut Table<A>, key: &FlowKey<A>) -> Result<(), MapError>
+where
+    FlowKey<A>: aya::Pod,
+    Flow<A>: aya::Pod,
+{
+    // It may have ended meanwhile.
+    let Ok(mut entry) = map.get(key, 0) else { return Ok(()) };
+    entry.state.tcp_flags |= RST;
+    ignore_missing(map.insert(key, entry, BPF_EXIST))
 }
 
 fn entries<A: Copy>(map: &Table<A>, ip: impl Fn(A) -> IpAddr) -> Vec<FlowEntry>

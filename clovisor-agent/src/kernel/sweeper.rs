@@ -1,8 +1,12 @@
 //! The task that owns the flow tables: they may be large, and a fail-over does not wait for them.
 
 use super::flows::{FlowEntry, Flows};
+use super::image::Image;
+use super::notice::notice;
 use super::run::{KernelState, now_ns};
 use super::tables::Fill;
+use crate::host::raw::RawSockets;
+use clovisor_common::abi;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -40,7 +44,13 @@ impl Sweeper {
                     }
                     let new = state.borrow_and_update().image.clone();
                     let gone = image.pods.keys().any(|veth| !new.pods.contains_key(veth));
+                    let died = any_died(&image, &new);
                     image = new;
+                    if died {
+                        let maps = image.clone();
+                        let Some((kept, ())) = blocking(flows, move |flows| tell(flows, &maps)).await else { return };
+                        flows = kept;
+                    }
                     if !gone {
                         continue;
                     }
@@ -68,6 +78,35 @@ impl Sweeper {
             }
         }
     }
+}
+
+/// A link that carried flows does not any more.
+fn any_died(old: &Image, new: &Image) -> bool {
+    let up = |link: &abi::Link| link.flags & abi::LINK_UP != 0;
+    old.links.iter().any(|(id, link)| up(link) && !new.links.get(id).is_some_and(up))
+}
+
+/// Tells the sockets of pods whose link died; see [`notice`].
+fn tell(flows: &mut Flows, image: &Image) {
+    let (mut sockets, mut resets, mut moves) = (RawSockets::default(), 0_u32, 0_u32);
+    for flow in flows.read() {
+        let Some(told) = notice(&flow, image) else { continue };
+        for _ in 0..told.times {
+            if let Err(error) = sockets.send(told.pod, &told.packet) {
+                tracing::warn!(pod = %told.pod, %error, "idle connections of a dead link are not told; is CAP_NET_RAW missing?");
+                return;
+            }
+        }
+        if !told.resets {
+            moves += 1;
+            continue;
+        }
+        resets += 1;
+        if let Err(error) = flows.note_reset(&flow) {
+            tracing::debug!(%error, "an ended flow stays until it is idle for a day");
+        }
+    }
+    tracing::info!(resets, moves, "connections of a dead link told");
 }
 
 /// Runs on a thread that may block; none if that panicked, which has been said then.

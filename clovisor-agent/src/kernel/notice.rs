@@ -1,0 +1,101 @@
+//! What the sockets of pods are told when the link of their connection dies, though they send nothing themselves.
+//!
+//! A connection that cannot move gets a RST, so that its owner dials again now and not when it next has something to
+//! say. One that moves gets ICMP "network unreachable" about its oldest unacknowledged byte: each takes one doubling of
+//! the retransmission timer back (RFC 6069), so that it goes on by the new link at once. Both are what the kernel half
+//! would answer to a packet of the pod, built from one that the pod could have sent.
+
+use super::flows::FlowEntry;
+use super::image::{Image, wide};
+use clovisor_common::abi::{self, FLOW_NAT, FLOW_STACK, LINK_NAT, LINK_STACK, NO_LINK, PeerKey, Slot};
+use clovisor_common::answer::{Answer, Complaint, Frame};
+use clovisor_common::packet::{ACK, Address, ETHERNET, RST, TCP};
+use clovisor_common::rule::{Course, carries, course};
+use std::net::{IpAddr, SocketAddr};
+
+/// How many doublings of the timer are taken back: a link that was silent for three seconds before it was down.
+const KICKS: usize = 4;
+
+/// IP packets for a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub pod: IpAddr,
+    pub packet: Vec<u8>,
+    pub times: usize,
+    /// The connection ends with it.
+    pub resets: bool,
+}
+
+/// What to tell about a flow when the maps are as in `image`; none: its link is up, or nothing is decided.
+#[must_use]
+pub fn notice(flow: &FlowEntry, image: &Image) -> Option<Notice> {
+    match (flow.source, flow.destination) {
+        (SocketAddr::V4(from), SocketAddr::V4(to)) => {
+            let packet = segment4(flow, from.ip().octets(), to.ip().octets());
+            about::<[u8; 4]>(flow, image, &packet)
+        }
+        (SocketAddr::V6(from), SocketAddr::V6(to)) => {
+            let packet = segment6(flow, from.ip().octets(), to.ip().octets());
+            about::<[u8; 16]>(flow, image, &packet)
+        }
+        _ => None,
+    }
+}
+
+fn about<A: Answer>(flow: &FlowEntry, image: &Image, packet: &[u8]) -> Option<Notice> {
+    let (state, back) = (&flow.forward, flow.reverse.as_ref()?);
+    let answered =
+        (state.tcp_flags & back.tcp_flags & ACK) != 0 && (state.tcp_flags | back.tcp_flags) & RST == 0;
+    let link = image.links.get(&state.link);
+    if flow.proto != TCP || !answered || link.is_some_and(carries::<A>) {
+        return None;
+    }
+    let none = Slot { link: NO_LINK, flags: 0, wire_dscp: 0, pad: 0 };
+    let slot = image.slots.get(&u32::from(state.slot)).copied().unwrap_or(none);
+    let segment = A::parse(packet, ETHERNET).ok()?;
+    let mut frame: Frame = [0; 112];
+    let (length, times, resets) = match course::<A>(state, link, slot, movable::<A>(flow, image, slot)) {
+        Course::Reset => (A::reset(packet, &segment, 0, &mut frame)?, 1, true),
+        Course::Move(_) => (A::complain(packet, &segment, Complaint::Unreachable, &mut frame)?, KICKS, false),
+        Course::Stay | Course::Hold => return None,
+    };
+    let packet = frame.get(ETHERNET..length)?.to_vec();
+    Some(Notice { pod: flow.source.ip(), packet, times, resets })
+}
+
+/// As the kernel half decides it for the pod's next packet.
+fn movable<A: Address>(flow: &FlowEntry, image: &Image, slot: Slot) -> bool {
+    let stack = if flow.forward.flags & FLOW_STACK != 0 { LINK_STACK } else { 0 };
+    let open = |link: &abi::Link| carries::<A>(link) && link.flags & (LINK_NAT | LINK_STACK) == stack;
+    let dialled = flow.destination;
+    let (addr, port_be) = (wide(dialled.ip()), dialled.port().to_be());
+    let peer = image.peers.get(&PeerKey { addr, port_be, link: slot.link, proto: flow.proto });
+    let far_end = peer.map_or((addr, port_be), |peer| (peer.addr, peer.port_be));
+    let now = (wide(flow.translated_destination.ip()), flow.translated_destination.port().to_be());
+    flow.forward.flags & FLOW_NAT == 0 && image.links.get(&slot.link).is_some_and(open) && far_end == now
+}
+
+/// The pod's segment that acknowledges all it has, from the first byte on that is not acknowledged to it.
+fn tcp(flow: &FlowEntry) -> [u8; 20] {
+    let mut header = [0; 20];
+    let unacknowledged = flow.reverse.as_ref().map_or(0, |back| back.ack_be);
+    header[..2].copy_from_slice(&flow.source.port().to_be_bytes());
+    header[2..4].copy_from_slice(&flow.destination.port().to_be_bytes());
+    header[4..8].copy_from_slice(&unacknowledged.to_ne_bytes());
+    header[8..12].copy_from_slice(&flow.forward.ack_be.to_ne_bytes());
+    header[12..14].copy_from_slice(&[0x50, ACK]);
+    header
+}
+
+fn segment4(flow: &FlowEntry, from: [u8; 4], to: [u8; 4]) -> Vec<u8> {
+    let ip = [0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, TCP, 0, 0];
+    [&[0; ETHERNET][..], &ip, &from, &to, &tcp(flow)].concat()
+}
+
+fn segment6(flow: &FlowEntry, from: [u8; 16], to: [u8; 16]) -> Vec<u8> {
+    let ip = [0x60, 0, 0, 0, 0, 20, TCP, 64];
+    [&[0; ETHERNET][..], &ip, &from, &to, &tcp(flow)].concat()
+}
+
+#[cfg(test)]
+mod tests;
