@@ -31,4 +31,6 @@ pub mod decide;
 
 pub mod explain;
 
+pub mod packet;
+
 pub mod sidecar;

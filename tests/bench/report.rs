@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// Ratios that are worth a line: what over what.
-const PAIRS: [(Way, Way); 6] = [
+const PAIRS: [(Way, Way); 7] = [
     (Way::Bare, Way::Plain),
     (Way::Steered, Way::Plain),
     (Way::SteeredNat, Way::Plain),
     (Way::Steered, Way::Bare),
     (Way::SteeredNat, Way::Masquerade),
     (Way::SteeredNat, Way::Marked),
+    (Way::ByMark, Way::Marked),
 ];
 
 /// Everything measured.

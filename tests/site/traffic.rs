@@ -144,6 +144,9 @@ fn pods_without_a_proxy_are_steered_by_destination() -> Result<()> {
         }
         let seen = ["udp8", "udp9", "ping8", "ping9"].map(|name| counted(site, name).unwrap_or(usize::MAX));
         ensure!(seen == [0, 200, 0, 20], "{seen:?}");
+        let words = ["explain", "--pod", "shop/client-0", "--host", "203.0.113.10:5060", "--protocol", "udp"];
+        let said = harness::agent::ctl(&site.path(""), &words)?;
+        ensure!(said.contains("WanMapping till covers 203.0.113.10/32 ports 5060-5061"), "{said}");
         let sessions = site.agent()?.sessions()?;
         for protocol in ["TCP", "UDP", "ICMP"] {
             let by = |s: &&Value| s["protocol"] == protocol && s["link"] == "s9" && s["className"] == "till";

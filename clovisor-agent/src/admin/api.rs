@@ -1,5 +1,6 @@
 //! The documents of the local API; also what `clovisorctl -o json` prints.
 
+use crate::cluster::wan_mapping::traffic::TrafficProtocol;
 use serde::{Deserialize, Serialize};
 
 /// A list as `kubectl -o json` prints one.
@@ -157,6 +158,9 @@ pub struct ExplainRequest {
     pub method: String,
     pub path: String,
     pub headers: Vec<(String, String)>,
+    /// `TCP`, `UDP` or `ICMP`: a packet of the pod to the host, which is an address then, past any proxy.
+    #[serde(default)]
+    pub protocol: Option<TrafficProtocol>,
 }
 
 /// The answer.

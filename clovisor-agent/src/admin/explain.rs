@@ -9,6 +9,7 @@ use crate::link::table::{Health, LinkTable};
 use crate::policy::explain::{Step, Trace, explain as trace};
 use crate::policy::matcher::Request;
 use crate::policy::model::{Class, Policy};
+use crate::policy::packet::packet;
 use clovisor_common::abi::{ClassKey, NO_LINK, dscp_of_class};
 use std::collections::BTreeMap;
 
@@ -39,7 +40,10 @@ pub fn explain(
     let headers: Vec<_> = names.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
     let asked =
         Request { method: &request.method, authority: &request.host, path: &request.path, headers: &headers };
-    let trace = trace(policy, &key, &pod.labels, &asked);
+    let trace = match request.protocol {
+        Some(protocol) => packet(policy, &key, &pod.labels, &request.host, protocol),
+        None => trace(policy, &key, &pod.labels, &asked),
+    };
     let own = policy.namespaces.get(&key.namespace);
     let class = trace.class.and_then(|id| own?.classes.get(&id));
     let links = class.map(|class| links(class, &key.namespace, node)).unwrap_or_default();

@@ -5,6 +5,7 @@ use crate::cluster::api::chain;
 use crate::cluster::condition::{Said, conditions};
 use crate::cluster::wan_node::{NodeLink, WanNode, WanNodeStatus};
 use crate::kernel::run::KernelState;
+use crate::kernel::tables::Fill;
 use crate::link::table::{Health, LinkTable};
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::api::{Api, Patch, PatchParams};
@@ -27,13 +28,16 @@ const LOOK: Duration = Duration::from_secs(1);
 pub async fn run(client: Client, node: String, mut sources: Sources, pace: Duration) {
     let mut teller = Teller::new(client, node);
     let mut state = sources.kernel.state();
+    let mut full = sources.kernel.full();
     let started = Instant::now();
     let (mut earliest, mut written, mut failure) = (started, false, None);
     loop {
         let links = sources.links.borrow_and_update().clone();
         let kernel = state.borrow_and_update().clone();
         let waiting = sources.ready.waiting_for();
+        let tables = full_tables(&full.borrow_and_update());
         teller.events(&links).await;
+        teller.table_event(&tables).await;
         let now = Instant::now();
         // The first words are the last ones for a while: there should be something to say.
         let begins = !waiting.is_empty() || links.links.is_empty() || links.asked > 0;
@@ -41,7 +45,8 @@ pub async fn run(client: Client, node: String, mut sources: Sources, pace: Durat
             earliest = now + LOOK;
         }
         if now >= earliest {
-            match teller.write(&said(&links, &kernel, &waiting)).await {
+            let (ready, of_links) = said(&links, &kernel, &waiting);
+            match teller.write(&([ready, tables], of_links)).await {
                 Ok(false) => {}
                 Ok(true) => (written, earliest, failure) = (true, now + pace, None),
                 Err(error) => {
@@ -58,6 +63,7 @@ pub async fn run(client: Client, node: String, mut sources: Sources, pace: Durat
         let changed = tokio::select! {
             changed = sources.links.changed() => changed,
             changed = state.changed() => changed,
+            changed = full.changed() => changed,
             () = sleep_until(wake), if wake > now => continue,
         };
         if changed.is_err() {
@@ -92,8 +98,18 @@ fn said(links: &LinkTable, kernel: &KernelState, waiting: &[&'static str]) -> (S
     (node, links)
 }
 
+/// The words for the tables of answered flows.
+fn full_tables(full: &[Fill]) -> Said {
+    let one = |fill: &Fill| format!("{} holds {} of {} entries", fill.map, fill.entries, fill.capacity);
+    let words: Vec<_> = full.iter().map(one).collect();
+    match words.is_empty() {
+        true => Said::new("TablesFull", Some(false), "Room", "new flows find room"),
+        false => Said::new("TablesFull", Some(true), "NearlyFull", words.join(", ")),
+    }
+}
+
 fn status(
-    said: &(Said, BTreeMap<String, Said>),
+    said: &([Said; 2], BTreeMap<String, Said>),
     before: &WanNodeStatus,
     now: jiff::Timestamp,
 ) -> WanNodeStatus {
@@ -105,7 +121,7 @@ fn status(
         NodeLink { name: name.clone(), conditions: conditions(old, std::slice::from_ref(said), None, now) }
     };
     WanNodeStatus {
-        conditions: conditions(&before.conditions, std::slice::from_ref(node), None, now),
+        conditions: conditions(&before.conditions, node, None, now),
         links_ready: format!("{ready}/{}", links.len()),
         links: links.iter().map(one).collect(),
         agent_version: env!("CARGO_PKG_VERSION").into(),
@@ -120,17 +136,19 @@ struct Teller {
     last: Option<WanNodeStatus>,
     /// Health of the links that Events were written for.
     told: BTreeMap<String, Health>,
+    /// Whether an Event said that tables are nearly full.
+    told_full: bool,
 }
 
 impl Teller {
     fn new(client: Client, node: String) -> Self {
         let reporter = Reporter { controller: MANAGER.into(), instance: Some(node.clone()) };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, node, recorder, last: None, told: BTreeMap::new() }
+        Self { client, node, recorder, last: None, told: BTreeMap::new(), told_full: false }
     }
 
     /// Writes the status if it says something new; whether it did.
-    async fn write(&mut self, said: &(Said, BTreeMap<String, Said>)) -> kube::Result<bool> {
+    async fn write(&mut self, said: &([Said; 2], BTreeMap<String, Said>)) -> kube::Result<bool> {
         let api: Api<WanNode> = Api::all(self.client.clone());
         let before = match &self.last {
             Some(last) => last.clone(),
@@ -178,24 +196,37 @@ impl Teller {
                     (EventType::Warning, "LinkDown", format!("WanLink {name} takes no traffic: {why}"))
                 }
             };
-            let event = Event {
-                type_,
-                reason: reason.into(),
-                note: Some(note),
-                action: "Observe".into(),
-                secondary: None,
-            };
-            // As the kubelet writes them: the uid is the name.
-            let about = ObjectReference {
-                api_version: Some("v1".into()),
-                kind: Some("Node".into()),
-                name: Some(self.node.clone()),
-                uid: Some(self.node.clone()),
-                ..ObjectReference::default()
-            };
-            if let Err(error) = self.recorder.publish(&event, &about).await {
-                tracing::warn!(error = chain(&error), "no Event written");
-            }
+            self.publish(type_, reason, note).await;
+        }
+    }
+
+    /// An Event when tables of flows become nearly full.
+    async fn table_event(&mut self, tables: &Said) {
+        let full = tables.holds == Some(true);
+        if full && !self.told_full {
+            self.publish(EventType::Warning, "TablesFull", tables.message.clone()).await;
+        }
+        self.told_full = full;
+    }
+
+    async fn publish(&self, type_: EventType, reason: &str, note: String) {
+        let event = Event {
+            type_,
+            reason: reason.into(),
+            note: Some(note),
+            action: "Observe".into(),
+            secondary: None,
+        };
+        // As the kubelet writes them: the uid is the name.
+        let about = ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Node".into()),
+            name: Some(self.node.clone()),
+            uid: Some(self.node.clone()),
+            ..ObjectReference::default()
+        };
+        if let Err(error) = self.recorder.publish(&event, &about).await {
+            tracing::warn!(error = chain(&error), "no Event written");
         }
     }
 }

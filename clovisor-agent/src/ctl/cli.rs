@@ -1,5 +1,6 @@
 //! The words of `clovisorctl`.
 
+use crate::cluster::wan_mapping::traffic::TrafficProtocol;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ Examples:
   clovisorctl sessions --link s9
   clovisorctl explain --pod shop/client-0 --host reviews:8000 --header user=minions
   clovisorctl explain -f deploy/example --pod shop/client-0 --host reviews:8000 --header user=boss
+  clovisorctl explain --pod shop/till-0 --host 203.0.113.10:5060 --protocol udp
   clovisorctl render istio -f deploy/example
 
 Exit codes: 0 done, 1 failed, 64 wrong words, 65 bad input, 69 no agent, 77 not permitted, 79 problems found.
@@ -108,7 +110,7 @@ pub struct ExplainArgs {
     /// The client pod.
     #[arg(long, value_name = "NS/POD")]
     pub pod: String,
-    /// Host as the client writes it, with or without port.
+    /// Host as the client writes it, with or without port; with --protocol an address.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub host: String,
     /// Request method.
@@ -120,9 +122,21 @@ pub struct ExplainArgs {
     /// A request header; may be given several times.
     #[arg(long = "header", short = 'H', value_name = "NAME=VALUE", value_parser = header)]
     pub headers: Vec<(String, String)>,
+    /// Explain a packet of the pod past any proxy, by mappings of traffic: tcp, udp or icmp.
+    #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
+    pub protocol: Option<TrafficProtocol>,
     /// Explain this folder of YAML instead of asking the agent; link states are not known then.
     #[arg(short, long, value_name = "DIR")]
     pub file: Option<PathBuf>,
+}
+
+fn protocol(text: &str) -> Result<TrafficProtocol, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "tcp" => Ok(TrafficProtocol::Tcp),
+        "udp" => Ok(TrafficProtocol::Udp),
+        "icmp" => Ok(TrafficProtocol::Icmp),
+        _ => Err("write tcp, udp or icmp".into()),
+    }
 }
 
 /// Form of the output.

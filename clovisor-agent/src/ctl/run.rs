@@ -114,6 +114,7 @@ async fn explained(cli: &Cli, client: &Client, args: &ExplainArgs) -> Result<Str
         method: args.method.clone(),
         path: args.path.clone(),
         headers: args.headers.clone(),
+        protocol: args.protocol,
     };
     let answer: Explanation = match &args.file {
         None => client.post("/v1/explain", &request).await?,

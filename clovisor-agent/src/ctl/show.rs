@@ -164,7 +164,11 @@ fn details(status: &Status) -> String {
 pub(super) fn explanation(request: &ExplainRequest, answer: &Explanation, style: Style) -> String {
     let mut lines = Vec::new();
     let ExplainRequest { method, host, path, namespace, pod, .. } = request;
-    lines.push(("Request", format!("{method} {host}{path} from {namespace}/{pod}")));
+    let asked = match request.protocol {
+        Some(protocol) => ("Packet", format!("{protocol:?} to {host} from {namespace}/{pod}")),
+        None => ("Request", format!("{method} {host}{path} from {namespace}/{pod}")),
+    };
+    lines.push(asked);
     lines.push(("Service", answer.service.clone().unwrap_or_else(|| "<none>".into())));
     let width = answer.routes.iter().chain(&answer.rules).map(|v| v.name.chars().count()).max().unwrap_or(0);
     for (title, verdicts) in [("Routes", &answer.routes), ("Rules", &answer.rules)] {
@@ -208,6 +212,7 @@ mod tests {
             method: "GET".into(),
             path: "/".into(),
             headers: Vec::new(),
+            protocol: None,
         };
         let answer = Explanation {
             service: Some("reviews:80".into()),

@@ -69,9 +69,16 @@ pub struct KernelHandle {
     ask: mpsc::Sender<oneshot::Sender<Dump>>,
     ask_flows: mpsc::Sender<oneshot::Sender<FlowDump>>,
     state: watch::Receiver<Arc<KernelState>>,
+    full: watch::Receiver<Vec<Fill>>,
 }
 
 impl KernelHandle {
+    /// Tables of answered flows that are nearly full.
+    #[must_use]
+    pub fn full(&self) -> watch::Receiver<Vec<Fill>> {
+        self.full.clone()
+    }
+
     /// Flows and counters now; none when the task is gone.
     pub async fn dump(&self) -> Option<Dump> {
         let (answer, got) = oneshot::channel();
@@ -124,7 +131,8 @@ pub fn bind(
     let (ask, asked) = mpsc::channel(16);
     let (ask_flows, flows_asked) = mpsc::channel(16);
     let (state, published) = watch::channel(Arc::default());
-    let sweeper = Sweeper { flows, state: published.clone(), asked: flows_asked };
+    let (full, told_full) = watch::channel(Vec::new());
+    let sweeper = Sweeper { flows, state: published.clone(), asked: flows_asked, full };
     let kernel = Kernel {
         programs,
         tables,
@@ -139,7 +147,7 @@ pub fn bind(
         dead: Vec::new(),
         writes: 0,
     };
-    Ok((kernel, KernelHandle { ask, ask_flows, state: published }))
+    Ok((kernel, KernelHandle { ask, ask_flows, state: published, full: told_full }))
 }
 
 impl Kernel {

@@ -23,12 +23,14 @@ pub struct Sweeper {
     pub flows: Flows,
     pub state: watch::Receiver<Arc<KernelState>>,
     pub asked: mpsc::Receiver<oneshot::Sender<FlowDump>>,
+    /// Tables of answered flows that are nearly full.
+    pub full: watch::Sender<Vec<Fill>>,
 }
 
 impl Sweeper {
     /// Ends flows that are over, and those of pods that are gone, until the kernel task ends.
     pub async fn run(self) {
-        let Self { mut flows, mut state, mut asked } = self;
+        let Self { mut flows, mut state, mut asked, full } = self;
         // Before the first image every pod would seem gone.
         if state.changed().await.is_err() {
             return;
@@ -67,10 +69,13 @@ impl Sweeper {
                 }
             }
             let pods = image.clone();
-            let swept =
-                blocking(flows, move |flows| flows.sweep(now_ns(), &|veth| pods.pods.contains_key(&veth)));
-            let Some((kept, swept)) = swept.await else { return };
+            let swept = blocking(flows, move |flows| {
+                let swept = flows.sweep(now_ns(), &|veth| pods.pods.contains_key(&veth));
+                (swept, flows.fill())
+            });
+            let Some((kept, (swept, fill))) = swept.await else { return };
             flows = kept;
+            full.send_if_modified(|before| note_full(before, fill));
             match swept {
                 Ok(0) => {}
                 Ok(entries) => tracing::debug!(entries, "flows ended"),
@@ -78,6 +83,28 @@ impl Sweeper {
             }
         }
     }
+}
+
+/// Which tables are nearly full now; whether that is news. Said from seven eighths on, until a quarter is free.
+fn note_full(before: &mut Vec<Fill>, fill: Vec<Fill>) -> bool {
+    let was = |map| before.iter().any(|full| full.map == map);
+    // The embryos' give way by themselves.
+    let answered = fill.into_iter().filter(|fill| fill.map.starts_with("FLOW"));
+    let limit = |fill: &Fill| fill.capacity * if was(fill.map) { 6 } else { 7 } / 8;
+    let full: Vec<_> = answered.filter(|fill| fill.capacity > 0 && fill.entries >= limit(fill)).collect();
+    let news = full.len() != before.len() || full.iter().any(|fill| !was(fill.map));
+    if news {
+        for Fill { map, entries, capacity } in &full {
+            tracing::warn!(
+                map,
+                entries,
+                capacity,
+                "table nearly full; new flows may go on among the embryos"
+            );
+        }
+        *before = full;
+    }
+    news
 }
 
 /// A link that carried flows does not any more.
@@ -119,4 +146,21 @@ async fn blocking<T: Send + 'static>(
         (flows, result)
     });
     done.await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_table_is_said_once_and_until_there_is_room() {
+        let mut full = Vec::new();
+        for (entries, news, said) in
+            [(10, false, 0), (87, false, 0), (88, true, 1), (95, false, 1), (80, false, 1), (74, true, 0)]
+        {
+            let fill = |map| Fill { map, entries, capacity: 100 };
+            assert_eq!(note_full(&mut full, vec![fill("FLOW4"), fill("EMBRYO4")]), news, "{entries}");
+            assert_eq!(full.len(), said, "{entries}");
+        }
+    }
 }
