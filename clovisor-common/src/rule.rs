@@ -4,8 +4,8 @@
 //! [`Course`], translations. **Never**: changes a map or knows where it runs.
 
 use crate::abi::{
-    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, Flow, FlowKey, FlowState, LINK_NAT,
-    LINK_STACK, LINK_UP, Link, NO_LINK, Peer, PeerKey, Pod, Reason, SLOT_FOLLOW, SLOT_REFUSE, Slot,
+    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_STACK, Flow, FlowKey, FlowState,
+    LINK_NAT, LINK_STACK, LINK_UP, Link, NO_LINK, Peer, PeerKey, Pod, Reason, SLOT_FOLLOW, SLOT_REFUSE, Slot,
     SlotIndex, Traffic, TrafficKey,
 };
 use crate::packet::{ACK, Address, FIN, RST, Segment, delta, fold};
@@ -151,6 +151,13 @@ pub fn carries<A: Address>(link: &Link) -> bool {
     link.flags & LINK_UP != 0 && link.ifindex != 0 && !A::source(link).is_none()
 }
 
+/// The link carries the flow in the way that it was pinned: what the stack translates cannot go past it. (What goes past
+/// the stack may, after the link's mode has changed.)
+#[inline(always)]
+pub fn holds<A: Address>(link: &Link, flow: &FlowState) -> bool {
+    carries::<A>(link) && (flow.flags & FLOW_STACK == 0 || link.flags & LINK_STACK != 0)
+}
+
 /// Source addresses are translated to the link's by the kernel half, not by the stack.
 #[inline(always)]
 #[must_use]
@@ -186,7 +193,7 @@ pub enum Course {
 #[inline(always)]
 pub fn course<A: Address>(flow: &FlowState, link: Option<&Link>, slot: Slot, movable: bool) -> Course {
     let elsewhere = movable && slot.link != flow.link;
-    match (link.is_some_and(carries::<A>), elsewhere) {
+    match (link.is_some_and(|link| holds::<A>(link, flow)), elsewhere) {
         (true, true) if slot.flags & SLOT_FOLLOW != 0 => Course::Move(slot.link),
         (true, _) => Course::Stay,
         (false, true) => Course::Move(slot.link),

@@ -55,7 +55,7 @@ pub(crate) fn outbound<A: Family>(packet: &mut Packet, pod: &Pod, class: u8) -> 
         return pass(packet, unknown);
     }
     let link = match maps::link(flow.state.link) {
-        Some(link) if rule::carries::<A>(link) => link,
+        Some(link) if rule::holds::<A>(link, &flow.state) => link,
         _ => return verdict(packet, Reason::LinkDown, DROP),
     };
     if flow.state.flags & FLOW_STACK != 0 {

@@ -117,6 +117,17 @@ fn what_leaves_by_its_link_passes_and_what_leaves_by_another_is_stopped() -> Res
     machine.expect_counted(&[Reason::FlowOpened, Reason::LeakStopped])
 }
 
+/// Its mark and its rule are gone with the mode: unmarked it would take the default route.
+#[test]
+fn a_flow_of_a_link_that_is_by_mark_no_more_is_reset() -> Result<()> {
+    let mut machine = ready(LINK_NAT)?;
+    machine.run("pod_in", &syn(false).frame()?)?;
+    machine.link(LINK, link())?;
+    let ran = machine.run("pod_in", &data(false, 9).frame()?)?;
+    ensure!(ran.verdict == REDIRECT && seen(&ran.frame)?.tcp.rst, "verdict {}", ran.verdict);
+    machine.expect_counted(&[Reason::FlowOpened, Reason::FlowReset])
+}
+
 /// A flow of the stack does not go over to a link past the stack: its answers would come another way than they went.
 #[test]
 fn a_flow_moves_between_links_of_one_mode_only() -> Result<()> {

@@ -10,7 +10,7 @@ use super::image::{Image, wide};
 use clovisor_common::abi::{self, FLOW_NAT, FLOW_STACK, LINK_NAT, LINK_STACK, NO_LINK, PeerKey, Slot};
 use clovisor_common::answer::{Answer, Complaint, Frame};
 use clovisor_common::packet::{ACK, Address, ETHERNET, RST, TCP};
-use clovisor_common::rule::{Course, carries, course};
+use clovisor_common::rule::{Course, carries, course, holds};
 use std::net::{IpAddr, SocketAddr};
 
 /// How many doublings of the timer are taken back: a link that was silent for three seconds before it was down.
@@ -47,7 +47,7 @@ fn about<A: Answer>(flow: &FlowEntry, image: &Image, packet: &[u8]) -> Option<No
     let answered =
         (state.tcp_flags & back.tcp_flags & ACK) != 0 && (state.tcp_flags | back.tcp_flags) & RST == 0;
     let link = image.links.get(&state.link);
-    if flow.proto != TCP || !answered || link.is_some_and(carries::<A>) {
+    if flow.proto != TCP || !answered || link.is_some_and(|link| holds::<A>(link, state)) {
         return None;
     }
     let none = Slot { link: NO_LINK, flags: 0, wire_dscp: 0, pad: 0 };

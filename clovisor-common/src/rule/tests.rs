@@ -62,6 +62,13 @@ fn a_flow_moves_only_when_it_must_or_may() {
         let got = course::<[u8; 4]>(&flow, link.as_ref(), slot, movable);
         assert_eq!(got, wanted, "{link:?} {slot:?} {movable}");
     }
+    // Up, but not by the stack any more.
+    let stack = FlowState { flags: FLOW_STACK, ..flow };
+    assert_eq!(course::<[u8; 4]>(&stack, up.as_ref(), slot(2, 0), false), Course::Reset);
+    let by_mark = Link { flags: LINK_UP | LINK_NAT | LINK_STACK, ..LINK };
+    for flow in [flow, stack] {
+        assert_eq!(course::<[u8; 4]>(&flow, Some(&by_mark), slot(2, 0), false), Course::Stay);
+    }
     // Up, but not for this family.
     assert_eq!(course::<[u8; 16]>(&flow, up.as_ref(), slot(2, 0), false), Course::Reset);
 }
