@@ -99,6 +99,9 @@ pub(crate) fn read<A: Family>(packet: &Packet, l3: usize) -> u32 {
 #[inline(always)]
 fn known<'a, A: Family>(packet: &Packet, segment: &Segment<A>, key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
     let flow = maps::flow(key)?;
+    if !segment.opens {
+        return Some(flow);
+    }
     let up = maps::link(flow.state.link).is_some_and(|link| rule::holds::<A>(link, &flow.state));
     if flow.state.veth != packet.ifindex() || !rule::reopens(segment, &flow.state, up) {
         return Some(flow);

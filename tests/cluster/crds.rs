@@ -37,7 +37,9 @@ fn the_kinds_are_served_explained_and_listed() -> Result<()> {
         }
         let links = api.kubectl(User::Admin, &["get", "wl", "-o", "wide"], None)?;
         ensure!(
-            links.starts_with("NAME   DEVICE   WANTED   READY   REASON   NODES   NAT          MTU   AGE\n"),
+            links.starts_with(
+                "NAME   DEVICE   WANTED   READY   REASON   NODES   NAT          MODE       MTU   AGE\n"
+            ),
             "{links}"
         );
         let mappings = api.kubectl(User::Admin, &["get", "wm", "-n", "shop"], None)?;
@@ -59,7 +61,14 @@ fn every_refusal_has_its_own_words() -> Result<()> {
         let header = |value: &str| {
             format!("{{{TARGET}, rules: [{{name: a, links: [s9], headers: [{{name: u{value}}}]}}]}}")
         };
-        let rows: [(String, &str); 22] = [
+        let rows: [(String, &str); 23] = [
+            (
+                link(
+                    "a",
+                    "{device: s9, mode: Mark, peers: [{alias: 192.0.2.1, port: 443, address: 192.0.2.2}]}",
+                ),
+                "peers need mode Redirect",
+            ),
             (link("a", "{devise: s9}"), ".spec.devise: field not declared in schema"),
             (link("a", "{}"), "give either device or deviceSelector"),
             (

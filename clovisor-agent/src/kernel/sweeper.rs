@@ -156,7 +156,7 @@ mod tests {
     fn a_full_table_is_said_once_and_until_there_is_room() {
         let mut full = Vec::new();
         for (entries, news, said) in
-            [(10, false, 0), (87, false, 0), (88, true, 1), (95, false, 1), (80, false, 1), (74, true, 0)]
+            [(10, false, 0), (86, false, 0), (87, true, 1), (95, false, 1), (80, false, 1), (74, true, 0)]
         {
             let fill = |map| Fill { map, entries, capacity: 100 };
             assert_eq!(note_full(&mut full, vec![fill("FLOW4"), fill("EMBRYO4")]), news, "{entries}");
