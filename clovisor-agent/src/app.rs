@@ -20,7 +20,7 @@ use crate::envoy::run::{EnvoyConfig, EnvoyStatus};
 use crate::kernel::image::PortRange;
 use crate::kernel::load::load;
 use crate::kernel::run::{Inputs, Kernel};
-use crate::link::marks::MarkMask;
+use crate::link::table::MarkMask;
 use crate::policy::compile::{Numbering, Proxies, Purpose};
 use crate::policy::model::Policy;
 use crate::session::tally::Tally;

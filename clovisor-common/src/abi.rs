@@ -138,6 +138,23 @@ pub struct Link {
     pub source6: [u8; 16],
 }
 
+impl Link {
+    /// What `LINKS` holds where there is no link.
+    pub const NONE: Self = Self {
+        ifindex: 0,
+        mtu: 0,
+        flags: 0,
+        mark: 0,
+        mark_mask: 0,
+        port_min: 0,
+        port_max: 0,
+        gateway4: [0; 4],
+        source4: [0; 4],
+        gateway6: [0; 16],
+        source6: [0; 16],
+    };
+}
+
 /// New flows may take the link and packets of pinned flows are sent on it.
 pub const LINK_UP: u32 = 1;
 /// `nat: Masquerade`: the source address belongs to the link, and flows cannot leave it.

@@ -4,9 +4,9 @@
 //! [`Course`], translations. **Never**: changes a map or knows where it runs.
 
 use crate::abi::{
-    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_STACK, Flow, FlowKey, FlowState,
-    LINK_NAT, LINK_STACK, LINK_UP, Link, NO_LINK, Peer, PeerKey, Pod, Reason, SLOT_FOLLOW, SLOT_REFUSE, Slot,
-    SlotIndex, Traffic, TrafficKey,
+    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_STACK, Flow, FlowKey,
+    FlowState, LINK_NAT, LINK_STACK, LINK_UP, Link, NO_LINK, Peer, PeerKey, Pod, Reason, SLOT_FOLLOW,
+    SLOT_REFUSE, Slot, SlotIndex, Traffic, TrafficKey,
 };
 use crate::packet::{ACK, Address, FIN, RST, Segment, delta, fold};
 
@@ -156,6 +156,14 @@ pub fn carries<A: Address>(link: &Link) -> bool {
 #[inline(always)]
 pub fn holds<A: Address>(link: &Link, flow: &FlowState) -> bool {
     carries::<A>(link) && (flow.flags & FLOW_STACK == 0 || link.flags & LINK_STACK != 0)
+}
+
+/// The link would carry the flow as it is: no NAT on either side, and the same way to it. (Whether the far end has the
+/// same address there is not asked.)
+#[inline(always)]
+pub fn takes_over<A: Address>(link: &Link, flow: &FlowState) -> bool {
+    let stack = if flow.flags & FLOW_STACK != 0 { LINK_STACK } else { 0 };
+    flow.flags & FLOW_NAT == 0 && carries::<A>(link) && link.flags & (LINK_NAT | LINK_STACK) == stack
 }
 
 /// Source addresses are translated to the link's by the kernel half, not by the stack.

@@ -1,8 +1,6 @@
 //! From a pod to its link.
 
-use clovisor_common::abi::{
-    FLOW_NAT, FLOW_STACK, Flow, FlowKey, LINK_NAT, LINK_STACK, Link, NO_LINK, Pod, Reason, Slot,
-};
+use clovisor_common::abi::{FLOW_NAT, FLOW_STACK, Flow, FlowKey, NO_LINK, Pod, Reason, Slot};
 use clovisor_common::answer::{Answer, Complaint};
 use clovisor_common::packet::{ACK, Address, ETHERNET, Fragment, RST, SYN, Segment, TCP, offered_mss};
 use clovisor_common::rule::{self, Course};
@@ -120,9 +118,7 @@ fn movable<A: Family>(dialled: &FlowKey<A>, flow: &Flow<A>, slot: Slot) -> bool 
     if flow.state.flags & FLOW_NAT != 0 || slot.link == flow.state.link {
         return false;
     }
-    let stack = if flow.state.flags & FLOW_STACK != 0 { LINK_STACK } else { 0 };
-    let open = |link: &Link| rule::carries::<A>(link) && link.flags & (LINK_NAT | LINK_STACK) == stack;
-    maps::link(slot.link).is_some_and(open)
+    maps::link(slot.link).is_some_and(|link| rule::takes_over::<A>(link, &flow.state))
         && open::far_end(dialled, slot.link) == (flow.daddr, flow.dport_be)
 }
 

@@ -76,20 +76,7 @@ fn empty(ebpf: &mut Ebpf) -> Result<()> {
     let mut traffic: LpmTrie<&mut MapData, TrafficKey, Traffic> = map(ebpf, "TRAFFIC")?.try_into()?;
     let keys: Vec<_> = traffic.keys().collect::<Result<_, _>>()?;
     keys.iter().try_for_each(|key| traffic.remove(key))?;
-    let none = Link {
-        ifindex: 0,
-        mtu: 0,
-        flags: 0,
-        mark: 0,
-        mark_mask: 0,
-        port_min: 0,
-        port_max: 0,
-        gateway4: [0; 4],
-        source4: [0; 4],
-        gateway6: [0; 16],
-        source6: [0; 16],
-    };
-    fill(ebpf, "LINKS", MAX_LINKS, none)?;
+    fill(ebpf, "LINKS", MAX_LINKS, Link::NONE)?;
     fill(ebpf, "SLOTS", MAX_SLOTS, Slot { link: 0, flags: 0, wire_dscp: 0, pad: 0 })?;
     zero::<Counter>(ebpf, "STATS", STATS_ENTRIES)?;
     zero::<LinkCounters>(ebpf, "LINK_STATS", MAX_LINKS)

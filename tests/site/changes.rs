@@ -1,9 +1,8 @@
 //! Uplinks whose address, gateway or device changes while they are in use.
 
-use crate::shop::{self, SERVICES};
+use crate::shop;
 use anyhow::{Context as _, Result, ensure};
 use harness::eventually::eventually;
-use harness::load::Http;
 use harness::netns::run;
 use harness::objects;
 use harness::site::Site;
@@ -15,8 +14,7 @@ use std::time::{Duration, Instant};
 
 /// Requests of the minions, who go by s9, and the addresses that these came from.
 fn minions(site: &Site) -> Result<(Tally, BTreeSet<IpAddr>)> {
-    let mut load = shop::load(SERVICES[0], Http::H1, 200);
-    load.callers.retain(|caller| caller.name == "minions");
+    let load = shop::minions(200);
     let callers = load.callers.clone();
     let seen = load.run(&site.pods[0].netns)?;
     let sources = seen.iter().filter_map(|seen| seen.truth.as_ref()).map(|truth| truth.source.ip()).collect();
@@ -41,8 +39,7 @@ fn a_new_address_is_followed() -> Result<()> {
             ensure!(link["sources"][0] == "10.9.0.77" && link["state"] == "Up", "{link}");
             Ok(())
         })?;
-        site.stop_proxy(0)?;
-        site.start_proxy(0)?;
+        shop::reconnect(site)?;
         let (tally, sources) = minions(site)?;
         ensure!(
             tally.clean() && sources == BTreeSet::from([[10, 9, 0, 77].into()]),
@@ -115,8 +112,7 @@ fn a_device_that_is_made_again_is_attached_again() -> Result<()> {
                 ensure!(took < Duration::from_millis(500), "{attach}: {took:?}");
                 // The kernel itself may take a second to activate a device whose carrier came.
                 site.agent()?.wait_link("s9", "Up")?;
-                site.stop_proxy(0)?;
-                site.start_proxy(0)?;
+                shop::reconnect(site)?;
                 let (tally, _) = minions(site)?;
                 ensure!(tally.clean(), "{attach}, same number {same_number}: {tally:#?}");
             }
@@ -143,8 +139,7 @@ fn a_renamed_device_is_another_links() -> Result<()> {
         let links = objects::link("s8", "") + &objects::link("s9", "").replace("device: s9", "device: wwan0");
         site.apply("1-links.yaml", &links)?;
         site.agent()?.wait_link("s9", "Up")?;
-        site.stop_proxy(0)?;
-        site.start_proxy(0)?;
+        shop::reconnect(site)?;
         let (tally, _) = minions(site)?;
         ensure!(tally.clean(), "{tally:#?}");
         Ok(())

@@ -112,8 +112,7 @@ fn a_steered_packet_leaves_once() -> Result<()> {
     Site::builder("once").run(|site| {
         shop::open(site)?;
         site.cloud.nft(COUNTERS)?;
-        let mut load = shop::load(SERVICES[0], Http::H1, 400);
-        load.callers.retain(|caller| caller.name == "minions");
+        let load = shop::minions(400);
         let callers = load.callers.clone();
         let tally = harness::tally::judge(&callers, &load.run(&site.pods[0].netns)?);
         ensure!(tally.clean() && tally.requests == 400, "{tally:#?}");

@@ -23,8 +23,7 @@ fn loose(site: &Site) -> Result<()> {
 }
 
 fn minions(site: &Site, requests: usize) -> Result<Tally> {
-    let mut load = shop::load(SERVICES[0], Http::H1, requests);
-    load.callers.retain(|caller| caller.name == "minions");
+    let load = shop::minions(requests);
     let callers = load.callers.clone();
     Ok(harness::tally::judge(&callers, &load.run(&site.pods[0].netns)?))
 }
@@ -65,8 +64,7 @@ fn requests_go_by_mark_through_the_stack() -> Result<()> {
         site.carrier("s9", true)?;
         site.agent()?.wait_link("s9", "Up")?;
         // Connections that s8 took over stay there.
-        site.stop_proxy(0)?;
-        site.start_proxy(0)?;
+        shop::reconnect(site)?;
         let tally = minions(site, 300)?;
         ensure!(tally.clean(), "s9 is back: {tally:#?}");
         site.kill_agent()?;

@@ -1,11 +1,14 @@
 //! Every way through the kernel half with every setting of checksum and segmentation offloads: the bytes arrive, and no
 //! stack counts a wrong checksum.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clovisor_agent::config::AttachMode;
+use clovisor_agent::host::raw::RawSockets;
 use harness::netns::{Netns, run};
 use harness::talk::{datagrams, stream};
-use harness::wire::{POD, SOURCE, TOS, Translation, Wire};
+use harness::wire::{FAR, POD, SOURCE, TOS, Translation, Wire};
+use std::net::{IpAddr, UdpSocket};
+use std::time::Duration;
 
 /// Bytes of a stream each way.
 const STREAM: usize = 3_000_000;
@@ -93,6 +96,23 @@ fn every_byte_arrives_with_every_offload() -> Result<()> {
             drop(attached);
         }
     }
+    Ok(())
+}
+
+/// The control: the counters count. A datagram whose checksum is wrong, from a pod, by the default route.
+#[test]
+fn a_wrong_checksum_is_counted() -> Result<()> {
+    let wire = Wire::build()?;
+    let (IpAddr::V4(from), IpAddr::V4(to)) = (POD[0], FAR[0]) else { bail!("no IPv4") };
+    let head = [0x45, 0, 0, 29, 0, 0, 0x40, 0, 64, 17, 0, 0];
+    let datagram = [0x27, 0x10, 0x27, 0x10, 0, 9, 0xde, 0xad, b'x'];
+    let packet = [&head[..], &from.octets(), &to.octets(), &datagram].concat();
+    let far = wire.far.within(|| UdpSocket::bind((to, 10_000)))??;
+    far.set_read_timeout(Some(Duration::from_millis(300)))?;
+    wire.pod.within(|| RawSockets::default().send(to.into(), &packet))??;
+    ensure!(far.recv(&mut [0; 8]).is_err(), "it was taken");
+    let wrong = wrong_checksums(&wire.far)?;
+    ensure!(wrong.iter().any(|(_, n)| *n == 1), "{wrong:?}");
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use harness::objects;
 use harness::site::Site;
 
 /// As firewalls write it: with nft, and with iptables.
-const POLICIES: [(&str, &[&str]); 4] = [
+const POLICIES: [(&str, &[&str]); 5] = [
     (
         "drop-policy",
         &["nft", "add table ip fw; add chain ip fw f { type filter hook forward priority 0; policy drop; }"],
@@ -21,12 +21,25 @@ const POLICIES: [(&str, &[&str]); 4] = [
           add chain inet fw f { type filter hook forward priority 0; }; add rule inet fw f jump g",
         ],
     ),
+    (
+        "all-but-invalid",
+        &[
+            "nft",
+            "add table inet fw; add chain inet fw f { type filter hook forward priority 0; }; \
+             add rule inet fw f ct state != invalid drop",
+        ],
+    ),
     ("iptables-drop", &["iptables-nft", "-P", "FORWARD", "DROP"]),
     ("iptables-rule", &["iptables-nft", "-A", "FORWARD", "-d", "192.0.2.1", "-j", "REJECT"]),
 ];
 
 /// What every node of a cluster has, and is no policy.
-const HARMLESS: [&[&str]; 3] = [
+const HARMLESS: [&[&str]; 4] = [
+    &[
+        "nft",
+        "add table inet ok; add chain inet ok f { type filter hook forward priority 0; }; \
+        add rule inet ok f ct state invalid tcp dport 80 drop",
+    ],
     &["iptables-nft", "-A", "FORWARD", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"],
     &["iptables-nft", "-A", "INPUT", "-p", "tcp", "--dport", "9999", "-j", "DROP"],
     &["iptables-nft", "-A", "FORWARD", "-m", "comment", "--comment", "cni", "-j", "ACCEPT"],

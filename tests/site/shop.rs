@@ -82,6 +82,19 @@ pub(crate) fn load(service: Service, http: Http, requests: usize) -> Load {
     Load::new(target, service.host, callers()).over(http).requests(requests)
 }
 
+/// Requests of the minions alone, who go by s9.
+pub(crate) fn minions(requests: usize) -> Load {
+    let mut load = load(SERVICES[0], Http::H1, requests);
+    load.callers.retain(|caller| caller.name == "minions");
+    load
+}
+
+/// New connections of the first pod's proxy: those of before keep their link.
+pub(crate) fn reconnect(site: &mut Site) -> Result<()> {
+    site.stop_proxy(0)?;
+    site.start_proxy(0)
+}
+
 /// Sends them from the first pod and judges.
 pub(crate) fn run(site: &Site, service: Service, http: Http, requests: usize) -> Result<Tally> {
     Ok(judge(&callers(), &load(service, http, requests).run(&site.pods[0].netns)?))

@@ -19,6 +19,8 @@ const HEADER: usize = 16;
 const GENERIC: usize = 4;
 const HOOK_FORWARD: u32 = 2;
 const NF_DROP: u32 = 0;
+const NFT_CT_STATE: u32 = 0;
+const NFT_CMP_NEQ: u32 = 1;
 /// `NF_CT_STATE_INVALID_BIT`, the same number as xt_conntrack's.
 const STATE_INVALID: u32 = 1;
 
@@ -114,17 +116,29 @@ fn base_chain(family: &'static str, attributes: &[u8]) -> Option<BaseChain> {
 fn rules_of(family: &'static str, attributes: &[u8]) -> Vec<Rule> {
     let (Some(table), Some(chain)) = (value(attributes, 1), value(attributes, 2)) else { return Vec::new() };
     let chain = ChainName { family, table: text(table), chain: text(chain) };
-    let mut invalid_only = false;
+    let (mut state, mut masked, mut invalid_only) = (false, false, false);
     let mut rules = Vec::new();
     for (_, expression) in all(value(attributes, 4).unwrap_or_default()) {
         let name = text(value(expression, 1).unwrap_or_default());
         let data = value(expression, 2).unwrap_or_default();
         let refuse = || if invalid_only { Effect::RefuseInvalid } else { Effect::Refuse };
         let effect = match name.as_str() {
-            // NFTA_BITWISE_MASK 4, in a NFTA_DATA_VALUE 1, behind an expression `ct state`.
+            // `ct state invalid` is three expressions: NFTA_CT_KEY 2, NFTA_BITWISE_MASK 4 in a NFTA_DATA_VALUE 1,
+            // NFTA_CMP_OP 2: not zero.
+            "ct" => {
+                state = value(data, 2).is_some_and(|key| number(key, u32::from_be_bytes) == NFT_CT_STATE);
+                None
+            }
             "bitwise" => {
                 let mask = value(data, 4).and_then(|mask| value(mask, 1)).unwrap_or_default();
-                invalid_only = number(mask, u32::from_ne_bytes) == STATE_INVALID;
+                masked = state && number(mask, u32::from_ne_bytes) == STATE_INVALID;
+                state = false;
+                None
+            }
+            "cmp" => {
+                let unequal = value(data, 2).is_some_and(|op| number(op, u32::from_be_bytes) == NFT_CMP_NEQ);
+                invalid_only |= masked && unequal;
+                masked = false;
                 None
             }
             "match" => {

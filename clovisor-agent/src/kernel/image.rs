@@ -189,6 +189,15 @@ pub fn wide(address: IpAddr) -> AddrKey {
     }
 }
 
+/// Links that carried flows and do not any more, as they were.
+pub fn died<'a>(old: &'a Image, new: &'a Image) -> impl Iterator<Item = &'a abi::Link> {
+    let up = |link: &abi::Link| link.flags & LINK_UP != 0;
+    old.links
+        .iter()
+        .filter(move |(id, link)| up(link) && !new.links.get(id).is_some_and(up))
+        .map(|(_, link)| link)
+}
+
 /// Everything of `new`, and what only `old` has: for the time in which proxies still use the old policy.
 #[must_use]
 pub fn union(old: &Image, new: &Image) -> Image {

@@ -7,10 +7,10 @@
 
 use super::flows::FlowEntry;
 use super::image::{Image, wide};
-use clovisor_common::abi::{self, FLOW_NAT, FLOW_STACK, LINK_NAT, LINK_STACK, NO_LINK, PeerKey, Slot};
+use clovisor_common::abi::{NO_LINK, PeerKey, Slot};
 use clovisor_common::answer::{Answer, Complaint, Frame};
 use clovisor_common::packet::{ACK, Address, ETHERNET, RST, TCP};
-use clovisor_common::rule::{Course, carries, course, holds};
+use clovisor_common::rule::{Course, course, holds, takes_over};
 use std::net::{IpAddr, SocketAddr};
 
 /// How many doublings of the timer are taken back: a link that was silent for three seconds before it was down.
@@ -65,14 +65,12 @@ fn about<A: Answer>(flow: &FlowEntry, image: &Image, packet: &[u8]) -> Option<No
 
 /// As the kernel half decides it for the pod's next packet.
 fn movable<A: Address>(flow: &FlowEntry, image: &Image, slot: Slot) -> bool {
-    let stack = if flow.forward.flags & FLOW_STACK != 0 { LINK_STACK } else { 0 };
-    let open = |link: &abi::Link| carries::<A>(link) && link.flags & (LINK_NAT | LINK_STACK) == stack;
     let dialled = flow.destination;
     let (addr, port_be) = (wide(dialled.ip()), dialled.port().to_be());
     let peer = image.peers.get(&PeerKey { addr, port_be, link: slot.link, proto: flow.proto });
     let far_end = peer.map_or((addr, port_be), |peer| (peer.addr, peer.port_be));
     let now = (wide(flow.translated_destination.ip()), flow.translated_destination.port().to_be());
-    flow.forward.flags & FLOW_NAT == 0 && image.links.get(&slot.link).is_some_and(open) && far_end == now
+    image.links.get(&slot.link).is_some_and(|link| takes_over::<A>(link, &flow.forward)) && far_end == now
 }
 
 /// The pod's segment that acknowledges all it has, from the first byte on that is not acknowledged to it.

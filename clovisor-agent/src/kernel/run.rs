@@ -2,7 +2,7 @@
 
 use super::diff::diff;
 use super::flows::{FlowEntry, Flows};
-use super::image::{Image, PortRange, image, union};
+use super::image::{Image, PortRange, died, image, union};
 use super::load::{Attached, Programs};
 use super::plan::{Hook, Place};
 use super::sweeper::{FlowDump, Sweeper};
@@ -13,7 +13,7 @@ use crate::host::resolve::{Unresolved, bridge_to_ask, resolve_pod};
 use crate::host::watch::{forget_neighbour, solicit};
 use crate::link::table::LinkTable;
 use crate::policy::model::Compiled;
-use clovisor_common::abi::{self, Counter, LinkCounters, Reason};
+use clovisor_common::abi::{Counter, LinkCounters, Reason};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -198,7 +198,7 @@ impl Kernel {
         let veths = pods.iter().filter_map(|(k, v)| Some((k.clone(), *v.as_ref().ok()?))).collect();
         let wanted = image(&policy.policy, &links, &veths, self.inputs.ports);
         let both = union(&self.current, &wanted);
-        self.dead.extend(died(&self.current, &wanted));
+        self.dead.extend(dead_gateways(&self.current, &wanted));
         let mut error = self.write(both.clone()).err();
         if both != wanted {
             self.trimmed = Some((wanted.clone(), Instant::now() + LINGER));
@@ -206,7 +206,7 @@ impl Kernel {
             self.trimmed = None;
         }
         let epochs = host.devices.iter().map(|(ifindex, device)| (*ifindex, device.epoch)).collect();
-        for (ifindex, _) in changed(&self.epochs, &epochs) {
+        for ifindex in remade(&self.epochs, &epochs) {
             self.programs.forget(ifindex);
         }
         self.epochs = epochs;
@@ -293,9 +293,9 @@ fn is_hidden(pod: &Result<u32, Unresolved>) -> bool {
 }
 
 /// Devices that both know, of another epoch.
-fn changed(old: &BTreeMap<u32, u32>, new: &BTreeMap<u32, u32>) -> Vec<(u32, u32)> {
+fn remade(old: &BTreeMap<u32, u32>, new: &BTreeMap<u32, u32>) -> Vec<u32> {
     let other = |(ifindex, epoch): &(&u32, &u32)| old.get(ifindex).is_some_and(|before| before != *epoch);
-    new.iter().filter(other).map(|(ifindex, epoch)| (*ifindex, *epoch)).collect()
+    new.iter().filter(other).map(|(ifindex, _)| *ifindex).collect()
 }
 
 /// Addresses of pods behind bridges that must show themselves, and the bridge of each.
@@ -306,10 +306,8 @@ fn to_ask(policy: &Compiled, host: &HostNet, pods: &Pods) -> Vec<(IpAddr, String
 }
 
 /// Devices and gateways of links that new packets no longer take.
-fn died(old: &Image, new: &Image) -> Vec<(u32, IpAddr)> {
-    let is_up = |link: &abi::Link| link.flags & abi::LINK_UP != 0;
-    let gone = old.links.iter().filter(|(id, link)| is_up(link) && !new.links.get(id).is_some_and(is_up));
-    let gateways = gone.flat_map(|(_, link)| {
+fn dead_gateways(old: &Image, new: &Image) -> Vec<(u32, IpAddr)> {
+    let gateways = died(old, new).flat_map(|link| {
         let both = [IpAddr::from(link.gateway4), IpAddr::from(link.gateway6)];
         both.map(|gateway| (link.ifindex, gateway))
     });

@@ -1,12 +1,13 @@
 //! The task that owns the flow tables: they may be large, and a fail-over does not wait for them.
 
 use super::flows::{FlowEntry, Flows};
-use super::image::Image;
-use super::notice::notice;
+use super::image::{Image, died};
+use super::notice::{Notice, notice};
 use super::run::{KernelState, now_ns};
 use super::tables::Fill;
 use crate::host::raw::RawSockets;
-use clovisor_common::abi;
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -46,7 +47,7 @@ impl Sweeper {
                     }
                     let new = state.borrow_and_update().image.clone();
                     let gone = image.pods.keys().any(|veth| !new.pods.contains_key(veth));
-                    let died = any_died(&image, &new);
+                    let died = died(&image, &new).next().is_some();
                     image = new;
                     if died {
                         let maps = image.clone();
@@ -107,33 +108,45 @@ fn note_full(before: &mut Vec<Fill>, fill: Vec<Fill>) -> bool {
     news
 }
 
-/// A link that carried flows does not any more.
-fn any_died(old: &Image, new: &Image) -> bool {
-    let up = |link: &abi::Link| link.flags & abi::LINK_UP != 0;
-    old.links.iter().any(|(id, link)| up(link) && !new.links.get(id).is_some_and(up))
-}
-
 /// Tells the sockets of pods whose link died; see [`notice`].
 fn tell(flows: &mut Flows, image: &Image) {
-    let (mut sockets, mut resets, mut moves) = (RawSockets::default(), 0_u32, 0_u32);
+    let (mut sockets, mut resets, mut moves, mut lost) = (RawSockets::default(), 0_u32, 0_u32, 0_u32);
     for flow in flows.read() {
         let Some(told) = notice(&flow, image) else { continue };
-        for _ in 0..told.times {
-            if let Err(error) = sockets.send(told.pod, &told.packet) {
-                tracing::warn!(pod = %told.pod, %error, "idle connections of a dead link are not told; is CAP_NET_RAW missing?");
+        match deliver(&told, |pod, packet| sockets.send(pod, packet)) {
+            Ok(true) if told.resets => {
+                resets += 1;
+                if let Err(error) = flows.note_reset(&flow) {
+                    tracing::debug!(%error, "an ended flow stays until it is idle for a day");
+                }
+            }
+            Ok(true) => moves += 1,
+            Ok(false) => lost += 1,
+            Err(error) => {
+                tracing::warn!(%error, "idle connections of a dead link are not told; CAP_NET_RAW is missing");
                 return;
             }
         }
-        if !told.resets {
-            moves += 1;
-            continue;
-        }
-        resets += 1;
-        if let Err(error) = flows.note_reset(&flow) {
-            tracing::debug!(%error, "an ended flow stays until it is idle for a day");
+    }
+    tracing::info!(resets, moves, lost, "connections of a dead link told");
+}
+
+/// Sends a notice; false where this pod cannot be reached.
+///
+/// # Errors
+/// No notice can be sent: there is no right to.
+fn deliver(told: &Notice, mut send: impl FnMut(IpAddr, &[u8]) -> io::Result<()>) -> io::Result<bool> {
+    for _ in 0..told.times {
+        match send(told.pod, &told.packet) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            Err(error) => {
+                tracing::debug!(pod = %told.pod, %error, "a pod is not told of its dead link");
+                return Ok(false);
+            }
         }
     }
-    tracing::info!(resets, moves, "connections of a dead link told");
+    Ok(true)
 }
 
 /// Runs on a thread that may block; none if that panicked, which has been said then.
@@ -161,6 +174,24 @@ mod tests {
             let fill = |map| Fill { map, entries, capacity: 100 };
             assert_eq!(note_full(&mut full, vec![fill("FLOW4"), fill("EMBRYO4")]), news, "{entries}");
             assert_eq!(full.len(), said, "{entries}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_is_gone_costs_its_own_notice_and_a_missing_right_all() {
+        let told = Notice { pod: IpAddr::from([10, 0, 0, 1]), packet: Vec::new(), times: 4, resets: false };
+        let mut sent = 0;
+        let delivered = deliver(&told, |_, _| {
+            sent += 1;
+            Ok(())
+        });
+        assert!(matches!(delivered, Ok(true)) && sent == 4);
+        for (kind, fatal) in
+            [(io::ErrorKind::HostUnreachable, false), (io::ErrorKind::PermissionDenied, true)]
+        {
+            let delivered = deliver(&told, |_, _| Err(kind.into()));
+            assert_eq!(delivered.is_err(), fatal, "{kind}");
+            assert!(!matches!(delivered, Ok(true)), "{kind}");
         }
     }
 }

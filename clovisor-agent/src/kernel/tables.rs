@@ -108,7 +108,7 @@ impl Tables {
         let mut image = Image::default();
         for id in 0..MAX_LINKS {
             let link = self.links.get(&id, 0).map_err(named("LINKS"))?;
-            if link != EMPTY_LINK {
+            if link != abi::Link::NONE {
                 image.links.insert(id as u8, link);
             }
         }
@@ -159,7 +159,7 @@ impl Tables {
 
     fn delete(&mut self, key: &Key) -> Result<(), TableError> {
         match key {
-            Key::Link(id) => self.links.set(u32::from(*id), EMPTY_LINK, 0).map_err(named("LINKS")),
+            Key::Link(id) => self.links.set(u32::from(*id), abi::Link::NONE, 0).map_err(named("LINKS")),
             Key::Slot(index) => self.slots.set(*index, EMPTY_SLOT, 0).map_err(named("SLOTS")),
             Key::LinkOf(k) => ignore_missing(self.link_of.remove(k)).map_err(named("LINK_OF")),
             Key::Peer(k) => ignore_missing(self.peers.remove(k)).map_err(named("PEERS")),
@@ -221,19 +221,6 @@ impl Tables {
 }
 
 const EMPTY_SLOT: Slot = Slot { link: 0, flags: 0, wire_dscp: 0, pad: 0 };
-const EMPTY_LINK: abi::Link = abi::Link {
-    ifindex: 0,
-    mtu: 0,
-    flags: 0,
-    mark: 0,
-    mark_mask: 0,
-    port_min: 0,
-    port_max: 0,
-    gateway4: [0; 4],
-    source4: [0; 4],
-    gateway6: [0; 16],
-    source6: [0; 16],
-};
 
 pub(super) fn named(map: &'static str) -> impl Fn(MapError) -> TableError {
     move |source| TableError::Map { map, source }

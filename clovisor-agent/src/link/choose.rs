@@ -29,8 +29,7 @@ pub fn rejection(link: &Link, namespace: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::marks::Mark;
-    use super::super::table::DownReason;
+    use super::super::table::{DownReason, Mark};
     use super::*;
     use crate::cluster::wan_link::{Mode, Nat};
 

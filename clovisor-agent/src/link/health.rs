@@ -1,8 +1,8 @@
 //! The state of each link, from what netlink says: pure.
 
 use super::device::{choice, device};
-use super::marks::{Mark, MarkMask, forwarding};
-use super::table::{Chosen, DownReason, Health, Kept, Link, LinkId, LinkTable, PeerAddress};
+use super::marks::forwarding;
+use super::table::{Chosen, DownReason, Health, Kept, Link, LinkId, LinkTable, Mark, MarkMask, PeerAddress};
 use crate::cluster::wan_link::{LinkState, Mode, Peer, PolicyBypass, WanLinkSpec};
 use crate::host::net::{Device, HostNet, Reach};
 use crate::host::resolve::route_to;

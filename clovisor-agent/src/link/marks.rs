@@ -2,7 +2,7 @@
 //!
 //! The table refuses what has no link now, so that a marked packet never falls through to the default route.
 
-use super::table::{Link, LinkId, LinkTable};
+use super::table::{Link, LinkTable, Mark};
 use crate::cluster::wan_link::Mode;
 use crate::host::marked::change;
 use crate::host::net::{HostNet, Marked};
@@ -17,25 +17,6 @@ use tokio::time::sleep;
 const TABLES: u32 = 0xc100;
 
 const RETRY: Duration = Duration::from_secs(1);
-
-/// Bits of `skb->mark` that are ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MarkMask(pub u32);
-
-/// What marks the packets of a link.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
-    pub value: u32,
-    pub mask: u32,
-}
-
-impl MarkMask {
-    /// The mark of a link: its number from 1 on, so that none is zero.
-    #[must_use]
-    pub const fn of(self, id: LinkId) -> Mark {
-        Mark { value: ((id.0 as u32 + 1) << self.0.trailing_zeros()) & self.0, mask: self.0 }
-    }
-}
 
 /// The rules and routes that forward a link's packets; none for a link that the kernel half redirects to.
 #[must_use]
@@ -93,6 +74,7 @@ pub async fn run(mut links: watch::Receiver<Arc<LinkTable>>, mut host: watch::Re
 
 #[cfg(test)]
 mod tests {
+    use super::super::table::{LinkId, MarkMask};
     use super::*;
 
     #[test]

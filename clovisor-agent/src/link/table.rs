@@ -1,6 +1,5 @@
 //! The state of every link at one moment.
 
-use super::marks::Mark;
 use crate::cluster::wan_link::{LinkState, Mode, Nat};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -9,6 +8,25 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Number of a link on this node, 0..64: index of the kernel map. Kept while the WanLink exists.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub u8);
+
+/// Bits of `skb->mark` that are ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkMask(pub u32);
+
+/// What marks the packets of a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    pub value: u32,
+    pub mask: u32,
+}
+
+impl MarkMask {
+    /// The mark of a link: its number from 1 on, so that none is zero.
+    #[must_use]
+    pub const fn of(self, id: LinkId) -> Mark {
+        Mark { value: ((id.0 as u32 + 1) << self.0.trailing_zeros()) & self.0, mask: self.0 }
+    }
+}
 
 /// What was taken by the number of a default route: kept whatever becomes of route and device, so
 /// that a link never wanders to the device of another.

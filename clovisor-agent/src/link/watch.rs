@@ -1,8 +1,7 @@
 //! The task that keeps the link table.
 
 use super::health::{observe, unresolved};
-use super::marks::MarkMask;
-use super::table::{Health, Kept, LinkTable};
+use super::table::{Health, Kept, LinkTable, MarkMask};
 use crate::cluster::snapshot::Snapshot;
 use crate::host::net::HostNet;
 use crate::host::watch::solicit;
@@ -51,7 +50,7 @@ pub fn watch(
                 () = publish.closed() => return,
                 () = sleep_until(next), if waiting => continue,
             }
-            update(&publish, &snapshot.borrow_and_update(), &host.borrow_and_update(), (&kept, marks));
+            update(&publish, &snapshot.borrow_and_update(), &host.borrow_and_update(), &kept, marks);
         }
     });
     links
@@ -61,7 +60,8 @@ fn update(
     publish: &watch::Sender<Arc<LinkTable>>,
     snapshot: &Snapshot,
     net: &HostNet,
-    (kept, marks): (&Kept, MarkMask),
+    kept: &Kept,
+    marks: MarkMask,
 ) {
     publish.send_if_modified(|old| {
         let here = snapshot.links_here();

@@ -3,8 +3,8 @@
 use super::{ANY_LINK, REVERSE};
 
 /// Key of `FLOW4` and `FLOW6`, and of `EMBRYO4` and `EMBRYO6`, where a flow is until the far end answers. Forward: the
-/// pod's own tuple and its zone. Reverse: the tuple of a packet that comes back, with `zone = REVERSE | link` under NAT (the port belongs to that link's address), else
-/// `zone = REVERSE | ANY_LINK` (the far end may answer by any link).
+/// pod's own tuple and its zone. Reverse: the tuple of a packet that comes back, with `zone = REVERSE | link` under NAT
+/// (the port belongs to that link's address), else `zone = REVERSE | ANY_LINK` (the far end may answer by any link).
 #[repr(C, align(8))] // copied and hashed by words
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey<A> {

@@ -1,5 +1,5 @@
 use super::*;
-use clovisor_common::abi::{FlowState, LINK_UP, SLOT_REFUSE};
+use clovisor_common::abi::{FLOW_NAT, FlowState, LINK_NAT, LINK_UP, Link, SLOT_REFUSE};
 use clovisor_common::packet::SYN;
 
 fn state(flags: u16, ack: u32) -> FlowState {
@@ -39,20 +39,8 @@ fn flow(v6: bool, flags: u16) -> FlowEntry {
     }
 }
 
-fn link(flags: u32) -> abi::Link {
-    abi::Link {
-        ifindex: 9,
-        mtu: 1500,
-        flags,
-        mark: 0,
-        mark_mask: 0,
-        port_min: 1,
-        port_max: 9,
-        gateway4: [0; 4],
-        source4: [1; 4],
-        gateway6: [0; 16],
-        source6: [1; 16],
-    }
+fn link(flags: u32) -> Link {
+    Link { ifindex: 9, mtu: 1500, flags, source4: [1; 4], source6: [1; 16], ..Link::NONE }
 }
 
 fn image(flags: u32, slot_link: u8, slot_flags: u8) -> Image {
