@@ -10,14 +10,14 @@ mod reason;
 mod traffic;
 
 pub use flow::{
-    FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_REVERSE, FLOW_STACK, Flow, Flow4, Flow4Key, Flow6, Flow6Key, FlowKey,
-    FlowState, FragmentKey, POD_OPENS, POD_QUOTA, PodLoad, Ports, WINDOW_SHIFT,
+    FLOW_AS_IS, FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_REVERSE, FLOW_STACK, Flow, Flow4, Flow4Key, Flow6, Flow6Key,
+    FlowKey, FlowState, FragmentKey, POD_OPENS, POD_QUOTA, PodLoad, Ports, WINDOW_SHIFT,
 };
 pub use reason::Reason;
 pub use traffic::{PortRule, TRAFFIC_RULES, Traffic, TrafficKey};
 
-/// Names the pin folder (`<bpffs>/clovisor/v4`): two versions never share a map.
-pub const ABI_VERSION: u32 = 4;
+/// Names the pin folder (`<bpffs>/clovisor/v5`): two versions never share a map.
+pub const ABI_VERSION: u32 = 5;
 
 /// Classes a namespace can have: DSCP 3, 7, 11 … 63 (RFC 2474 pool 2, local use).
 pub const MAX_CLASSES: u8 = 16;
@@ -31,11 +31,11 @@ pub const MAX_SLOTS: u32 = 4096;
 /// `Slot::link` of a slot none of whose links is usable.
 pub const NO_LINK: u8 = 0xff;
 
-/// Bit of `zone` in the key of a reverse entry; the other bits are the link's number.
-pub const REVERSE: u16 = 0x8000;
+/// Bit of `scope` in the key of a reverse entry; the other bits are the link's number.
+pub const REVERSE: u32 = 0x8000_0000;
 
 /// Takes the place of the link's number in the reverse entry of a flow without NAT.
-pub const ANY_LINK: u16 = 0x7fff;
+pub const ANY_LINK: u32 = 0x7fff_ffff;
 
 /// Every map of the object, in the order of this page; each is pinned under its name.
 pub const MAPS: [&str; 17] = [
@@ -251,13 +251,13 @@ pub struct LinkCounters {
 }
 
 const _: () = {
-    assert!(size_of::<Flow4Key>() == 16);
-    assert!(size_of::<Flow6Key>() == 40);
+    assert!(size_of::<Flow4Key>() == 24);
+    assert!(size_of::<Flow6Key>() == 48);
     assert!(size_of::<FlowState>() == 56);
     assert!(size_of::<Flow4>() == 72);
     assert!(size_of::<Flow6>() == 96);
     assert!(size_of::<PodLoad>() == 12);
-    assert!(size_of::<FragmentKey>() == 40);
+    assert!(size_of::<FragmentKey>() == 48);
     assert!(size_of::<ClassKey>() == 4);
     assert!(size_of::<Slot>() == 4);
     assert!(size_of::<Link>() == 64);

@@ -6,6 +6,7 @@
 mod checksum;
 mod extensions;
 mod quoted;
+mod steady;
 mod transport;
 
 use crate::abi::{FlowKey, Link, class_of_dscp};
@@ -13,6 +14,7 @@ use checksum::sum_of;
 pub use checksum::{checksum_after, delta, fold};
 use extensions::{Extended, extended};
 pub use quoted::{Plain, Quoted};
+pub use steady::Steady;
 pub use transport::offered_mss;
 use transport::{Ip, transport};
 
@@ -149,16 +151,16 @@ impl<A: Address> Segment<A> {
         class_of_dscp(self.tos >> 2)
     }
 
-    /// The key of the packet's flow in `zone`.
+    /// The key of the packet's flow in `scope`.
     #[inline(always)]
-    pub fn key(&self, zone: u16) -> FlowKey<A> {
+    pub fn key(&self, scope: u32) -> FlowKey<A> {
         FlowKey {
             saddr: self.saddr,
             daddr: self.daddr,
             sport_be: self.sport_be,
             dport_be: self.dport_be,
-            zone,
-            proto: self.proto,
+            scope,
+            proto: self.proto.into(),
             pad: 0,
         }
     }

@@ -4,9 +4,9 @@
 //! [`Course`], translations. **Never**: changes a map or knows where it runs.
 
 use crate::abi::{
-    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_STACK, Flow, FlowKey,
-    FlowState, LINK_NAT, LINK_STACK, LINK_UP, Link, NO_LINK, Peer, PeerKey, Pod, Reason, SLOT_FOLLOW,
-    SLOT_REFUSE, Slot, SlotIndex, Traffic, TrafficKey,
+    ANY_LINK, Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_STACK, Flow,
+    FlowKey, FlowState, LINK_NAT, LINK_STACK, LINK_UP, Link, NO_LINK, Peer, PeerKey, Pod, REVERSE, Reason,
+    SLOT_FOLLOW, SLOT_REFUSE, Slot, SlotIndex, Traffic, TrafficKey,
 };
 use crate::packet::{ACK, Address, FIN, RST, Segment, delta, fold};
 
@@ -173,6 +173,15 @@ pub const fn translates(link: &Link) -> bool {
     link.flags & (LINK_NAT | LINK_STACK) == LINK_NAT
 }
 
+/// The scopes of the entries that a packet of link `index` may belong to, the likelier one first: what the link translates
+/// comes back to its own address, all else to the pods'.
+#[inline(always)]
+#[must_use]
+pub const fn scopes(index: u8, link: &Link) -> [u32; 2] {
+    let (own, any) = (REVERSE | index as u32, REVERSE | ANY_LINK);
+    if link.flags & LINK_NAT != 0 { [own, any] } else { [any, own] }
+}
+
 /// The packet is the first one of a new connection on the tuple of an old flow, or of one that may still move.
 #[inline(always)]
 pub fn reopens<A: Address>(segment: &Segment<A>, flow: &FlowState, link_up: bool) -> bool {
@@ -220,7 +229,7 @@ fn waits(link: Option<&Link>, flow: &FlowState, slot: Slot) -> bool {
 /// The key of `PEERS` for what the pod dialled.
 #[inline(always)]
 pub fn peer_key<A: Address>(dialled: &FlowKey<A>, link: u8) -> PeerKey {
-    PeerKey { addr: dialled.daddr.mapped(), port_be: dialled.dport_be, link, proto: dialled.proto }
+    PeerKey { addr: dialled.daddr.mapped(), port_be: dialled.dport_be, link, proto: dialled.proto as u8 }
 }
 
 /// The n-th source port (network byte order) to try: the pod's own where its address leaves too, else one of the

@@ -9,7 +9,7 @@
 mod programs {
     use aya_ebpf::helpers::{bpf_redirect_neigh, bpf_redirect_peer};
     use aya_ebpf::macros::{classifier, map};
-    use aya_ebpf::maps::Array;
+    use aya_ebpf::maps::{Array, HashMap};
     use aya_ebpf::programs::TcContext;
 
     const PASS: i32 = -1;
@@ -24,6 +24,27 @@ mod programs {
     #[classifier]
     pub(crate) fn empty(_: TcContext) -> i32 {
         PASS
+    }
+
+    /// One flow.
+    #[map]
+    static FLOWS: HashMap<[u32; 6], u64> = HashMap::with_max_entries(65_536, 0);
+
+    /// The least that steering by flow can take: a lookup by the tuple, a redirection.
+    #[classifier]
+    pub(crate) fn floor(ctx: TcContext) -> i32 {
+        let start = ctx.data();
+        if start + 38 > ctx.data_end() {
+            return PASS;
+        }
+        // SAFETY: in bounds, checked above; this target loads unaligned words.
+        let [saddr, daddr, ports] = unsafe { *((start + 26) as *const [u32; 3]) };
+        let Some(uplink) = FLOWS.get_ptr([saddr, daddr, ports, 1, 6, 0]) else {
+            return PASS;
+        };
+        let mut params = [AF_INET, daddr, 0, 0, 0];
+        // SAFETY: the entry lives as long as the map; the layout is that of `bpf_redir_neigh`, whose length is given.
+        unsafe { bpf_redirect_neigh(*uplink as u32, params.as_mut_ptr().cast(), 20, 0) as i32 }
     }
 
     /// Packets that [`count_pod`], [`count_in`] and [`count_out`] saw.

@@ -1,8 +1,10 @@
 //! From a link back to the pod.
 
-use clovisor_common::abi::{ANY_LINK, FLOW_STACK, Flow, FlowKey, Link, REVERSE, Reason};
-use clovisor_common::packet::{Fragment, RST};
+use clovisor_common::abi::{FLOW_STACK, Flow, FlowKey, Link, REVERSE, Reason};
+use clovisor_common::packet::{Fragment, RST, Segment};
+use clovisor_common::rule;
 
+use crate::maps::Place;
 use crate::packet::{DROP, PASS, Packet, verdict};
 use crate::steer::{Family, READ, clamp_mss, read, record};
 use crate::{embryo, error, fragment, maps};
@@ -10,30 +12,45 @@ use crate::{embryo, error, fragment, maps};
 /// A packet that came in by an uplink.
 #[inline(never)]
 pub(crate) fn deliver<A: Family>(packet: &mut Packet, l3: usize, index: u8, link: &Link) -> i32 {
-    let (READ, Some(segment)) = (read::<A>(packet, l3), A::segment()) else {
+    let (READ, Some(Place { segment, key })) = (read::<A>(packet, l3), A::place()) else {
         return error::inbound::<A>(packet, l3, index);
     };
-    let by_link = REVERSE | u16::from(index);
+    let by_link = REVERSE | u32::from(index);
     if segment.fragment == Fragment::Later && !fragment::complete(segment, by_link) {
         return PASS;
     }
-    let mut key = segment.key(by_link);
-    let Some(flow) = answered(&mut key, by_link, segment.flags & RST != 0) else {
+    *key = segment.key(by_link);
+    let Some(flow) = answered(key, rule::scopes(index, link), segment.flags & RST != 0) else {
         return PASS;
     };
     if segment.fragment == Fragment::First && !fragment::learn(segment, by_link) {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
-    let (packets, bytes) = packet.on_wire(l3, segment.headers());
-    record(flow, segment, packets, bytes);
     if flow.state.flags & FLOW_STACK != 0 {
+        let (packets, bytes) = packet.on_wire(l3, segment.headers());
+        record(flow, segment, packets, bytes);
         maps::count(Reason::Returned, packets, bytes);
         maps::count_link(index, false, packets, bytes);
         return PASS;
     }
-    let done = clamp_mss(packet, segment, link.mtu)
-        .and_then(|()| A::rewrite(packet, segment, flow, segment.tos, segment.hops));
-    if done.is_none() {
+    if clamp_mss(packet, segment, link.mtu).is_none() {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    }
+    hand_over(packet, segment, flow, l3, index)
+}
+
+/// Translates a packet and gives it to its pod.
+#[inline(always)]
+pub(crate) fn hand_over<A: Family>(
+    packet: &mut Packet,
+    segment: &Segment<A>,
+    flow: &mut Flow<A>,
+    l3: usize,
+    index: u8,
+) -> i32 {
+    let (packets, bytes) = packet.on_wire(l3, segment.headers());
+    record(flow, segment, packets, bytes);
+    if A::rewrite(packet, segment, flow, segment.tos, segment.hops).is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
     maps::count(Reason::Returned, packets, bytes);
@@ -43,16 +60,15 @@ pub(crate) fn deliver<A: Family>(packet: &mut Packet, l3: usize, index: u8, link
 
 /// The entry that a packet belongs to, under the link's number or any; with an answer the flow is no embryo any more.
 #[inline(always)]
-fn answered<'a, A: Family>(key: &mut FlowKey<A>, by_link: u16, refused: bool) -> Option<&'a mut Flow<A>> {
-    let zones = [by_link, REVERSE | ANY_LINK];
-    for zone in zones {
-        key.zone = zone;
+fn answered<'a, A: Family>(key: &mut FlowKey<A>, scopes: [u32; 2], refused: bool) -> Option<&'a mut Flow<A>> {
+    for scope in scopes {
+        key.scope = scope;
         if let Some(flow) = maps::answered(key) {
             return Some(flow);
         }
     }
-    for zone in zones {
-        key.zone = zone;
+    for scope in scopes {
+        key.scope = scope;
         if maps::embryo(key).is_some() {
             // What the far end refuses needs no lasting place.
             let kept = if refused { Reason::Passed as u32 } else { embryo::promote(key) };
@@ -63,8 +79,8 @@ fn answered<'a, A: Family>(key: &mut FlowKey<A>, by_link: u16, refused: bool) ->
         }
     }
     // Another CPU may have moved it between the two looks.
-    for zone in zones {
-        key.zone = zone;
+    for scope in scopes {
+        key.scope = scope;
         if let Some(flow) = maps::answered(key) {
             return Some(flow);
         }

@@ -2,7 +2,7 @@
 //!
 //! Without them a pod behind NAT never learns that a path beyond the link takes only small packets.
 
-use clovisor_common::abi::{ANY_LINK, FLOW_REVERSE, FLOW_STACK, FlowKey, Pod, REVERSE, Reason};
+use clovisor_common::abi::{ANY_LINK, FLOW_STACK, FlowKey, REVERSE, Reason};
 use clovisor_common::packet::{ETHERNET, Quoted};
 use clovisor_common::rule;
 
@@ -16,10 +16,10 @@ pub(crate) fn inbound<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i
     let Some(quoted) = Quoted::<A>::parse(packet, l3) else {
         return PASS;
     };
-    let mut key = quoted.key(REVERSE | u16::from(index));
+    let mut key = quoted.key(REVERSE | u32::from(index));
     let mut found = maps::flow(&key);
     if found.is_none() {
-        key.zone = REVERSE | ANY_LINK;
+        key.scope = REVERSE | ANY_LINK;
         found = maps::flow(&key);
     }
     let Some(flow) = found else {
@@ -41,17 +41,16 @@ pub(crate) fn inbound<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i
 
 /// An error of a pod about a packet that a flow brought, for who sent that.
 #[inline(never)]
-pub(crate) fn outbound<A: Family>(packet: &mut Packet, pod: &Pod, class: u8) -> i32 {
+pub(crate) fn outbound<A: Family>(packet: &mut Packet, class: u8) -> i32 {
     let unknown = if class == 0 { Reason::Passed } else { Reason::Unsupported };
     let Some(quoted) = Quoted::<A>::parse(packet, ETHERNET) else {
         return pass(packet, unknown);
     };
-    let key: FlowKey<A> = quoted.key(pod.zone);
+    let key: FlowKey<A> = quoted.key(packet.ifindex());
     let Some(flow) = maps::flow(&key) else {
         return pass(packet, unknown);
     };
-    let own = quoted.saddr == key.saddr && flow.state.veth == packet.ifindex();
-    if !own || quoted.daddr != key.daddr || flow.state.flags & FLOW_REVERSE != 0 {
+    if quoted.saddr != key.saddr || quoted.daddr != key.daddr {
         return pass(packet, unknown);
     }
     let link = match maps::link(flow.state.link) {

@@ -11,14 +11,14 @@ use crate::steer::Family;
 
 /// Keeps the ports of a first fragment that is steered; false if there is no room.
 #[inline(never)]
-pub(crate) fn learn<A: Family>(first: &Segment<A>, zone: u16) -> bool {
-    maps::remember(&key(first, zone), Ports { sport_be: first.sport_be, dport_be: first.dport_be })
+pub(crate) fn learn<A: Family>(first: &Segment<A>, scope: u32) -> bool {
+    maps::remember(&key(first, scope), Ports { sport_be: first.sport_be, dport_be: first.dport_be })
 }
 
 /// Gives a later fragment the ports of its first; false if that one is not known.
 #[inline(never)]
-pub(crate) fn complete<A: Family>(later: &mut Segment<A>, zone: u16) -> bool {
-    let Some(Ports { sport_be, dport_be }) = maps::ports(&key(later, zone)) else {
+pub(crate) fn complete<A: Family>(later: &mut Segment<A>, scope: u32) -> bool {
+    let Some(Ports { sport_be, dport_be }) = maps::ports(&key(later, scope)) else {
         return false;
     };
     (later.sport_be, later.dport_be) = (sport_be, dport_be);
@@ -26,7 +26,7 @@ pub(crate) fn complete<A: Family>(later: &mut Segment<A>, zone: u16) -> bool {
 }
 
 #[inline(always)]
-fn key<A: Family>(of: &Segment<A>, zone: u16) -> FragmentKey {
+fn key<A: Family>(of: &Segment<A>, scope: u32) -> FragmentKey {
     let (saddr, daddr) = (of.saddr.mapped(), of.daddr.mapped());
-    FragmentKey { saddr, daddr, id: of.id, zone, proto: of.proto, pad: 0 }
+    FragmentKey { saddr, daddr, id: of.id, scope, proto: of.proto.into(), pad: 0 }
 }

@@ -18,10 +18,10 @@ pub(crate) fn guard<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i32
     let Ok(mut segment) = A::parse(packet, l3) else {
         return PASS;
     };
-    if segment.fragment == Fragment::Later && !fragment::complete(&mut segment, owner.zone) {
+    if segment.fragment == Fragment::Later && !fragment::complete(&mut segment, owner.veth) {
         return PASS;
     }
-    let Some(flow) = maps::flow(&segment.key(owner.zone)) else {
+    let Some(flow) = maps::flow(&segment.key(owner.veth)) else {
         return PASS;
     };
     let moved = flow.state.link != index;

@@ -54,9 +54,9 @@ static DRAFT4: PerCpuArray<Draft<[u8; 4]>> = PerCpuArray::with_max_entries(1, 0)
 #[map]
 static DRAFT6: PerCpuArray<Draft<[u8; 16]>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-static SEGMENT4: PerCpuArray<Segment<[u8; 4]>> = PerCpuArray::with_max_entries(1, 0);
+static PLACE4: PerCpuArray<Place<[u8; 4]>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-static SEGMENT6: PerCpuArray<Segment<[u8; 16]>> = PerCpuArray::with_max_entries(1, 0);
+static PLACE6: PerCpuArray<Place<[u8; 16]>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static ANSWER: PerCpuArray<Frame> = PerCpuArray::with_max_entries(1, 0);
 
@@ -66,6 +66,13 @@ pub(crate) struct Draft<A> {
     pub(crate) forward: Flow<A>,
     pub(crate) reverse: Flow<A>,
     pub(crate) reverse_key: FlowKey<A>,
+}
+
+/// What is known of a packet that goes the long way, and the key of its flow: off the stack for the same reason.
+#[repr(C)]
+pub(crate) struct Place<A> {
+    pub(crate) segment: Segment<A>,
+    pub(crate) key: FlowKey<A>,
 }
 
 const NOEXIST: u64 = 1;
@@ -90,7 +97,7 @@ pub(crate) trait Table: Sized + 'static {
     fn table() -> &'static HashMap<FlowKey<Self>, Flow<Self>>;
     fn embryos() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>>;
     fn drafts() -> &'static PerCpuArray<Draft<Self>>;
-    fn segments() -> &'static PerCpuArray<Segment<Self>>;
+    fn places() -> &'static PerCpuArray<Place<Self>>;
 
     /// This CPU's draft.
     #[inline(always)]
@@ -99,11 +106,11 @@ pub(crate) trait Table: Sized + 'static {
         Self::drafts().get_ptr_mut(0).map(|draft| unsafe { &mut *draft })
     }
 
-    /// This CPU's place for the segment that is looked at.
+    /// This CPU's place for the packet that is looked at.
     #[inline(always)]
-    fn segment<'a>() -> Option<&'a mut Segment<Self>> {
+    fn place<'a>() -> Option<&'a mut Place<Self>> {
         // SAFETY: as in `count`: nothing else runs on this CPU's copy meanwhile.
-        Self::segments().get_ptr_mut(0).map(|place| unsafe { &mut *place })
+        Self::places().get_ptr_mut(0).map(|place| unsafe { &mut *place })
     }
 }
 
@@ -124,8 +131,8 @@ impl Table for [u8; 4] {
     }
 
     #[inline(always)]
-    fn segments() -> &'static PerCpuArray<Segment<Self>> {
-        &SEGMENT4
+    fn places() -> &'static PerCpuArray<Place<Self>> {
+        &PLACE4
     }
 }
 
@@ -146,8 +153,8 @@ impl Table for [u8; 16] {
     }
 
     #[inline(always)]
-    fn segments() -> &'static PerCpuArray<Segment<Self>> {
-        &SEGMENT6
+    fn places() -> &'static PerCpuArray<Place<Self>> {
+        &PLACE6
     }
 }
 

@@ -1,8 +1,9 @@
 //! The first packet of a flow: admission, translation, reservation.
 
 use clovisor_common::abi::{
-    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_REVERSE, FLOW_STACK, Flow,
-    FlowKey, LINK_NAT, LINK_STACK, Link, Peer, PeerKey, Pod, Reason, Slot, SlotIndex, Traffic, TrafficKey,
+    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_AS_IS, FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_REVERSE,
+    FLOW_STACK, Flow, FlowKey, LINK_NAT, LINK_STACK, Link, Peer, PeerKey, Pod, Reason, Slot, SlotIndex,
+    Traffic, TrafficKey,
 };
 use clovisor_common::packet::{ETHERNET, Segment};
 use clovisor_common::rule::{self, Denial, Grant, PORT_TRIES, Tables};
@@ -67,7 +68,7 @@ pub(crate) fn first<'a, A: Family>(
         granted if !embryo::may_open(packet.ifindex()) => {
             packed(Denial::of_slot(Reason::OpensLimited, unpacked(granted).slot))
         }
-        granted if draft(key, granted, packet.ifindex()) => pin(key, granted),
+        granted if draft(key, granted, pod.zone) => pin(key, granted),
         _ => packed(Denial::drop(Reason::HelperFailed)),
     };
     if outcome == Reason::FlowOpened as u32 {
@@ -169,7 +170,7 @@ fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant) -> Result<(), Reason> 
 /// Drafts all of both entries but the source port; false: there is no room to draft in. (A function of its own must
 /// return a number: the verifier looks at what a function without a result leaves behind.)
 #[inline(never)]
-fn draft<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) -> bool {
+fn draft<A: Family>(key: &FlowKey<A>, granted: u64, zone: u16) -> bool {
     let grant = unpacked(granted);
     let (Some(link), Some(Draft { forward, reverse, reverse_key })) =
         (maps::link(grant.slot.link), A::draft())
@@ -181,15 +182,19 @@ fn draft<A: Family>(key: &FlowKey<A>, granted: u64, veth: u32) -> bool {
     let stack = if link.flags & LINK_STACK != 0 { FLOW_STACK } else { 0 };
     // What counts packets is zero in every draft: nothing ever writes it there.
     forward.state.created_ns = now();
-    forward.state.veth = veth;
+    forward.state.veth = key.scope;
     forward.state.slot = grant.index;
     forward.state.link = grant.slot.link;
     forward.state.class = grant.class;
-    forward.state.zone = key.zone;
+    forward.state.zone = zone;
     forward.state.flags = pinned | stack | if grant.by_traffic { FLOW_BY_TRAFFIC } else { 0 };
     reverse.state = forward.state;
     reverse.state.flags |= FLOW_REVERSE;
     let (daddr, dport_be) = far_end(key, grant.slot.link);
+    if pinned | stack == 0 && daddr == key.daddr && dport_be == key.dport_be {
+        forward.state.flags |= FLOW_AS_IS;
+        reverse.state.flags |= FLOW_AS_IS;
+    }
     rule::translate(forward, key, if nat { A::source(link) } else { key.saddr }, daddr);
     rule::translate_ports(forward, key, key.sport_be, dport_be);
     *reverse_key = key.paired(forward);

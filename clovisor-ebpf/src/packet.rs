@@ -2,8 +2,8 @@
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_redir_neigh};
 use aya_ebpf::helpers::{
-    bpf_get_prandom_u32, bpf_get_socket_uid, bpf_jiffies64, bpf_ktime_get_ns, bpf_redirect_neigh,
-    bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_store_bytes,
+    bpf_csum_update, bpf_get_prandom_u32, bpf_get_socket_uid, bpf_jiffies64, bpf_ktime_get_ns,
+    bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use clovisor_common::abi::{Flow, Link, Reason};
@@ -86,15 +86,20 @@ impl Packet {
         (u64::from(packets), u64::from(self.ip_len(l3)) + extra)
     }
 
-    /// The EtherType, after making the headers readable behind an IP header at `l3`.
+    /// The EtherType.
     #[inline(always)]
-    pub(crate) fn ether(&mut self, l3: usize) -> u16 {
+    pub(crate) fn ether(&self) -> u16 {
+        self.skb().protocol as u16
+    }
+
+    /// Makes the headers readable behind an IP header at `l3`.
+    #[inline(always)]
+    pub(crate) fn make_readable(&mut self, l3: usize) {
         // A short datagram is shorter than that.
         let headers = ((l3 + 40 + TCP_HEADER) as u32).min(self.ctx.len());
         if self.ctx.data() + headers as usize > self.ctx.data_end() {
             let _too_short = self.ctx.pull_data(headers);
         }
-        self.skb().protocol as u16
     }
 
     #[inline(always)]
@@ -152,6 +157,13 @@ impl Packet {
             self.ctx.l4_csum_replace(checksum, 0, ports, flags).ok()?;
         }
         Some(())
+    }
+
+    /// The packet's bytes sum up to `delta` more: takes note where the device has summed them up (`CHECKSUM_COMPLETE`).
+    #[inline(always)]
+    pub(crate) fn sum_grew(&mut self, delta: u16) {
+        // SAFETY: the helper reads and writes the context only. It refuses where there is no such sum.
+        let _no_sum = unsafe { bpf_csum_update(self.ctx.skb.skb, delta.into()) };
     }
 
     /// Writes the flow's ports, or the identifier that stands for one.

@@ -2,23 +2,34 @@
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
+use clovisor_common::abi::Link;
 use clovisor_common::packet::{ETHERNET, IPV4_BE, IPV6_BE};
 
 use crate::packet::{PASS, Packet};
-use crate::{deliver, guard, maps, steer};
+use crate::steer::Family;
+use crate::{deliver, guard, maps, steady, steer};
 
 /// TC ingress of the host side of a mapped pod's veth.
 #[classifier]
 pub(crate) fn pod_in(ctx: TcContext) -> i32 {
     let mut packet = Packet::new(ctx);
-    let Some(pod) = maps::pod(packet.ifindex()) else {
-        return PASS;
-    };
-    packet.set_seen(false);
-    match packet.ether(ETHERNET) {
-        IPV4_BE => steer::steer::<[u8; 4]>(&mut packet, pod),
-        IPV6_BE => steer::steer::<[u8; 16]>(&mut packet, pod),
+    match packet.ether() {
+        IPV4_BE => out::<[u8; 4]>(&mut packet),
+        IPV6_BE => out::<[u8; 16]>(&mut packet),
         _ => PASS,
+    }
+}
+
+#[inline(always)]
+fn out<A: Family>(packet: &mut Packet) -> i32 {
+    if let Some(verdict) = steady::out::<A>(packet) {
+        return verdict;
+    }
+    packet.set_seen(false);
+    packet.make_readable(ETHERNET);
+    match maps::pod(packet.ifindex()) {
+        Some(pod) => steer::steer::<A>(packet, pod),
+        None => PASS,
     }
 }
 
@@ -29,12 +40,21 @@ pub(crate) fn wan_in(ctx: TcContext) -> i32 {
     let Some((index, link)) = maps::link_of(packet.ifindex()) else {
         return PASS;
     };
-    let l3 = maps::ip_offset(link);
-    match packet.ether(l3) {
-        IPV4_BE => deliver::deliver::<[u8; 4]>(&mut packet, l3, index, link),
-        IPV6_BE => deliver::deliver::<[u8; 16]>(&mut packet, l3, index, link),
+    match packet.ether() {
+        IPV4_BE => back::<[u8; 4]>(&mut packet, index, link),
+        IPV6_BE => back::<[u8; 16]>(&mut packet, index, link),
         _ => PASS,
     }
+}
+
+#[inline(always)]
+fn back<A: Family>(packet: &mut Packet, index: u8, link: &Link) -> i32 {
+    let l3 = maps::ip_offset(link);
+    if let Some(verdict) = steady::back::<A>(packet, l3, index, link) {
+        return verdict;
+    }
+    packet.make_readable(l3);
+    deliver::deliver::<A>(packet, l3, index, link)
 }
 
 /// TC egress of an uplink.
@@ -49,7 +69,8 @@ pub(crate) fn wan_out(ctx: TcContext) -> i32 {
         return PASS;
     };
     let l3 = maps::ip_offset(link);
-    match packet.ether(l3) {
+    packet.make_readable(l3);
+    match packet.ether() {
         IPV4_BE => guard::guard::<[u8; 4]>(&mut packet, l3, index),
         IPV6_BE => guard::guard::<[u8; 16]>(&mut packet, l3, index),
         _ => PASS,

@@ -1,48 +1,45 @@
 //! From a pod to its link.
 
-use clovisor_common::abi::{FLOW_NAT, FLOW_STACK, Flow, FlowKey, NO_LINK, Pod, Reason, Slot};
+use clovisor_common::abi::{FLOW_NAT, FLOW_STACK, Flow, FlowKey, Link, NO_LINK, Pod, Reason, Slot};
 use clovisor_common::answer::{Answer, Complaint};
-use clovisor_common::packet::{ACK, Address, ETHERNET, Fragment, RST, SYN, Segment, TCP, offered_mss};
+use clovisor_common::packet::{ACK, ETHERNET, Fragment, RST, SYN, Segment, Steady, TCP, offered_mss};
 use clovisor_common::rule::{self, Course};
 
-use crate::maps::{self, Stage, Table};
+use crate::maps::{self, Place, Stage, Table};
 use crate::packet::{DROP, PASS, Packet, jiffies, now, verdict};
 use crate::wire::Wire;
 use crate::{embryo, error, fragment, open};
 
 /// All that a family needs on its way to a link.
-pub(crate) trait Family: Address + Answer + Table + Wire {}
-impl<A: Address + Answer + Table + Wire> Family for A {}
+pub(crate) trait Family: Steady + Answer + Table + Wire {}
+impl<A: Steady + Answer + Table + Wire> Family for A {}
 
 const NO_SLOT: Slot = Slot { link: NO_LINK, flags: 0, wire_dscp: 0, pad: 0 };
 
 /// A packet that came out of a pod.
 #[inline(never)]
 pub(crate) fn steer<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
-    let (class, Some(segment)) = (read::<A>(packet, ETHERNET), A::segment()) else {
+    let (class, Some(Place { segment, key })) = (read::<A>(packet, ETHERNET), A::place()) else {
         return verdict(packet, Reason::HelperFailed, DROP);
     };
     if class != READ {
-        return error::outbound::<A>(packet, pod, class as u8);
+        return error::outbound::<A>(packet, class as u8);
     }
-    if segment.fragment == Fragment::Later && !fragment::complete(segment, pod.zone) {
+    if segment.fragment == Fragment::Later && !fragment::complete(segment, packet.ifindex()) {
         return if segment.class() == 0 { PASS } else { verdict(packet, Reason::Unsupported, PASS) };
     }
-    let key = segment.key(pod.zone);
+    *key = segment.key(packet.ifindex());
     // One way through all of this, so that the verifier walks it once: it knows no joins.
-    let (flow, mut reason) = match known(packet, segment, &key) {
-        Some(flow) if flow.state.veth != packet.ifindex() => {
-            return verdict(packet, Reason::ForgedSource, PASS);
-        }
+    let (flow, mut reason) = match known(segment, key) {
         Some(flow) => (flow, Reason::Steered),
-        None => match open::first(packet, pod, segment, &key) {
+        None => match open::first(packet, pod, segment, key) {
             Ok(flow) => (flow, Reason::FlowOpened),
             Err(verdict) => return verdict,
         },
     };
     let slot = maps::slot(u32::from(flow.state.slot)).unwrap_or(NO_SLOT);
     let link = maps::link(flow.state.link);
-    let outcome = match rule::course::<A>(&flow.state, link, slot, movable(&key, flow, slot)) {
+    let outcome = match rule::course::<A>(&flow.state, link, slot, movable(key, flow, slot)) {
         Course::Reset => return reset(packet, segment, flow),
         Course::Hold => HELD,
         course => {
@@ -83,9 +80,9 @@ pub(crate) const READ: u32 = u32::MAX;
 pub(crate) fn read<A: Family>(packet: &Packet, l3: usize) -> u32 {
     // The compiler would hand over the packet's two ends instead, which the verifier does not know any more then.
     let packet = core::hint::black_box(packet);
-    match (A::parse(packet, l3), A::segment()) {
+    match (A::parse(packet, l3), A::place()) {
         (Ok(segment), Some(place)) => {
-            *place = segment;
+            place.segment = segment;
             READ
         }
         (Err(unparsed), _) => u32::from(unparsed.class),
@@ -95,13 +92,13 @@ pub(crate) fn read<A: Family>(packet: &Packet, l3: usize) -> u32 {
 
 /// The flow of the packet, unless that begins another one with the same tuple.
 #[inline(always)]
-fn known<'a, A: Family>(packet: &Packet, segment: &Segment<A>, key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
+fn known<'a, A: Family>(segment: &Segment<A>, key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
     let flow = maps::flow(key)?;
     if !segment.opens {
         return Some(flow);
     }
     let up = maps::link(flow.state.link).is_some_and(|link| rule::holds::<A>(link, &flow.state));
-    if flow.state.veth != packet.ifindex() || !rule::reopens(segment, &flow.state, up) {
+    if !rule::reopens(segment, &flow.state, up) {
         return Some(flow);
     }
     let paired = key.paired(flow);
@@ -139,22 +136,35 @@ fn send<A: Family>(
     let Some(link) = maps::link(flow.state.link) else {
         return verdict(packet, Reason::LinkDown, DROP);
     };
-    let headers = segment.headers();
-    if largest(packet, headers) > link.mtu {
+    if too_big(packet, segment, link) {
         return TOO_BIG;
     }
     if segment.hops <= 1 {
         return verdict(packet, Reason::HopsExceeded, DROP);
     }
-    if segment.fragment == Fragment::First && !fragment::learn(segment, flow.state.zone) {
+    if segment.fragment == Fragment::First && !fragment::learn(segment, flow.state.veth) {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
-    let (packets, bytes) = packet.on_wire(ETHERNET, headers);
+    if clamp_mss(packet, segment, link.mtu).is_none() {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    }
+    carry(packet, segment, flow, slot, link, reason)
+}
+
+/// Translates a packet and puts it on the link.
+#[inline(always)]
+pub(crate) fn carry<A: Family>(
+    packet: &mut Packet,
+    segment: &Segment<A>,
+    flow: &mut Flow<A>,
+    slot: Slot,
+    link: &Link,
+    reason: Reason,
+) -> i32 {
+    let (packets, bytes) = packet.on_wire(ETHERNET, segment.headers());
     record(flow, segment, packets, bytes);
     let (tos, hops) = (rule::flow_tos(&flow.state, segment.tos, slot.wire_dscp), segment.hops - 1);
-    let done =
-        clamp_mss(packet, segment, link.mtu).and_then(|()| A::rewrite(packet, segment, flow, tos, hops));
-    if done.is_none() {
+    if A::rewrite(packet, segment, flow, tos, hops).is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
     maps::count(reason, packets, bytes);
@@ -175,7 +185,7 @@ fn mark<A: Family>(
     let Some(link) = maps::link(flow.state.link) else {
         return verdict(packet, Reason::LinkDown, DROP);
     };
-    if segment.fragment == Fragment::First && !fragment::learn(segment, flow.state.zone) {
+    if segment.fragment == Fragment::First && !fragment::learn(segment, flow.state.veth) {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
     let (packets, bytes) = packet.on_wire(ETHERNET, segment.headers());
@@ -207,13 +217,14 @@ pub(crate) fn record<A>(flow: &mut Flow<A>, segment: &Segment<A>, packets: u64, 
     }
 }
 
-/// Length of the largest IP packet that this one becomes on the wire.
+/// One of the IP packets that this one becomes on the wire is larger than the link takes.
 #[inline(always)]
-fn largest(packet: &Packet, headers: u32) -> u32 {
-    match packet.gso_size() {
+pub(crate) fn too_big<A: Family>(packet: &Packet, segment: &Segment<A>, link: &Link) -> bool {
+    let largest = match packet.gso_size() {
         0 => packet.ip_len(ETHERNET),
-        payload => payload + headers,
-    }
+        payload => payload + segment.headers(),
+    };
+    largest > link.mtu
 }
 
 /// Lowers the MSS of a SYN to what fits the link.

@@ -1,7 +1,7 @@
 //! How a packet of each family is rewritten and sent.
 
 use aya_ebpf::bindings::BPF_F_RECOMPUTE_CSUM;
-use clovisor_common::abi::Flow;
+use clovisor_common::abi::{FLOW_AS_IS, Flow};
 use clovisor_common::packet::{Address, Quoted, Segment, checksum_after, delta, fold};
 
 use crate::packet::{Packet, neighbour};
@@ -32,8 +32,10 @@ pub(crate) trait Wire: Sized {
 impl Wire for [u8; 4] {
     #[inline(always)]
     fn rewrite(packet: &mut Packet, of: &Segment<Self>, flow: &Flow<Self>, tos: u8, hops: u8) -> Option<()> {
-        packet.mend_checksum(of, flow)?;
-        packet.set_ports(of, flow)?;
+        if flow.state.flags & FLOW_AS_IS == 0 {
+            packet.mend_checksum(of, flow)?;
+            packet.set_ports(of, flow)?;
+        }
         let [first, _, third, saddr, daddr] = packet.view::<[u32; 5]>(of.l3())?;
         let [a, old_tos, c, d] = first.to_ne_bytes();
         let [old_hops, proto, s0, s1] = third.to_ne_bytes();
@@ -103,14 +105,14 @@ impl Wire for [u8; 4] {
 impl Wire for [u8; 16] {
     #[inline(always)]
     fn rewrite(packet: &mut Packet, of: &Segment<Self>, flow: &Flow<Self>, tos: u8, hops: u8) -> Option<()> {
-        if flow.addr_delta != 0 || flow.port_delta != 0 {
+        if flow.state.flags & FLOW_AS_IS == 0 {
             packet.mend_checksum(of, flow)?;
+            // IPv6 has no header checksum that would cancel the addresses.
+            packet.sum_grew(flow.addr_delta);
+            packet.set_ports(of, flow)?;
+            // By words: sixteen single bytes would be copied as such.
+            *packet.view::<[u128; 2]>(of.l3() + 8)? = [flow.saddr, flow.daddr].map(u128::from_ne_bytes);
         }
-        // With a hardware checksum over the packet the store takes back what the pseudo header change did to
-        // it: IPv6 has no header checksum that would cancel the addresses.
-        let addrs = [flow.saddr, flow.daddr];
-        packet.store(of.l3() + 8, &addrs, BPF_F_RECOMPUTE_CSUM)?;
-        packet.set_ports(of, flow)?;
         let header = packet.view::<[u32; 2]>(of.l3())?;
         let [a, b, c, d] = header[0].to_ne_bytes();
         let [e, f, next, _] = header[1].to_ne_bytes();

@@ -3,14 +3,14 @@
 //! A run repeats on the packet that the run before made of it. So the flows form rings: each one's translation is the
 //! tuple of the next. A ring of two is always hot; a ring of all of them, in a random order, never is.
 
-use crate::report::{Report, median};
+use crate::report::Report;
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, HashMap, MapData};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, Pod as Plain};
 use clovisor_agent::kernel::flows::Flows;
 use clovisor_common::abi::{
-    DestKey, FLOW_NAT, Flow, FlowKey, FlowState, LINK_NAT, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot,
+    DestKey, FLOW_AS_IS, FLOW_NAT, Flow, FlowKey, FlowState, LINK_NAT, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot,
 };
 use clovisor_common::packet::{Address, TCP};
 use clovisor_common::rule;
@@ -77,8 +77,8 @@ fn key<A: Family>(n: u32) -> FlowKey<A> {
         daddr,
         sport_be,
         dport_be: 443_u16.to_be(),
-        zone: ZONE,
-        proto: TCP,
+        scope: VETH,
+        proto: TCP.into(),
         pad: 0,
     }
 }
@@ -110,15 +110,17 @@ fn flow<A: Family>(from: &FlowKey<A>, to: &FlowKey<A>, flags: u16) -> Flow<A> {
 
 pub(crate) fn measure(report: &mut Report) -> Result<()> {
     eprintln!("packet by packet");
-    let empty = empty()?;
-    report.time("an empty program (taken off below)", empty);
+    let empty = Empty::load()?;
+    let runs: Vec<_> = (0..RUNS).map(|_| empty.run()).collect::<Result<_>>()?;
+    report.runs("an empty program (taken off below)", &runs, &vec![0.0; RUNS]);
+    empty.floor(report)?;
     for entries in [1_000, 100_000, 1_000_000] {
-        family::<[u8; 4]>(report, entries, empty)?;
+        family::<[u8; 4]>(report, entries, &empty)?;
     }
-    family::<[u8; 16]>(report, 1_000, empty)
+    family::<[u8; 16]>(report, 1_000, &empty)
 }
 
-fn family<A: Family>(report: &mut Report, entries: u32, empty: f64) -> Result<()>
+fn family<A: Family>(report: &mut Report, entries: u32, empty: &Empty) -> Result<()>
 where
     FlowKey<A>: Plain,
     Flow<A>: Plain,
@@ -129,22 +131,27 @@ where
     fill::<A>(&mut ebpf, &(0..entries).collect::<Vec<_>>(), 0)?;
     let each = start.elapsed().as_nanos() as f64 / f64::from(entries);
     report.time(format!("{size}: writing one from the agent"), each);
-    report.time(format!("{size}: no NAT, hot"), hot::<A>(&ebpf, 0)? - empty);
+    let mut runs = |name: &str, ebpf: &Ebpf, starts: &mut dyn Iterator<Item = u32>| -> Result<()> {
+        let (mut all, mut base) = (Vec::new(), Vec::new());
+        for start in starts.take(RUNS) {
+            base.push(empty.run()?);
+            all.push(once::<A>(ebpf, start)?);
+        }
+        report.runs(format!("{size}{name}"), &all, &base);
+        Ok(())
+    };
+    runs(": no NAT, hot", &ebpf, &mut std::iter::repeat(0))?;
     if entries == 1_000 {
         mappings(&mut ebpf)?;
-        report.time(
-            format!("{size}, 10,000 destinations of mappings: no NAT, hot"),
-            hot::<A>(&ebpf, 0)? - empty,
-        );
+        runs(", 10,000 destinations of mappings: no NAT, hot", &ebpf, &mut std::iter::repeat(0))?;
     }
     // Two that turn into each other, by port and by address and port.
     let [a, b] = [entries, entries + 1];
     fill::<A>(&mut ebpf, &[a, b], 1)?;
-    report.time(format!("{size}: NAT, address and port, hot"), hot::<A>(&ebpf, a)? - empty);
+    runs(": NAT, address and port, hot", &ebpf, &mut std::iter::repeat(a))?;
     fill::<A>(&mut ebpf, &shuffled(entries), 1)?;
-    let starts = (0..RUNS as u32).map(|n| n.wrapping_mul(2_654_435_761) % entries);
-    let cold: Vec<_> = starts.map(|start| once::<A>(&ebpf, start)).collect::<Result<_>>()?;
-    report.time(format!("{size}: NAT, address and port, another one each time"), median(&cold) - empty);
+    let mut starts = (0..).map(|n: u32| n.wrapping_mul(2_654_435_761) % entries);
+    runs(": NAT, address and port, another one each time", &ebpf, &mut starts)?;
     if entries == 100_000 {
         agent(report, &size, ebpf)?;
     }
@@ -183,15 +190,9 @@ where
     let next = order.iter().cycle().skip(ahead);
     for (from, to) in order.iter().zip(next) {
         let from = key::<A>(*from);
-        map.insert(from, flow(&from, &key(*to), if ahead == 0 { 0 } else { FLOW_NAT }), 0)?;
+        map.insert(from, flow(&from, &key(*to), if ahead == 0 { FLOW_AS_IS } else { FLOW_NAT }), 0)?;
     }
     Ok(())
-}
-
-/// Median of many runs on one flow.
-fn hot<A: Family>(ebpf: &Ebpf, n: u32) -> Result<f64> {
-    let runs: Vec<_> = (0..RUNS).map(|_| once::<A>(ebpf, n)).collect::<Result<_>>()?;
-    Ok(median(&runs))
 }
 
 /// Nanoseconds for a packet, on a ring from flow `n` on.
@@ -210,13 +211,52 @@ fn timed(program: &SchedClassifier, frame: &[u8], repeat: u32) -> Result<(u32, f
     Ok((ran.return_value, ran.duration.as_nanos() as f64))
 }
 
-fn empty() -> Result<f64> {
-    let mut ebpf = aya::EbpfLoader::new().load(&std::fs::read(object("bare")?)?)?;
-    let program: &mut SchedClassifier = ebpf.program_mut("empty").context("no empty program")?.try_into()?;
-    program.load()?;
-    let frame = <[u8; 4]>::frame([10, 0, 0, 1], [10, 0, 0, 2], 1)?;
-    let runs: Vec<_> = (0..RUNS).map(|_| Ok(timed(program, &frame, REPEAT)?.1)).collect::<Result<_>>()?;
-    Ok(median(&runs))
+/// A program that does nothing: what running one takes.
+struct Empty {
+    ebpf: Ebpf,
+    frame: Vec<u8>,
+}
+
+impl Empty {
+    fn load() -> Result<Self> {
+        let mut ebpf = aya::EbpfLoader::new().load(&std::fs::read(object("bare")?)?)?;
+        let program: &mut SchedClassifier =
+            ebpf.program_mut("empty").context("no empty program")?.try_into()?;
+        program.load()?;
+        let floor: &mut SchedClassifier =
+            ebpf.program_mut("floor").context("no program floor")?.try_into()?;
+        floor.load()?;
+        let mut flows: HashMap<_, [u32; 6], u64> = ebpf.map_mut("FLOWS").context("no FLOWS")?.try_into()?;
+        let (saddr, daddr) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+        let [s0, s1, d0, d1] =
+            [1_u16.to_be_bytes(), 443_u16.to_be_bytes()].concat().try_into().ok().context("ports")?;
+        let ports = u32::from_ne_bytes([s0, s1, d0, d1]);
+        flows.insert(
+            [u32::from_ne_bytes(saddr), u32::from_ne_bytes(daddr), ports, 1, 6, 0],
+            u64::from(VETH),
+            0,
+        )?;
+        Ok(Self { ebpf, frame: <[u8; 4]>::frame(saddr, daddr, 1)? })
+    }
+
+    /// What any program takes that looks a flow up and redirects.
+    fn floor(&self, report: &mut Report) -> Result<()> {
+        let program: &SchedClassifier = self.ebpf.program("floor").context("no program floor")?.try_into()?;
+        let (mut all, mut base) = (Vec::new(), Vec::new());
+        for _ in 0..RUNS {
+            base.push(self.run()?);
+            let (verdict, ns) = timed(program, &self.frame, REPEAT)?;
+            ensure!(verdict == 7, "the floor does not redirect: {verdict}");
+            all.push(ns);
+        }
+        report.runs("the floor: one lookup, one redirection", &all, &base);
+        Ok(())
+    }
+
+    fn run(&self) -> Result<f64> {
+        let program: &SchedClassifier = self.ebpf.program("empty").context("no empty program")?.try_into()?;
+        Ok(timed(program, &self.frame, REPEAT)?.1)
+    }
 }
 
 /// The programs with a pod and a link that is up.

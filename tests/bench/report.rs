@@ -39,6 +39,9 @@ struct Ratio {
 struct Time {
     name: String,
     ns: f64,
+    /// The same when nothing disturbs the machine; for what was run many times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quiet_ns: Option<f64>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -55,6 +58,10 @@ fn quantile(values: &[f64], part: f64) -> f64 {
     sorted.get(at.round() as usize).copied().unwrap_or(f64::NAN)
 }
 
+fn tenth(ns: f64) -> f64 {
+    (ns * 10.0).round() / 10.0
+}
+
 pub(crate) fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
@@ -67,7 +74,14 @@ impl Report {
 
     /// Notes a time.
     pub(crate) fn time(&mut self, name: impl Into<String>, ns: f64) {
-        self.times.push(Time { name: name.into(), ns: (ns * 10.0).round() / 10.0 });
+        self.times.push(Time { name: name.into(), ns: tenth(ns), quiet_ns: None });
+    }
+
+    /// Notes what many runs took: the median, and what only one in twenty was faster than; each less `base`, of which as
+    /// many runs were made in between.
+    pub(crate) fn runs(&mut self, name: impl Into<String>, runs: &[f64], base: &[f64]) {
+        let net = |part| tenth(quantile(runs, part) - quantile(base, part));
+        self.times.push(Time { name: name.into(), ns: net(0.5), quiet_ns: Some(net(0.05)) });
     }
 
     /// Notes what a map takes.
@@ -132,9 +146,10 @@ impl fmt::Display for Report {
                 writeln!(f, "{name:<46} {}", Load::ALL.map(|load| format!("{:>22}", cell(load))).concat())?;
             }
         }
-        writeln!(f, "\n{:<70} {:>10}", "time", "ns")?;
-        for Time { name, ns } in &self.times {
-            writeln!(f, "{name:<70} {ns:>10.1}")?;
+        writeln!(f, "\n{:<70} {:>10} {:>10}", "time in ns", "median", "quiet")?;
+        for Time { name, ns, quiet_ns } in &self.times {
+            let quiet = quiet_ns.map_or(String::new(), |ns| format!("{ns:.1}"));
+            writeln!(f, "{name:<70} {ns:>10.1} {quiet:>10}")?;
         }
         writeln!(f, "\n{:<70} {:>10}", "memory of the maps", "kB")?;
         for Memory { name, bytes } in &self.memory {

@@ -1,7 +1,9 @@
 //! Pinned flows when links and slots change.
 
 use anyhow::{Result, ensure};
-use clovisor_common::abi::{LINK_UP, Link, Pod, Reason, SLOT_FOLLOW, Slot, dscp_of_class};
+use clovisor_common::abi::{
+    Addr, Flow4, FlowKey, FlowState, LINK_UP, Link, Pod, Reason, SLOT_FOLLOW, Slot, dscp_of_class,
+};
 
 use crate::frames::{ACKED, MAC_A, MAC_B, SEQ, Shape, data, seen, syn};
 use crate::machine::{
@@ -166,13 +168,16 @@ fn a_new_connection_on_an_old_tuple_is_decided_anew() -> Result<()> {
 #[test]
 fn another_pod_cannot_use_a_flow() -> Result<()> {
     let mut machine = established(false, link().flags)?;
-    let (key, mut flow) = machine
-        .flows::<[u8; 4]>("FLOW4")?
-        .into_iter()
-        .find(|(key, _)| key.zone == ZONE)
-        .ok_or_else(|| anyhow::anyhow!("no forward entry"))?;
-    flow.state.veth = 99;
-    machine.put("FLOW4", key, flow)?;
+    // The same tuple, by another device.
+    for (key, flow) in machine.flows::<[u8; 4]>("FLOW4")?.into_iter().filter(|(key, _)| key.scope == VETH) {
+        machine.remove::<_, Flow4>("EMBRYO4", key)?;
+        machine.put(
+            "EMBRYO4",
+            FlowKey { scope: 99, ..key },
+            Flow4 { state: FlowState { veth: 99, ..flow.state }, ..flow },
+        )?;
+    }
+    machine.put("ADDRS", mapped(POD4), Addr { veth: 99, zone: ZONE, pad: 0 })?;
     for shape in [data(false, 1), syn(false)] {
         ensure!(machine.run("pod_in", &shape.frame()?)?.verdict == PASS, "steered");
     }

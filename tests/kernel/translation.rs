@@ -69,7 +69,7 @@ fn the_pair_of_entries_tells_the_flow() -> Result<()> {
     let machine = Machine::ready()?;
     let bytes = syn(false).frame()?.len() as u64 - 14;
     steered(&machine, &syn(false).frame()?)?;
-    let forward_key = key(POD4, PEER4, ZONE);
+    let forward_key = key(POD4, PEER4);
     let (forward, reverse) = pair(&machine, "FLOW4", forward_key)?;
     let state = forward.state;
     ensure!((forward.saddr, forward.daddr) == (SOURCE4, PEER4), "{forward:?}");
@@ -94,15 +94,16 @@ fn without_nat_any_link_may_answer() -> Result<()> {
     let mut machine = Machine::ready()?;
     machine.link(LINK, plain())?;
     steered(&machine, &syn(true).frame()?)?;
-    let forward_key = key(POD6, PEER6, ZONE);
+    let forward_key = key(POD6, PEER6);
     let (forward, reverse) = pair(&machine, "FLOW6", forward_key)?;
-    ensure!(forward_key.paired(&forward).zone == REVERSE | ANY_LINK, "bound to a link");
+    ensure!(forward_key.paired(&forward).scope == REVERSE | ANY_LINK, "bound to a link");
     ensure!((reverse.saddr, reverse.daddr) == (PEER6, POD6), "{reverse:?}");
     Ok(())
 }
 
-fn key<A>(saddr: A, daddr: A, zone: u16) -> FlowKey<A> {
-    FlowKey { saddr, daddr, sport_be: SPORT.to_be(), dport_be: 443_u16.to_be(), zone, proto: 6, pad: 0 }
+fn key<A>(saddr: A, daddr: A) -> FlowKey<A> {
+    let (sport_be, dport_be) = (SPORT.to_be(), 443_u16.to_be());
+    FlowKey { saddr, daddr, sport_be, dport_be, scope: VETH, proto: 6, pad: 0 }
 }
 
 /// The entry under `key` and the one that it names as its pair; there must be no other.

@@ -136,7 +136,7 @@ impl Flows {
 
 fn key<A>(flow: &FlowEntry, saddr: A, daddr: A) -> FlowKey<A> {
     let (sport_be, dport_be) = (flow.source.port().to_be(), flow.destination.port().to_be());
-    FlowKey { saddr, daddr, sport_be, dport_be, zone: flow.forward.zone, proto: flow.proto, pad: 0 }
+    FlowKey { saddr, daddr, sport_be, dport_be, scope: flow.forward.veth, proto: flow.proto.into(), pad: 0 }
 }
 
 fn note_reset<A>(map: &mut Table<A>, key: &FlowKey<A>) -> Result<(), MapError>
@@ -156,10 +156,10 @@ where
     Flow<A>: aya::Pod,
 {
     let at = |address, port_be| SocketAddr::new(ip(address), u16::from_be(port_be));
-    let forward = map.iter().flatten().filter(|(key, _)| key.zone & REVERSE == 0);
+    let forward = map.iter().flatten().filter(|(key, _)| key.scope & REVERSE == 0);
     forward
         .map(|(key, flow)| FlowEntry {
-            proto: key.proto,
+            proto: key.proto as u8,
             source: at(key.saddr, key.sport_be),
             destination: at(key.daddr, key.dport_be),
             translated_source: at(flow.saddr, flow.sport_be),
@@ -184,15 +184,15 @@ where
     let mut over = Vec::new();
     for (key, flow) in map.iter().flatten() {
         let other = map.get(&key.paired(&flow), 0).ok().map(|f| f.state);
-        let forward = key.zone & REVERSE == 0;
+        let forward = key.scope & REVERSE == 0;
         let (out, back) = if forward { (Some(flow.state), other) } else { (other, Some(flow.state)) };
-        if !alive(flow.state.veth) || expired(key.proto, out.as_ref(), back.as_ref(), now_ns) {
+        if !alive(flow.state.veth) || expired(key.proto as u8, out.as_ref(), back.as_ref(), now_ns) {
             over.push(key);
         } else if forward {
             *counts.entry(flow.state.veth).or_default() += 1;
         }
     }
     // The forward entry goes first: without it the pod's next packet is decided anew.
-    over.sort_by_key(|key| key.zone & REVERSE);
+    over.sort_by_key(|key| key.scope & REVERSE);
     over.iter().filter(|key| map.remove(key).is_ok()).count()
 }

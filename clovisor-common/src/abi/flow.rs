@@ -3,8 +3,9 @@
 use super::{ANY_LINK, REVERSE};
 
 /// Key of `FLOW4` and `FLOW6`, and of `EMBRYO4` and `EMBRYO6`, where a flow is until the far end answers. Forward: the
-/// pod's own tuple and its zone. Reverse: the tuple of a packet that comes back, with `zone = REVERSE | link` under NAT
-/// (the port belongs to that link's address), else `zone = REVERSE | ANY_LINK` (the far end may answer by any link).
+/// pod's own tuple, with the interface that its packets come in by: what another pod sends never finds it. Reverse: the
+/// tuple of a packet that comes back, with `scope = REVERSE | link` under NAT (the port belongs to that link's address),
+/// else `scope = REVERSE | ANY_LINK` (the far end may answer by any link).
 #[repr(C, align(8))] // copied and hashed by words
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey<A> {
@@ -12,9 +13,11 @@ pub struct FlowKey<A> {
     pub daddr: A,
     pub sport_be: u16,
     pub dport_be: u16,
-    pub zone: u16,
-    pub proto: u8,
-    pub pad: u8,
+    /// Ifindex of the pod's host side veth, or [`REVERSE`] and a link.
+    pub scope: u32,
+    /// Number of the protocol. A word, as the padding is: single bytes would be a call in the kernel.
+    pub proto: u32,
+    pub pad: u32,
 }
 
 /// Key of `FLOW4`.
@@ -28,10 +31,10 @@ impl<A: Copy> FlowKey<A> {
     #[must_use]
     pub fn paired(&self, flow: &Flow<A>) -> FlowKey<A> {
         let state = &flow.state;
-        let zone = if state.flags & FLOW_REVERSE != 0 {
-            state.zone
+        let scope = if state.flags & FLOW_REVERSE != 0 {
+            state.veth
         } else if state.flags & FLOW_NAT != 0 {
-            REVERSE | state.link as u16
+            REVERSE | state.link as u32
         } else {
             REVERSE | ANY_LINK
         };
@@ -40,7 +43,7 @@ impl<A: Copy> FlowKey<A> {
             daddr: flow.saddr,
             sport_be: flow.dport_be,
             dport_be: flow.sport_be,
-            zone,
+            scope,
             proto: self.proto,
             pad: 0,
         }
@@ -64,9 +67,9 @@ pub struct FlowState {
     pub link: u8,
     /// Class 1..=16 that the first packet carried.
     pub class: u8,
-    /// Zone of the pod (also in the reverse entry, whose key does not hold it).
+    /// Zone of the pod.
     pub zone: u16,
-    /// [`FLOW_NAT`], [`FLOW_REVERSE`], [`FLOW_BY_TRAFFIC`], [`FLOW_STACK`].
+    /// [`FLOW_NAT`], [`FLOW_REVERSE`], [`FLOW_BY_TRAFFIC`], [`FLOW_STACK`], [`FLOW_AS_IS`].
     pub flags: u16,
     /// TCP flags seen so far in this direction, or-ed (FIN 1, SYN 2, RST 4, ACK 16).
     pub tcp_flags: u8,
@@ -86,6 +89,8 @@ pub const FLOW_REVERSE: u16 = 2;
 pub const FLOW_BY_TRAFFIC: u16 = 4;
 /// The stack forwards and translates the flow; its entries say as what the pod knows it.
 pub const FLOW_STACK: u16 = 8;
+/// Addresses and ports leave, and come back, as they are.
+pub const FLOW_AS_IS: u16 = 16;
 
 /// Value of `FLOW4`, `FLOW6`, `EMBRYO4` and `EMBRYO6`: the tuple after translation.
 #[repr(C)]
@@ -139,9 +144,9 @@ pub struct FragmentKey {
     /// As it stands in the packet.
     pub id: u32,
     /// As in [`FlowKey`], under NAT or not always with the link's number.
-    pub zone: u16,
-    pub proto: u8,
-    pub pad: u8,
+    pub scope: u32,
+    pub proto: u32,
+    pub pad: u32,
 }
 
 /// Value of `FRAGMENTS`: the ports that only the first fragment has.

@@ -32,7 +32,7 @@ fn each_entry_of_a_pair_names_the_other() {
         daddr: [10, 9, 9, 9],
         sport_be: 1,
         dport_be: 2,
-        zone: 4,
+        scope: 9,
         proto: 6,
         pad: 0,
     };
@@ -46,7 +46,7 @@ fn each_entry_of_a_pair_names_the_other() {
         state,
     };
     let reverse_key = key.paired(&forward);
-    assert_eq!(reverse_key.zone, REVERSE | 2);
+    assert_eq!(reverse_key.scope, REVERSE | 2);
     assert_eq!((reverse_key.saddr, reverse_key.dport_be), ([198, 51, 100, 1], 5));
     let reverse = Flow4 {
         saddr: key.daddr,
@@ -58,5 +58,5 @@ fn each_entry_of_a_pair_names_the_other() {
     };
     assert_eq!(reverse_key.paired(&reverse), key);
     let plain = Flow4 { state: FlowState { flags: 0, ..state }, ..forward };
-    assert_eq!(key.paired(&plain).zone, REVERSE | ANY_LINK);
+    assert_eq!(key.paired(&plain).scope, REVERSE | ANY_LINK);
 }

@@ -58,16 +58,16 @@ impl<A: Address> Quoted<A> {
         })
     }
 
-    /// The key in `zone` of the flow's entry for this direction.
+    /// The key in `scope` of the flow's entry for this direction.
     #[inline(always)]
-    pub fn key(&self, zone: u16) -> FlowKey<A> {
+    pub fn key(&self, scope: u32) -> FlowKey<A> {
         FlowKey {
             saddr: self.quoted_daddr,
             daddr: self.quoted_saddr,
             sport_be: self.sport_be,
             dport_be: self.dport_be,
-            zone,
-            proto: self.proto,
+            scope,
+            proto: self.proto.into(),
             pad: 0,
         }
     }

@@ -191,8 +191,8 @@ fn an_error_is_known_by_what_it_quotes() {
         daddr: [10, 0, 0, 1],
         sport_be: 443_u16.to_be(),
         dport_be: 40_001_u16.to_be(),
-        zone: 9,
-        proto: TCP,
+        scope: 9,
+        proto: TCP.into(),
         pad: 0,
     };
     assert_eq!(key, Some(wanted));

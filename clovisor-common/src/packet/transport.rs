@@ -18,11 +18,11 @@ pub(super) struct Ip<A> {
 }
 
 /// What the transport header says.
-struct Transport {
+pub(super) struct Transport {
     sport_be: u16,
     dport_be: u16,
     opens: bool,
-    flags: u8,
+    pub(super) flags: u8,
     l4_len: u8,
     ack_be: u32,
 }
@@ -33,40 +33,49 @@ pub(super) fn transport<A: Address, B: Bytes + ?Sized>(
     proto: u8,
     ip: Ip<A>,
 ) -> Option<Segment<A>> {
-    let Ip { saddr, daddr, tos, hops, fragment, id, l3, l4 } = ip;
-    let Transport { sport_be, dport_be, opens, flags, l4_len, ack_be } = match proto {
-        TCP | UDP if matches!(fragment, Fragment::Later) => LATER,
-        icmp if icmp == A::ICMP && matches!(fragment, Fragment::Later) => LATER,
-        TCP => tcp(bytes, l4)?,
-        UDP => udp(bytes, l4)?,
-        icmp if icmp == A::ICMP => echo(bytes, l4, A::ECHO)?,
+    let transport = match proto {
+        TCP | UDP if matches!(ip.fragment, Fragment::Later) => LATER,
+        icmp if icmp == A::ICMP && matches!(ip.fragment, Fragment::Later) => LATER,
+        TCP => tcp(bytes, ip.l4)?,
+        UDP => udp(bytes, ip.l4)?,
+        icmp if icmp == A::ICMP => echo(bytes, ip.l4, A::ECHO)?,
         _ => return None,
     };
-    let (l3, l4) = (l3 as u8, l4 as u8);
-    Some(Segment {
-        saddr,
-        daddr,
-        sport_be,
-        dport_be,
-        proto,
-        opens,
-        tos,
-        hops,
-        flags,
-        l4_len,
-        fragment,
-        id,
-        ack_be,
-        l4,
-        l3,
-    })
+    Some(transport.of(proto, ip))
+}
+
+impl Transport {
+    /// Both headers together.
+    #[inline(always)]
+    pub(super) fn of<A>(self, proto: u8, ip: Ip<A>) -> Segment<A> {
+        let Ip { saddr, daddr, tos, hops, fragment, id, l3, l4 } = ip;
+        let Self { sport_be, dport_be, opens, flags, l4_len, ack_be } = self;
+        let (l3, l4) = (l3 as u8, l4 as u8);
+        Segment {
+            saddr,
+            daddr,
+            sport_be,
+            dport_be,
+            proto,
+            opens,
+            tos,
+            hops,
+            flags,
+            l4_len,
+            fragment,
+            id,
+            ack_be,
+            l4,
+            l3,
+        }
+    }
 }
 
 /// A fragment but the first has no transport header.
 const LATER: Transport = Transport { sport_be: 0, dport_be: 0, opens: false, flags: 0, l4_len: 0, ack_be: 0 };
 
 #[inline(always)]
-fn tcp<B: Bytes + ?Sized>(bytes: &B, l4: usize) -> Option<Transport> {
+pub(super) fn tcp<B: Bytes + ?Sized>(bytes: &B, l4: usize) -> Option<Transport> {
     let [ports, _, ack_be, w3, _] = bytes.words::<5>(l4)?;
     let [s0, s1, d0, d1] = ports.to_ne_bytes();
     let [offset, flags, ..] = w3.to_ne_bytes();
@@ -84,7 +93,7 @@ fn tcp<B: Bytes + ?Sized>(bytes: &B, l4: usize) -> Option<Transport> {
 }
 
 #[inline(always)]
-fn udp<B: Bytes + ?Sized>(bytes: &B, l4: usize) -> Option<Transport> {
+pub(super) fn udp<B: Bytes + ?Sized>(bytes: &B, l4: usize) -> Option<Transport> {
     let [ports, _] = bytes.words::<2>(l4)?;
     let [s0, s1, d0, d1] = ports.to_ne_bytes();
     let (sport_be, dport_be) = (u16::from_ne_bytes([s0, s1]), u16::from_ne_bytes([d0, d1]));
