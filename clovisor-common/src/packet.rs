@@ -391,4 +391,6 @@ fn header6<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Header6> {
 }
 
 #[cfg(test)]
+mod generated;
+#[cfg(test)]
 mod tests;

@@ -18,6 +18,9 @@ use crate::steer::{Family, carry, too_big};
 /// A packet of a pod, for the link that it is on and stays on.
 #[inline(always)]
 pub(crate) fn out<A: Family>(packet: &mut Packet) -> Option<i32> {
+    if !maps::short_way() {
+        return None;
+    }
     match packet.byte(ETHERNET + A::PROTO_AT) {
         Some(TCP) => out_of::<TCP, A>(packet),
         Some(UDP) => out_of::<UDP, A>(packet),
@@ -28,6 +31,9 @@ pub(crate) fn out<A: Family>(packet: &mut Packet) -> Option<i32> {
 /// A packet that came in by an uplink.
 #[inline(always)]
 pub(crate) fn back<A: Family>(packet: &mut Packet, l3: usize, index: u8, link: &Link) -> Option<i32> {
+    if !maps::short_way() {
+        return None;
+    }
     match packet.byte(l3 + A::PROTO_AT) {
         Some(TCP) => back_of::<TCP, A>(packet, l3, index, link),
         Some(UDP) => back_of::<UDP, A>(packet, l3, index, link),

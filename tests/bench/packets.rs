@@ -15,7 +15,7 @@ use clovisor_common::abi::{
 use clovisor_common::packet::{Address, TCP};
 use clovisor_common::rule;
 use etherparse::PacketBuilder;
-use harness::programs::{load, object};
+use harness::programs::{ShortWay, load, object};
 use std::time::Instant;
 
 /// A test run's packets come in by the loopback device.
@@ -162,7 +162,7 @@ where
 fn agent(report: &mut Report, size: &str, mut ebpf: Ebpf) -> Result<()> {
     let mut flows = Flows::take(&mut ebpf)?;
     let start = Instant::now();
-    let read = flows.read().len();
+    let read = flows.read()?.0.len();
     report.time(format!("{size}: the agent reads all"), start.elapsed().as_nanos() as f64);
     ensure!(read >= 100_000, "{read} flows read");
     let start = Instant::now();
@@ -261,7 +261,7 @@ impl Empty {
 
 /// The programs with a pod and a link that is up.
 fn prepared(flows: u32) -> Result<Ebpf> {
-    let mut ebpf = load(flows, 512)?;
+    let mut ebpf = load(flows, 512, ShortWay::Open)?;
     let pod = Pod { zone: ZONE, traffic: 0, proxy_uid: 0, workload: 1 };
     HashMap::<_, u32, Pod>::try_from(ebpf.map_mut("PODS").context("no PODS")?)?.insert(VETH, pod, 0)?;
     let link = Link {

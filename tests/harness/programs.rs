@@ -16,16 +16,24 @@ pub fn object(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Packets in the middle of a flow may go the short way through the programs, as they do, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShortWay {
+    Open,
+    Closed,
+}
+
 /// Loads the programs with maps of their own, with room for `flows` entries of answered flows and `embryos` of others.
 /// The object asks for pins; they go to a file system that only this thread sees and that goes at once.
-pub fn load(flows: u32, embryos: u32) -> Result<Ebpf> {
+pub fn load(flows: u32, embryos: u32, short_way: ShortWay) -> Result<Ebpf> {
     const NONE: Option<&str> = None;
     let pins = tempfile::tempdir()?;
     unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).context("root is needed")?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
     mount(Some("bpf"), pins.path(), Some("bpf"), MsFlags::empty(), NONE)?;
     let mut loader = EbpfLoader::new();
-    loader.default_map_pin_directory(pins.path());
+    let open = u8::from(short_way == ShortWay::Open);
+    loader.default_map_pin_directory(pins.path()).override_global("SHORT_WAY", &open, true);
     for (map, entries) in [("FLOW4", flows), ("FLOW6", flows), ("EMBRYO4", embryos), ("EMBRYO6", embryos)] {
         loader.map_max_entries(map, entries);
     }

@@ -11,6 +11,7 @@ use clovisor_common::abi::{
     Addr, ClassKey, Counter, DestKey, Flow, FlowKey, LINK_NAT, LINK_UP, Link, LinkCounters, NO_LINK, Peer,
     PeerKey, Pod, Reason, Slot, Traffic, TrafficKey,
 };
+use harness::programs::ShortWay;
 
 /// A test run's packets come in by the loopback device.
 pub(crate) const VETH: u32 = 1;
@@ -61,7 +62,16 @@ impl Machine {
 
     /// The same with room for `flows` entries of each family.
     pub(crate) fn with_flows(flows: u32) -> Result<Self> {
-        let mut machine = Self { loaded: Loaded::with_flows(flows)? };
+        Self::loaded(Loaded::with_flows(flows)?)
+    }
+
+    /// The same, where packets may go the short way or not.
+    pub(crate) fn by(short_way: ShortWay) -> Result<Self> {
+        Self::loaded(Loaded::with(64, short_way)?)
+    }
+
+    fn loaded(loaded: Loaded) -> Result<Self> {
+        let mut machine = Self { loaded };
         machine.put("PODS", VETH, Pod { zone: ZONE, traffic: 0, proxy_uid: UID, workload: 1 })?;
         for addr in [mapped(POD4), POD6] {
             machine.put("ADDRS", addr, Addr { veth: VETH, zone: ZONE, pad: 0 })?;
@@ -187,7 +197,7 @@ impl Machine {
         Ok((Ran { verdict: ran.return_value.cast_signed(), frame: out }, mark))
     }
 
-    fn map(&self, name: &str) -> Result<&Map> {
+    pub(crate) fn map(&self, name: &str) -> Result<&Map> {
         self.loaded.ebpf()?.map(name).with_context(|| format!("the object has no map {name}"))
     }
 

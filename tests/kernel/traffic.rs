@@ -27,6 +27,12 @@ fn rules(rules: &[(u16, u16, u8)]) -> Traffic {
 /// A pod whose own packets of every protocol to the peers' networks have the class.
 pub(crate) fn everything() -> Result<Machine> {
     let mut machine = Machine::ready()?;
+    govern(&mut machine)?;
+    Ok(machine)
+}
+
+/// See [`everything`].
+pub(crate) fn govern(machine: &mut Machine) -> Result<()> {
     let pod = Pod { zone: ZONE, traffic: 1 << (CLASS - 1), proxy_uid: APP, workload: 1 };
     machine.put("PODS", VETH, pod)?;
     for proto in [1, 6, 17, 58] {
@@ -34,7 +40,7 @@ pub(crate) fn everything() -> Result<Machine> {
             machine.traffic(bits, key(proto, addr), rules(&[(0, u16::MAX, CLASS)]))?;
         }
     }
-    Ok(machine)
+    Ok(())
 }
 
 fn key(proto: u8, addr: [u8; 16]) -> TrafficKey {

@@ -8,6 +8,8 @@ use std::time::Duration;
 const AFTER_RESET: Duration = Duration::from_secs(2);
 /// After a FIN in both directions.
 const AFTER_CLOSE: Duration = Duration::from_secs(10);
+/// After a FIN in one direction, whose other side keeps silent (RFC 5382, REQ-5: at least four minutes).
+const AFTER_HALF_CLOSE: Duration = Duration::from_secs(600);
 /// First packet without any answer.
 const UNANSWERED: Duration = Duration::from_secs(30);
 /// Datagrams: one direction only, and both; echoes.
@@ -43,6 +45,8 @@ pub fn expired(proto: u8, forward: Option<&FlowState>, reverse: Option<&FlowStat
         AFTER_CLOSE
     } else if back.packets == 0 {
         UNANSWERED
+    } else if (out.tcp_flags | back.tcp_flags) & FIN != 0 {
+        AFTER_HALF_CLOSE
     } else {
         IDLE
     };
@@ -84,7 +88,8 @@ mod tests {
             (1, Some(state(0, 9, 100)), Some(state(0, 9, 100)), 129, 130),
             (TCP, Some(state(open, 9, 100)), Some(state(open, 9, 100)), 100 + 86_399, 100 + 86_400),
             (TCP, Some(state(fin, 9, 100)), Some(state(fin, 9, 101)), 110, 111),
-            (TCP, Some(state(fin, 9, 100)), Some(state(open, 9, 100)), 86_499, 86_500),
+            (TCP, Some(state(fin, 9, 100)), Some(state(open, 9, 100)), 699, 700),
+            (TCP, Some(state(open, 9, 100)), Some(state(fin, 9, 150)), 749, 750),
             (TCP, Some(state(open, 9, 100)), Some(state(RST, 9, 100)), 101, 102),
             (TCP, Some(state(SYN, 1, 100)), Some(state(0, 0, 100)), 129, 130),
             (TCP, Some(state(open, 9, 100)), None, 104, 105),

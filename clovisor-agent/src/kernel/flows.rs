@@ -3,11 +3,13 @@
 use super::expiry::expired;
 use super::tables::{Fill, TableError, capacity, ignore_missing, named, take};
 use aya::Ebpf;
-use aya::maps::{HashMap, MapData, MapError};
-use clovisor_common::abi::{Flow, Flow4, Flow4Key, Flow6, Flow6Key, FlowKey, FlowState, PodLoad, REVERSE};
+use aya::maps::{HashMap, Map, MapData, MapError};
+use clovisor_common::abi::{Flow, FlowKey, FlowState, PodLoad, REVERSE};
+use clovisor_common::batch::Reader;
 use clovisor_common::packet::RST;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A steered flow: both entries together.
@@ -26,22 +28,36 @@ pub struct FlowEntry {
 /// Only where there is an entry.
 const BPF_EXIST: u64 = 2;
 
-type Table<A> = HashMap<MapData, FlowKey<A>, Flow<A>>;
+/// One table, to read as a whole and to write by entries.
+struct Table<A> {
+    name: &'static str,
+    capacity: u64,
+    reader: Reader<FlowKey<A>, Flow<A>>,
+    map: HashMap<MapData, FlowKey<A>, Flow<A>>,
+}
 
 /// The maps that packets fill. Only the sweeper has one.
 pub struct Flows {
-    capacities: BTreeMap<&'static str, u64>,
-    flow4: HashMap<MapData, Flow4Key, Flow4>,
-    flow6: HashMap<MapData, Flow6Key, Flow6>,
-    embryo4: HashMap<MapData, Flow4Key, Flow4>,
-    embryo6: HashMap<MapData, Flow6Key, Flow6>,
+    flow4: Table<[u8; 4]>,
+    flow6: Table<[u8; 16]>,
+    embryo4: Table<[u8; 4]>,
+    embryo6: Table<[u8; 16]>,
     load: HashMap<MapData, u32, PodLoad>,
 }
 
 impl fmt::Debug for Flows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flows").field("capacities", &self.capacities).finish_non_exhaustive()
+        f.debug_struct("Flows").finish_non_exhaustive()
     }
+}
+
+/// What a sweep found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Entries that went.
+    pub ended: usize,
+    /// How full the tables are now.
+    pub fill: Vec<Fill>,
 }
 
 impl Flows {
@@ -51,42 +67,46 @@ impl Flows {
     /// A map is missing or of another type.
     pub fn take(ebpf: &mut Ebpf) -> Result<Self, TableError> {
         Ok(Self {
-            capacities: ebpf.maps().filter_map(|(name, map)| capacity(name, map)).collect(),
-            flow4: take(ebpf, "FLOW4")?,
-            flow6: take(ebpf, "FLOW6")?,
-            embryo4: take(ebpf, "EMBRYO4")?,
-            embryo6: take(ebpf, "EMBRYO6")?,
+            flow4: Table::take(ebpf, "FLOW4")?,
+            flow6: Table::take(ebpf, "FLOW6")?,
+            embryo4: Table::take(ebpf, "EMBRYO4")?,
+            embryo6: Table::take(ebpf, "EMBRYO6")?,
             load: take(ebpf, "POD_LOAD")?,
         })
     }
 
-    /// Every flow with a forward entry. An entry that changes while it is read may be missing.
-    #[must_use]
-    pub fn read(&self) -> Vec<FlowEntry> {
-        let mut flows = Vec::new();
+    /// Every flow with a forward entry, and how full the tables are. An entry that changes while it is read may be missing.
+    ///
+    /// # Errors
+    /// A table could not be read.
+    pub fn read(&self) -> Result<(Vec<FlowEntry>, Vec<Fill>), TableError> {
+        let (mut flows, mut fill) = (Vec::new(), Vec::new());
         for table in [&self.flow4, &self.embryo4] {
-            flows.extend(entries(table, |address| IpAddr::V4(Ipv4Addr::from(address))));
+            let entries = table.entries()?;
+            fill.push(table.fill(entries.len()));
+            flows.extend(table.flows(&entries, |address| IpAddr::V4(Ipv4Addr::from(address))));
         }
         for table in [&self.flow6, &self.embryo6] {
-            flows.extend(entries(table, |address| IpAddr::V6(Ipv6Addr::from(address))));
+            let entries = table.entries()?;
+            fill.push(table.fill(entries.len()));
+            flows.extend(table.flows(&entries, |address| IpAddr::V6(Ipv6Addr::from(address))));
         }
-        flows
+        Ok((flows, fill))
     }
 
     /// Removes flows that are over, and those of pods that `alive` does not know; tells the kernel how many each pod
-    /// has. Returns how many entries went.
+    /// has.
     ///
     /// # Errors
-    /// The counts could not be written.
-    pub fn sweep(&mut self, now_ns: u64, alive: &dyn Fn(u32) -> bool) -> Result<usize, TableError> {
-        let mut gone = 0;
-        let mut counts = BTreeMap::new();
-        gone += sweep(&mut self.embryo4, now_ns, alive, &mut BTreeMap::new());
-        gone += sweep(&mut self.embryo6, now_ns, alive, &mut BTreeMap::new());
-        gone += sweep(&mut self.flow4, now_ns, alive, &mut counts);
-        gone += sweep(&mut self.flow6, now_ns, alive, &mut counts);
+    /// A table could not be read: nothing of it went. Or the counts could not be written.
+    pub fn sweep(&mut self, now_ns: u64, alive: &dyn Fn(u32) -> bool) -> Result<Swept, TableError> {
+        let (mut swept, mut counts) = (Swept::default(), BTreeMap::new());
+        self.embryo4.sweep(now_ns, alive, &mut BTreeMap::new(), &mut swept)?;
+        self.embryo6.sweep(now_ns, alive, &mut BTreeMap::new(), &mut swept)?;
+        self.flow4.sweep(now_ns, alive, &mut counts, &mut swept)?;
+        self.flow6.sweep(now_ns, alive, &mut counts, &mut swept)?;
         self.count(&counts, alive).map_err(named("POD_LOAD"))?;
-        Ok(gone)
+        Ok(swept)
     }
 
     fn count(&mut self, counts: &BTreeMap<u32, u32>, alive: &dyn Fn(u32) -> bool) -> Result<(), MapError> {
@@ -110,27 +130,14 @@ impl Flows {
         match (flow.source, flow.destination) {
             (SocketAddr::V4(from), SocketAddr::V4(to)) => {
                 let (saddr, daddr) = (from.ip().octets(), to.ip().octets());
-                note_reset(&mut self.flow4, &key(flow, saddr, daddr)).map_err(named("FLOW4"))
+                self.flow4.note_reset(&key(flow, saddr, daddr))
             }
             (SocketAddr::V6(from), SocketAddr::V6(to)) => {
                 let (saddr, daddr) = (from.ip().octets(), to.ip().octets());
-                note_reset(&mut self.flow6, &key(flow, saddr, daddr)).map_err(named("FLOW6"))
+                self.flow6.note_reset(&key(flow, saddr, daddr))
             }
             _ => Ok(()),
         }
-    }
-
-    /// How full the tables are.
-    #[must_use]
-    pub fn fill(&self) -> Vec<Fill> {
-        let entries = [
-            ("FLOW4", self.flow4.keys().count()),
-            ("FLOW6", self.flow6.keys().count()),
-            ("EMBRYO4", self.embryo4.keys().count()),
-            ("EMBRYO6", self.embryo6.keys().count()),
-        ];
-        let capacity = |map| self.capacities.get(map).copied().unwrap_or(0);
-        entries.map(|(map, n)| Fill { map, entries: n as u64, capacity: capacity(map) }).into()
     }
 }
 
@@ -139,60 +146,86 @@ fn key<A>(flow: &FlowEntry, saddr: A, daddr: A) -> FlowKey<A> {
     FlowKey { saddr, daddr, sport_be, dport_be, scope: flow.forward.veth, proto: flow.proto.into(), pad: 0 }
 }
 
-fn note_reset<A>(map: &mut Table<A>, key: &FlowKey<A>) -> Result<(), MapError>
-where
-    FlowKey<A>: aya::Pod,
-    Flow<A>: aya::Pod,
-{
-    // It may have ended meanwhile.
-    let Ok(mut entry) = map.get(key, 0) else { return Ok(()) };
-    entry.state.tcp_flags |= RST;
-    ignore_missing(map.insert(key, entry, BPF_EXIST))
-}
+/// Entries of one table at one moment.
+type Entries<A> = std::collections::HashMap<FlowKey<A>, Flow<A>>;
 
-fn entries<A: Copy>(map: &Table<A>, ip: impl Fn(A) -> IpAddr) -> Vec<FlowEntry>
+impl<A: Copy + Eq + Hash> Table<A>
 where
     FlowKey<A>: aya::Pod,
     Flow<A>: aya::Pod,
 {
-    let at = |address, port_be| SocketAddr::new(ip(address), u16::from_be(port_be));
-    let forward = map.iter().flatten().filter(|(key, _)| key.scope & REVERSE == 0);
-    forward
-        .map(|(key, flow)| FlowEntry {
-            proto: key.proto as u8,
-            source: at(key.saddr, key.sport_be),
-            destination: at(key.daddr, key.dport_be),
-            translated_source: at(flow.saddr, flow.sport_be),
-            translated_destination: at(flow.daddr, flow.dport_be),
-            forward: flow.state,
-            reverse: map.get(&key.paired(&flow), 0).ok().map(|f| f.state),
-        })
-        .collect()
-}
-
-/// `counts`: flows that stay, by the pod's device.
-fn sweep<A: Copy>(
-    map: &mut Table<A>,
-    now_ns: u64,
-    alive: &dyn Fn(u32) -> bool,
-    counts: &mut BTreeMap<u32, u32>,
-) -> usize
-where
-    FlowKey<A>: aya::Pod,
-    Flow<A>: aya::Pod,
-{
-    let mut over = Vec::new();
-    for (key, flow) in map.iter().flatten() {
-        let other = map.get(&key.paired(&flow), 0).ok().map(|f| f.state);
-        let forward = key.scope & REVERSE == 0;
-        let (out, back) = if forward { (Some(flow.state), other) } else { (other, Some(flow.state)) };
-        if !alive(flow.state.veth) || expired(key.proto as u8, out.as_ref(), back.as_ref(), now_ns) {
-            over.push(key);
-        } else if forward {
-            *counts.entry(flow.state.veth).or_default() += 1;
-        }
+    fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, TableError> {
+        let map = ebpf.map(name).ok_or(TableError::Missing(name))?;
+        let (_, capacity) = capacity(name, map).ok_or(TableError::Missing(name))?;
+        let (Map::HashMap(data) | Map::LruHashMap(data)) = map else { return Err(TableError::Missing(name)) };
+        let reader = Reader::of(data).map_err(named(name))?;
+        Ok(Self { name, capacity, reader, map: take(ebpf, name)? })
     }
-    // The forward entry goes first: without it the pod's next packet is decided anew.
-    over.sort_by_key(|key| key.scope & REVERSE);
-    over.iter().filter(|key| map.remove(key).is_ok()).count()
+
+    fn entries(&self) -> Result<Entries<A>, TableError> {
+        let entries = self.reader.entries().map_err(|error| named(self.name)(error.into()))?;
+        Ok(entries.into_iter().collect())
+    }
+
+    fn fill(&self, entries: usize) -> Fill {
+        Fill { map: self.name, entries: entries as u64, capacity: self.capacity }
+    }
+
+    /// The other direction's entry: as it was read, else as it is. One that was made or moved meanwhile is no orphan.
+    fn pair(&self, entries: &Entries<A>, key: &FlowKey<A>, flow: &Flow<A>) -> Option<FlowState> {
+        let paired = key.paired(flow);
+        let read = entries.get(&paired).copied();
+        read.or_else(|| self.map.get(&paired, 0).ok()).map(|other| other.state)
+    }
+
+    fn flows(&self, entries: &Entries<A>, ip: impl Fn(A) -> IpAddr) -> Vec<FlowEntry> {
+        let at = |address, port_be| SocketAddr::new(ip(address), u16::from_be(port_be));
+        let forward = entries.iter().filter(|(key, _)| key.scope & REVERSE == 0);
+        forward
+            .map(|(key, flow)| FlowEntry {
+                proto: key.proto as u8,
+                source: at(key.saddr, key.sport_be),
+                destination: at(key.daddr, key.dport_be),
+                translated_source: at(flow.saddr, flow.sport_be),
+                translated_destination: at(flow.daddr, flow.dport_be),
+                forward: flow.state,
+                reverse: self.pair(entries, key, flow),
+            })
+            .collect()
+    }
+
+    /// `counts`: flows that stay, by the pod's device.
+    fn sweep(
+        &mut self,
+        now_ns: u64,
+        alive: &dyn Fn(u32) -> bool,
+        counts: &mut BTreeMap<u32, u32>,
+        swept: &mut Swept,
+    ) -> Result<(), TableError> {
+        let entries = self.entries()?;
+        let mut over = Vec::new();
+        for (key, flow) in &entries {
+            let other = self.pair(&entries, key, flow);
+            let forward = key.scope & REVERSE == 0;
+            let (out, back) = if forward { (Some(flow.state), other) } else { (other, Some(flow.state)) };
+            if !alive(flow.state.veth) || expired(key.proto as u8, out.as_ref(), back.as_ref(), now_ns) {
+                over.push(*key);
+            } else if forward {
+                *counts.entry(flow.state.veth).or_default() += 1;
+            }
+        }
+        // The forward entry goes first: without it the pod's next packet is decided anew.
+        over.sort_by_key(|key| key.scope & REVERSE);
+        let ended = over.iter().filter(|key| self.map.remove(key).is_ok()).count();
+        swept.ended += ended;
+        swept.fill.push(self.fill(entries.len() - ended.min(entries.len())));
+        Ok(())
+    }
+
+    fn note_reset(&mut self, key: &FlowKey<A>) -> Result<(), TableError> {
+        // It may have ended meanwhile.
+        let Ok(mut entry) = self.map.get(key, 0) else { return Ok(()) };
+        entry.state.tcp_flags |= RST;
+        ignore_missing(self.map.insert(key, entry, BPF_EXIST)).map_err(named(self.name))
+    }
 }

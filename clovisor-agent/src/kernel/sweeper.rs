@@ -1,6 +1,6 @@
 //! The task that owns the flow tables: they may be large, and a fail-over does not wait for them.
 
-use super::flows::{FlowEntry, Flows};
+use super::flows::{FlowEntry, Flows, Swept};
 use super::image::{Image, died};
 use super::notice::{Notice, notice};
 use super::run::{KernelState, now_ns};
@@ -60,9 +60,12 @@ impl Sweeper {
                 }
                 _ = tick.tick() => {}
                 Some(answer) = asked.recv() => {
-                    let dump = blocking(flows, |flows| (flows.read(), flows.fill())).await;
-                    let Some((kept, dump)) = dump else { return };
+                    let Some((kept, dump)) = blocking(flows, |flows| flows.read()).await else { return };
                     flows = kept;
+                    let dump = dump.unwrap_or_else(|error| {
+                        tracing::warn!(%error, "flows cannot be shown");
+                        FlowDump::default()
+                    });
                     if answer.send(dump).is_err() {
                         tracing::debug!("nobody waits for the flows");
                     }
@@ -70,17 +73,16 @@ impl Sweeper {
                 }
             }
             let pods = image.clone();
-            let swept = blocking(flows, move |flows| {
-                let swept = flows.sweep(now_ns(), &|veth| pods.pods.contains_key(&veth));
-                (swept, flows.fill())
-            });
-            let Some((kept, (swept, fill))) = swept.await else { return };
+            let swept =
+                blocking(flows, move |flows| flows.sweep(now_ns(), &|veth| pods.pods.contains_key(&veth)));
+            let Some((kept, swept)) = swept.await else { return };
             flows = kept;
-            full.send_if_modified(|before| note_full(before, fill));
             match swept {
-                Ok(0) => {}
-                Ok(entries) => tracing::debug!(entries, "flows ended"),
-                Err(error) => tracing::warn!(%error, "pods may seem to have more flows than they have"),
+                Ok(Swept { ended, fill }) => {
+                    tracing::debug!(ended, "flows swept");
+                    full.send_if_modified(|before| note_full(before, fill));
+                }
+                Err(error) => tracing::warn!(%error, "flows that are over stay until the next look"),
             }
         }
     }
@@ -111,7 +113,14 @@ fn note_full(before: &mut Vec<Fill>, fill: Vec<Fill>) -> bool {
 /// Tells the sockets of pods whose link died; see [`notice`].
 fn tell(flows: &mut Flows, image: &Image) {
     let (mut sockets, mut resets, mut moves, mut lost) = (RawSockets::default(), 0_u32, 0_u32, 0_u32);
-    for flow in flows.read() {
+    let entries = match flows.read() {
+        Ok((entries, _)) => entries,
+        Err(error) => {
+            tracing::warn!(%error, "idle connections of a dead link are not told");
+            return;
+        }
+    };
+    for flow in entries {
         let Some(told) = notice(&flow, image) else { continue };
         match deliver(&told, |pod, packet| sockets.send(pod, packet)) {
             Ok(true) if told.resets => {
