@@ -8,7 +8,7 @@ use crate::abi::{
     FlowKey, FlowState, LINK_NAT, LINK_STACK, LINK_UP, Link, NO_LINK, Peer, PeerKey, Pod, REVERSE, Reason,
     SLOT_FOLLOW, SLOT_REFUSE, Slot, SlotIndex, Traffic, TrafficKey,
 };
-use crate::packet::{ACK, Address, FIN, RST, Segment, delta, fold};
+use crate::packet::{ACK, Address, FIN, RST, Segment, TCP, delta, fold};
 
 /// Source ports tried before a first packet is refused.
 pub const PORT_TRIES: u16 = 16;
@@ -191,6 +191,20 @@ pub fn reopens<A: Address>(segment: &Segment<A>, flow: &FlowState, link_up: bool
     let other = flow.flags & FLOW_BY_TRAFFIC == 0 && class != 0 && class != flow.class;
     segment.opens && (used || !link_up || other)
 }
+
+/// A flow of the stack has its lasting place with this packet of the pod, whose answers may pass nowhere here: TCP with
+/// the first acknowledgment; datagrams when the pod has sent sixteen over a second, which no flood does.
+#[inline(always)]
+pub fn proves_answer<A: Address>(segment: &Segment<A>, before: u8, flow: &FlowState) -> bool {
+    if segment.proto == TCP {
+        return segment.flags & !before & ACK != 0;
+    }
+    // Every sixteenth asks: most have their place already.
+    flow.packets & 15 == 0 && flow.last_seen_ns.saturating_sub(flow.created_ns) >= LASTING_NS
+}
+
+/// See [`proves_answer`].
+const LASTING_NS: u64 = 1_000_000_000;
 
 /// What becomes of a pinned flow's packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

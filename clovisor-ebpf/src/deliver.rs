@@ -26,15 +26,15 @@ pub(crate) fn deliver<A: Family>(packet: &mut Packet, l3: usize, index: u8, link
     if segment.fragment == Fragment::First && !fragment::learn(segment, by_link) {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
+    if clamp_mss(packet, segment, Some(link)).is_none() {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    }
     if flow.state.flags & FLOW_STACK != 0 {
         let (packets, bytes) = packet.on_wire(l3, segment.headers());
         record(flow, segment, packets, bytes);
         maps::count(Reason::Returned, packets, bytes);
         maps::count_link(index, false, packets, bytes);
         return PASS;
-    }
-    if clamp_mss(packet, segment, link.mtu).is_none() {
-        return verdict(packet, Reason::HelperFailed, DROP);
     }
     hand_over(packet, segment, flow, l3, index)
 }
@@ -50,7 +50,7 @@ pub(crate) fn hand_over<A: Family>(
 ) -> i32 {
     let (packets, bytes) = packet.on_wire(l3, segment.headers());
     record(flow, segment, packets, bytes);
-    if A::rewrite(packet, segment, flow, segment.tos, segment.hops).is_none() {
+    if maps::refuses() || A::rewrite(packet, segment, flow, segment.tos, segment.hops).is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
     maps::count(Reason::Returned, packets, bytes);

@@ -60,16 +60,28 @@ static PLACE6: PerCpuArray<Place<[u8; 16]>> = PerCpuArray::with_max_entries(1, 0
 #[map]
 static ANSWER: PerCpuArray<Frame> = PerCpuArray::with_max_entries(1, 0);
 
-/// Zero: every packet goes the long way. A constant of the loaded object, which the verifier leaves out of the code; tests
-/// set it to compare the two ways.
+// Constants of the loaded object, which tests set otherwise; the verifier leaves what they close out of the code.
+
+/// Zero: every packet goes the long way.
 #[unsafe(no_mangle)]
 static SHORT_WAY: u8 = 1;
 
-/// May packets go the short way?
+/// Not zero: packets of flows meet a kernel that refuses to rewrite them, as it may for want of memory.
+#[unsafe(no_mangle)]
+static REFUSES: u8 = 0;
+
+/// See [`SHORT_WAY`].
 #[inline(always)]
 pub(crate) fn short_way() -> bool {
     // SAFETY: a plain byte; volatile, since the loader may write another one than the compiler saw.
     unsafe { core::ptr::read_volatile(&raw const SHORT_WAY) != 0 }
+}
+
+/// See [`REFUSES`].
+#[inline(always)]
+pub(crate) fn refuses() -> bool {
+    // SAFETY: as in `short_way`.
+    unsafe { core::ptr::read_volatile(&raw const REFUSES) != 0 }
 }
 
 /// Both entries of a flow before they are inserted: too much for the 512 bytes of stack.

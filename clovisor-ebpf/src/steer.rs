@@ -50,6 +50,9 @@ pub(crate) fn steer<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
                 }
                 reason = Reason::FlowMoved;
             }
+            if clamp_mss(packet, segment, maps::link(flow.state.link)).is_none() {
+                return verdict(packet, Reason::HelperFailed, DROP);
+            }
             match flow.state.flags & FLOW_STACK {
                 0 => send(packet, segment, flow, slot, reason),
                 _ => mark(packet, segment, flow, slot, reason),
@@ -59,7 +62,7 @@ pub(crate) fn steer<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
     match outcome {
         TOO_BIG | HELD => complain(packet, segment, flow, outcome),
         ANSWERED => {
-            // The far end's answer came by the stack: this packet acknowledges it.
+            // The far end's answer came by the stack.
             let kept = embryo::promote(&key.paired(flow));
             if kept != Reason::Passed as u32 {
                 maps::count_index(kept, 1, 0);
@@ -145,9 +148,6 @@ fn send<A: Family>(
     if segment.fragment == Fragment::First && !fragment::learn(segment, flow.state.veth) {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
-    if clamp_mss(packet, segment, link.mtu).is_none() {
-        return verdict(packet, Reason::HelperFailed, DROP);
-    }
     carry(packet, segment, flow, slot, link, reason)
 }
 
@@ -164,7 +164,7 @@ pub(crate) fn carry<A: Family>(
     let (packets, bytes) = packet.on_wire(ETHERNET, segment.headers());
     record(flow, segment, packets, bytes);
     let (tos, hops) = (rule::flow_tos(&flow.state, segment.tos, slot.wire_dscp), segment.hops - 1);
-    if A::rewrite(packet, segment, flow, tos, hops).is_none() {
+    if maps::refuses() || A::rewrite(packet, segment, flow, tos, hops).is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
     maps::count(reason, packets, bytes);
@@ -189,8 +189,9 @@ fn mark<A: Family>(
         return verdict(packet, Reason::HelperFailed, DROP);
     }
     let (packets, bytes) = packet.on_wire(ETHERNET, segment.headers());
-    let first_ack = segment.flags & !flow.state.tcp_flags & ACK;
+    let before = flow.state.tcp_flags;
     record(flow, segment, packets, bytes);
+    let answered = rule::proves_answer(segment, before, &flow.state);
     let tos = rule::flow_tos(&flow.state, segment.tos, slot.wire_dscp);
     if A::set_tos(packet, segment, tos).is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);
@@ -198,7 +199,7 @@ fn mark<A: Family>(
     maps::count(reason, packets, bytes);
     maps::count_link(flow.state.link, true, packets, bytes);
     packet.set_mark(link);
-    if first_ack != 0 { ANSWERED } else { PASS }
+    if answered { ANSWERED } else { PASS }
 }
 
 /// Notes a packet in its direction's entry.
@@ -229,10 +230,14 @@ pub(crate) fn too_big<A: Family>(packet: &Packet, segment: &Segment<A>, link: &L
 
 /// Lowers the MSS of a SYN to what fits the link.
 #[inline(always)]
-pub(crate) fn clamp_mss<A: Family>(packet: &mut Packet, segment: &Segment<A>, mtu: u32) -> Option<()> {
-    if segment.flags & SYN == 0 {
+pub(crate) fn clamp_mss<A: Family>(
+    packet: &mut Packet,
+    segment: &Segment<A>,
+    link: Option<&Link>,
+) -> Option<()> {
+    let Some(mtu) = link.map(|link| link.mtu).filter(|_| segment.flags & SYN != 0) else {
         return Some(());
-    }
+    };
     let l4 = segment.l4();
     let Some((at, offered)) = offered_mss(packet, l4, segment.l4_len) else {
         return Some(());

@@ -4,7 +4,7 @@ use crate::report::Report;
 use anyhow::{Context as _, Result};
 use aya::maps::{Map, MapData};
 use clovisor_common::abi::MAPS;
-use harness::programs::{ShortWay, load};
+use harness::programs::{Variant, load};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 /// Entries of the object as it is shipped.
@@ -12,7 +12,7 @@ const FLOWS: u32 = 131_072;
 const EMBRYOS: u32 = 32_768;
 
 pub(crate) fn measure(report: &mut Report) -> Result<()> {
-    let ebpf = load(FLOWS, EMBRYOS, ShortWay::Open)?;
+    let ebpf = load(FLOWS, EMBRYOS, Variant::Shipped)?;
     let mut sum = 0;
     for name in MAPS {
         let bytes = locked(data(ebpf.map(name).with_context(|| format!("no map {name}"))?))?;

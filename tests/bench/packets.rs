@@ -15,7 +15,7 @@ use clovisor_common::abi::{
 use clovisor_common::packet::{Address, TCP};
 use clovisor_common::rule;
 use etherparse::PacketBuilder;
-use harness::programs::{ShortWay, load, object};
+use harness::programs::{Variant, load, object};
 use std::time::Instant;
 
 /// A test run's packets come in by the loopback device.
@@ -261,7 +261,7 @@ impl Empty {
 
 /// The programs with a pod and a link that is up.
 fn prepared(flows: u32) -> Result<Ebpf> {
-    let mut ebpf = load(flows, 512, ShortWay::Open)?;
+    let mut ebpf = load(flows, 512, Variant::Shipped)?;
     let pod = Pod { zone: ZONE, traffic: 0, proxy_uid: 0, workload: 1 };
     HashMap::<_, u32, Pod>::try_from(ebpf.map_mut("PODS").context("no PODS")?)?.insert(VETH, pod, 0)?;
     let link = Link {

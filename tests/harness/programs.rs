@@ -16,24 +16,29 @@ pub fn object(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Packets in the middle of a flow may go the short way through the programs, as they do, or not.
+/// What is set otherwise than in the programs as they are shipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ShortWay {
-    Open,
-    Closed,
+pub enum Variant {
+    Shipped,
+    /// Packets in the middle of a flow go the long way too.
+    LongWay,
+    /// The kernel refuses to rewrite packets.
+    Refusing,
 }
 
 /// Loads the programs with maps of their own, with room for `flows` entries of answered flows and `embryos` of others.
 /// The object asks for pins; they go to a file system that only this thread sees and that goes at once.
-pub fn load(flows: u32, embryos: u32, short_way: ShortWay) -> Result<Ebpf> {
+pub fn load(flows: u32, embryos: u32, variant: Variant) -> Result<Ebpf> {
     const NONE: Option<&str> = None;
     let pins = tempfile::tempdir()?;
     unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).context("root is needed")?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
     mount(Some("bpf"), pins.path(), Some("bpf"), MsFlags::empty(), NONE)?;
     let mut loader = EbpfLoader::new();
-    let open = u8::from(short_way == ShortWay::Open);
-    loader.default_map_pin_directory(pins.path()).override_global("SHORT_WAY", &open, true);
+    let (short_way, refuses) =
+        (u8::from(variant != Variant::LongWay), u8::from(variant == Variant::Refusing));
+    loader.default_map_pin_directory(pins.path());
+    loader.override_global("SHORT_WAY", &short_way, true).override_global("REFUSES", &refuses, true);
     for (map, entries) in [("FLOW4", flows), ("FLOW6", flows), ("EMBRYO4", embryos), ("EMBRYO6", embryos)] {
         loader.map_max_entries(map, entries);
     }

@@ -3,10 +3,12 @@
 use anyhow::{Context as _, Result, ensure};
 use clovisor_common::abi::{Link, PeerKey, Reason, SLOT_REFUSE, Slot};
 use etherparse::{Icmpv4Type, Icmpv6Type, NetHeaders, PacketHeaders, TransportHeader, icmpv4, icmpv6};
+use harness::programs::Variant;
 
-use crate::frames::{MAC_A, MAC_B, Seen, Shape, data, seen, syn};
+use crate::frames::{MAC_A, MAC_B, SPORT, Seen, Shape, data, seen, syn};
 use crate::machine::{
-    DROP, LINK, Machine, PASS, PEER4, POD4, PORT_BE, REAL4, REDIRECT, dest, link, mapped, peer,
+    DROP, LINK, Machine, PASS, PEER4, PEER6, POD4, PORT_BE, REAL4, REDIRECT, SOURCE4, SOURCE6, dest, link,
+    mapped, peer,
 };
 
 #[test]
@@ -134,5 +136,24 @@ fn a_peer_of_another_port_or_link_is_not_taken() -> Result<()> {
     machine.put("PEERS", PeerKey { port_be: PORT_BE + 1, ..key }, value)?;
     let ran = machine.run("pod_in", &syn(false).frame()?)?;
     ensure!(seen(&ran.frame)?.to == PEER4, "rewritten to another link's peer");
+    Ok(())
+}
+
+/// For want of memory the kernel may refuse to rewrite a packet: half a translation must not leave.
+#[test]
+fn what_cannot_be_rewritten_is_dropped() -> Result<()> {
+    for v6 in [false, true] {
+        let machine = Machine::by(Variant::Refusing)?;
+        ensure!(machine.run("pod_in", &syn(v6).frame()?)?.verdict == DROP, "a first packet left");
+        ensure!(machine.run("pod_in", &data(v6, 5).frame()?)?.verdict == DROP, "another packet left");
+        let (from, to) = if v6 { (&PEER6[..], &SOURCE6[..]) } else { (&PEER4[..], &SOURCE4[..]) };
+        let (sport, dport) = (u16::from_be(PORT_BE), SPORT);
+        for flags in ["SA", "A"] {
+            let answer =
+                Shape { from: Some(from.into()), to: Some(to.into()), sport, dport, flags, ..data(v6, 0) };
+            ensure!(machine.run("wan_in", &answer.frame()?)?.verdict == DROP, "an answer came");
+        }
+        machine.expect_counted(&[Reason::HelperFailed; 4])?;
+    }
     Ok(())
 }

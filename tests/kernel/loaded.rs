@@ -9,11 +9,11 @@ use clovisor_common::abi::{
     Addr, ClassKey, Counter, DestKey, Flow4, Flow4Key, Flow6, Flow6Key, FragmentKey, Link, LinkCounters,
     MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, PodLoad, Ports, STATS_ENTRIES, Slot, Traffic, TrafficKey,
 };
-use harness::programs::{ShortWay, load};
+use harness::programs::{Variant, load};
 use std::sync::Mutex;
 
 /// Loaded objects that no test uses now, empty, with their room for flows.
-static IDLE: Mutex<Vec<(u32, ShortWay, Ebpf)>> = Mutex::new(Vec::new());
+static IDLE: Mutex<Vec<(u32, Variant, Ebpf)>> = Mutex::new(Vec::new());
 
 /// Room for flows without answer: few, so that tests can fill it.
 pub(crate) const EMBRYOS: u32 = 512;
@@ -22,26 +22,26 @@ pub(crate) const EMBRYOS: u32 = 512;
 #[derive(Debug)]
 pub(crate) struct Loaded {
     flows: u32,
-    short_way: ShortWay,
+    variant: Variant,
     ebpf: Option<Ebpf>,
 }
 
 impl Loaded {
     /// One with room for `flows` entries of each family.
     pub(crate) fn with_flows(flows: u32) -> Result<Self> {
-        Self::with(flows, ShortWay::Open)
+        Self::with(flows, Variant::Shipped)
     }
 
-    pub(crate) fn with(flows: u32, short_way: ShortWay) -> Result<Self> {
+    pub(crate) fn with(flows: u32, variant: Variant) -> Result<Self> {
         let idle = IDLE.lock().ok().and_then(|mut idle| {
-            let place = idle.iter().position(|(room, way, _)| (*room, *way) == (flows, short_way))?;
+            let place = idle.iter().position(|(room, way, _)| (*room, *way) == (flows, variant))?;
             Some(idle.swap_remove(place).2)
         });
         let ebpf = match idle {
             Some(ebpf) => ebpf,
-            None => load(flows, EMBRYOS, short_way)?,
+            None => load(flows, EMBRYOS, variant)?,
         };
-        Ok(Self { flows, short_way, ebpf: Some(ebpf) })
+        Ok(Self { flows, variant, ebpf: Some(ebpf) })
     }
 
     pub(crate) fn ebpf(&self) -> Result<&Ebpf> {
@@ -60,7 +60,7 @@ impl Drop for Loaded {
             && empty(&mut ebpf).is_ok()
             && let Ok(mut idle) = IDLE.lock()
         {
-            idle.push((self.flows, self.short_way, ebpf));
+            idle.push((self.flows, self.variant, ebpf));
         }
     }
 }

@@ -11,7 +11,7 @@ use clovisor_common::abi::{
     Addr, ClassKey, Counter, DestKey, Flow, FlowKey, LINK_NAT, LINK_UP, Link, LinkCounters, NO_LINK, Peer,
     PeerKey, Pod, Reason, Slot, Traffic, TrafficKey,
 };
-use harness::programs::ShortWay;
+use harness::programs::Variant;
 
 /// A test run's packets come in by the loopback device.
 pub(crate) const VETH: u32 = 1;
@@ -66,8 +66,8 @@ impl Machine {
     }
 
     /// The same, where packets may go the short way or not.
-    pub(crate) fn by(short_way: ShortWay) -> Result<Self> {
-        Self::loaded(Loaded::with(64, short_way)?)
+    pub(crate) fn by(variant: Variant) -> Result<Self> {
+        Self::loaded(Loaded::with(64, variant)?)
     }
 
     fn loaded(loaded: Loaded) -> Result<Self> {

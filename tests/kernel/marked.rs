@@ -1,12 +1,16 @@
 //! Links in mode `Mark`: the program marks, the stack forwards.
 
 use anyhow::{Result, ensure};
-use clovisor_common::abi::{FLOW_NAT, FLOW_STACK, LINK_NAT, LINK_STACK, LINK_UP, Link, Reason, Slot};
+use clovisor_common::abi::{
+    FLOW_NAT, FLOW_STACK, Flow4, FlowState, LINK_NAT, LINK_STACK, LINK_UP, Link, Reason, Slot,
+};
 
+use crate::datagrams::{UDP, datagram};
 use crate::frames::{Seen, Shape, data, seen, syn};
 use crate::machine::{
     LINK, MTU, Machine, PASS, PEER4, PEER6, POD4, POD6, PORT_BE, REDIRECT, SOURCE4, SOURCE6, VETH, link,
 };
+use crate::traffic::govern;
 
 const MARK: u32 = 0x0400_0000;
 const MASK: u32 = 0x7f00_0000;
@@ -40,7 +44,7 @@ fn a_marked_packet_keeps_all_but_its_class() -> Result<()> {
         for nat in [0, LINK_NAT] {
             let mut machine = ready(nat)?;
             machine.slot(Slot { link: LINK, flags: 0, wire_dscp: 46, pad: 0 })?;
-            for (shape, mss) in [(syn(v6), Some(1460)), (data(v6, 600), None)] {
+            for (shape, mss) in [(syn(v6), Some(1440)), (data(v6, 600), None)] {
                 let shape = Shape { mss, ..shape };
                 let (ran, mark) = machine.run_marked("pod_in", &shape.frame()?, FOREIGN)?;
                 ensure!(ran.verdict == PASS, "verdict {}", ran.verdict);
@@ -147,5 +151,51 @@ fn a_flow_moves_between_links_of_one_mode_only() -> Result<()> {
             machine.expect_counted(&[Reason::FlowOpened, Reason::FlowReset])?;
         }
     }
+    Ok(())
+}
+
+/// What the stack forwards fits the link too.
+#[test]
+fn the_mss_is_lowered_both_ways() -> Result<()> {
+    for (v6, wanted) in [(false, 1360), (true, 1340)] {
+        let mut machine = ready(0)?;
+        machine.link(
+            LINK,
+            Link { flags: LINK_UP | LINK_STACK, mtu: 1400, mark: MARK, mark_mask: MASK, ..link() },
+        )?;
+        let (ran, mark) = machine.run_marked("pod_in", &syn(v6).frame()?, 0)?;
+        ensure!((ran.verdict, mark) == (PASS, MARK), "v6 {v6}: {}", ran.verdict);
+        ensure!(seen(&ran.frame)?.mss() == Some(wanted), "v6 {v6}, out");
+        let reply = Shape { mss: Some(1460), ..answer(v6, 0, "SA") };
+        let ran = machine.run("wan_in", &reply.frame()?)?;
+        ensure!(ran.verdict == PASS && seen(&ran.frame)?.mss() == Some(wanted), "v6 {v6}, back");
+    }
+    Ok(())
+}
+
+/// Answers to datagrams pass nowhere here: who goes on for a second has them. A flood, as fast as it is, has not.
+#[test]
+fn datagrams_have_their_lasting_place_when_the_pod_goes_on() -> Result<()> {
+    let mut machine = ready(LINK_NAT)?;
+    govern(&mut machine)?;
+    let frame = datagram(UDP, false).frame()?;
+    let send = |machine: &Machine, times: usize| -> Result<()> {
+        (0..times).try_for_each(|_| {
+            let verdict = machine.run("pod_in", &frame)?.verdict;
+            ensure!(verdict == PASS, "verdict {verdict}");
+            Ok(())
+        })
+    };
+    send(&machine, 100)?;
+    let embryos = machine.entries::<[u8; 4]>("EMBRYO4")?;
+    ensure!(embryos.len() == 2 && machine.entries::<[u8; 4]>("FLOW4")?.is_empty(), "{embryos:?}");
+    // As if a second had gone by.
+    for (key, flow) in embryos {
+        let state = FlowState { created_ns: flow.state.created_ns - 1_000_000_000, ..flow.state };
+        machine.put("EMBRYO4", key, Flow4 { state, ..flow })?;
+    }
+    send(&machine, 16)?;
+    ensure!(machine.entries::<[u8; 4]>("FLOW4")?.len() == 2, "no lasting place");
+    ensure!(machine.entries::<[u8; 4]>("EMBRYO4")?.is_empty(), "still an embryo");
     Ok(())
 }

@@ -6,7 +6,7 @@ use clovisor_common::abi::{
     Counter, Flow, FlowKey, FlowState, LINK_NAT, LINK_STACK, LINK_UP, Link, NO_LINK, Pod, Reason,
     SLOT_FOLLOW, Slot, dscp_of_class,
 };
-use harness::programs::ShortWay;
+use harness::programs::Variant;
 use std::fmt::Debug;
 
 use crate::datagrams::{UDP, datagram};
@@ -110,8 +110,8 @@ impl Story {
         })
     }
 
-    fn machine(&self, short_way: ShortWay) -> Result<Machine> {
-        let mut machine = Machine::by(short_way)?;
+    fn machine(&self, variant: Variant) -> Result<Machine> {
+        let mut machine = Machine::by(variant)?;
         machine.link(LINK, Link { flags: self.flags, ..link() })?;
         govern(&mut machine)?;
         Ok(machine)
@@ -160,7 +160,7 @@ fn the_short_way_does_what_the_long_way_does() -> Result<()> {
     for number in 0..STORIES {
         let flags = dice.of(&[link().flags, LINK_UP, link().flags | LINK_STACK])?;
         let story = Story { v6: number % 2 == 0, udp: number % 3 == 0, flags };
-        let mut machines = [story.machine(ShortWay::Open)?, story.machine(ShortWay::Closed)?];
+        let mut machines = [story.machine(Variant::Shipped)?, story.machine(Variant::LongWay)?];
         // A flow, answered: what most packets meet.
         let mut steps = Vec::new();
         if !story.udp {
@@ -191,7 +191,7 @@ fn the_short_way_does_what_the_long_way_does() -> Result<()> {
 #[test]
 fn the_short_way_is_taken() -> Result<()> {
     for v6 in [false, true] {
-        for (way, verdict) in [(ShortWay::Open, REDIRECT), (ShortWay::Closed, PASS)] {
+        for (way, verdict) in [(Variant::Shipped, REDIRECT), (Variant::LongWay, PASS)] {
             let story = Story { v6, udp: false, flags: link().flags };
             let mut machine = story.machine(way)?;
             let answer = Shape { flags: "SA", ..data(v6, 0) };
