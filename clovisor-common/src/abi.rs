@@ -105,7 +105,7 @@ pub struct Slot {
     pub link: u8,
     /// [`SLOT_REFUSE`], [`SLOT_FOLLOW`].
     pub flags: u8,
-    /// DSCP 0..=63 that steered packets carry on the wire; 0 clears the class.
+    /// DSCP 0..=63 that steered packets carry on the wire; 0: that of their link.
     pub wire_dscp: u8,
     pub pad: u8,
 }
@@ -121,7 +121,11 @@ pub const SLOT_FOLLOW: u8 = 2;
 pub struct Link {
     /// 0 = no such link.
     pub ifindex: u32,
-    pub mtu: u32,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+    /// DSCP 0..=63 of steered packets on this link where their slot has none; 0 for none here either.
+    pub wire_dscp: u8,
+    pub pad: u8,
     /// [`LINK_UP`], [`LINK_NAT`], [`LINK_BARE`], [`LINK_STACK`].
     pub flags: u32,
     /// With [`LINK_STACK`]: bits that steered packets get in `skb->mark`, and which bits those are.
@@ -143,6 +147,8 @@ impl Link {
     pub const NONE: Self = Self {
         ifindex: 0,
         mtu: 0,
+        wire_dscp: 0,
+        pad: 0,
         flags: 0,
         mark: 0,
         mark_mask: 0,

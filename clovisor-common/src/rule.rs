@@ -298,12 +298,19 @@ pub fn flow_tos(flow: &FlowState, tos: u8, dscp: u8) -> u8 {
     if flow.flags & FLOW_BY_TRAFFIC != 0 && dscp == 0 { tos } else { wire_tos(tos, dscp) }
 }
 
+/// The DSCP that is asked for on the wire: the mapping's, else the link's; 0 for none.
+#[inline(always)]
+#[must_use]
+pub const fn wire_dscp(slot: Slot, link: &Link) -> u8 {
+    if slot.wire_dscp != 0 { slot.wire_dscp } else { link.wire_dscp }
+}
+
 /// The MSS that fits `mtu`, or `None` where `offered` fits already.
 #[inline(always)]
 #[must_use]
-pub fn clamped_mss<A: Address>(offered: u16, mtu: u32) -> Option<u16> {
-    let most = mtu.saturating_sub(A::HEADER as u32 + 20);
-    (u32::from(offered) > most && most > 0).then_some(most as u16)
+pub fn clamped_mss<A: Address>(offered: u16, mtu: u16) -> Option<u16> {
+    let most = mtu.saturating_sub(A::HEADER as u16 + 20);
+    (offered > most && most > 0).then_some(most)
 }
 
 /// One's complement sum of a byte string of even length.

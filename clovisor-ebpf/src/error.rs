@@ -65,7 +65,8 @@ pub(crate) fn outbound<A: Family>(packet: &mut Packet, class: u8) -> i32 {
         return verdict(packet, Reason::HopsExceeded, DROP);
     }
     let bytes = u64::from(packet.ip_len(ETHERNET));
-    let wire = maps::slot(u32::from(flow.state.slot)).map_or(0, |slot| slot.wire_dscp);
+    let slot = maps::slot(u32::from(flow.state.slot));
+    let wire = slot.map_or(link.wire_dscp, |slot| rule::wire_dscp(slot, link));
     let tos = rule::flow_tos(&flow.state, quoted.tos, wire);
     if A::rewrite_error(packet, &quoted, flow, flow.saddr, tos, quoted.hops - 1).is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);

@@ -163,7 +163,8 @@ pub(crate) fn carry<A: Family>(
 ) -> i32 {
     let (packets, bytes) = packet.on_wire(ETHERNET, segment.headers());
     record(flow, segment, packets, bytes);
-    let (tos, hops) = (rule::flow_tos(&flow.state, segment.tos, slot.wire_dscp), segment.hops - 1);
+    let (tos, hops) =
+        (rule::flow_tos(&flow.state, segment.tos, rule::wire_dscp(slot, link)), segment.hops - 1);
     if maps::refuses() || A::rewrite(packet, segment, flow, tos, hops).is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
@@ -192,7 +193,7 @@ fn mark<A: Family>(
     let before = flow.state.tcp_flags;
     record(flow, segment, packets, bytes);
     let answered = rule::proves_answer(segment, before, &flow.state);
-    let tos = rule::flow_tos(&flow.state, segment.tos, slot.wire_dscp);
+    let tos = rule::flow_tos(&flow.state, segment.tos, rule::wire_dscp(slot, link));
     if A::set_tos(packet, segment, tos).is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
@@ -225,7 +226,7 @@ pub(crate) fn too_big<A: Family>(packet: &Packet, segment: &Segment<A>, link: &L
         0 => packet.ip_len(ETHERNET),
         payload => payload + segment.headers(),
     };
-    largest > link.mtu
+    largest > u32::from(link.mtu)
 }
 
 /// Lowers the MSS of a SYN to what fits the link.
@@ -275,7 +276,7 @@ fn complain<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &Flow<A>
     let (reason, complaint) = if about == HELD {
         (Reason::FlowHeld, Complaint::Unreachable)
     } else {
-        let mtu = maps::link(flow.state.link).map_or(0, |link| link.mtu);
+        let mtu = maps::link(flow.state.link).map_or(0, |link| link.mtu.into());
         (Reason::MtuExceeded, Complaint::TooBig(mtu))
     };
     let dropped = verdict(packet, reason, DROP);

@@ -267,6 +267,8 @@ fn prepared(flows: u32) -> Result<Ebpf> {
     let link = Link {
         ifindex: VETH,
         mtu: 1500,
+        wire_dscp: 0,
+        pad: 0,
         flags: LINK_UP | LINK_NAT,
         mark: 0,
         mark_mask: 0,

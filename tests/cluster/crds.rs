@@ -80,6 +80,7 @@ fn every_refusal_has_its_own_words() -> Result<()> {
             (link("a", "{device: an-interface-name-that-is-long}"), "may not be more than 15"),
             (link(&"a".repeat(64), "{device: s9}"), "the name must have at most 63 characters"),
             (link("a", "{device: s9, mtu: 100}"), "greater than or equal to 576"),
+            (link("a", "{device: s9, dscp: 64}"), "less than or equal to 63"),
             (link("a", "{device: s9, nat: Maybe}"), "supported values: \"Masquerade\", \"None\""),
             (link("a", "{device: s9, gateway: {ipv4: 300.0.0.1}}"), "ipv4"),
             (link("a", peer), "both IPv4 or both IPv6"),

@@ -170,7 +170,7 @@ impl Wire {
     }
 
     /// The agent's one write when another link is next: flows without translation follow.
-    pub fn move_to(&self, steered: &mut Steered, link: u8, mtu: u32) -> Result<()> {
+    pub fn move_to(&self, steered: &mut Steered, link: u8, mtu: u16) -> Result<()> {
         let mut image = steered.tables.read()?;
         image.links.entry(link).and_modify(|link| link.mtu = mtu);
         image.slots.values_mut().for_each(|slot| slot.link = link);
@@ -209,6 +209,8 @@ fn image(veth: u32, plain: u32, steered: u32, translation: Translation) -> Image
     let link = Link {
         ifindex: steered,
         mtu: 1500,
+        wire_dscp: 0,
+        pad: 0,
         mark: MARK,
         mark_mask: MARK,
         flags: match translation {

@@ -20,7 +20,7 @@ pub(crate) const CLASS: u8 = 5;
 pub(crate) const SLOT: u32 = 40;
 /// A test run's socket belongs to root.
 pub(crate) const UID: u32 = 0;
-pub(crate) const MTU: u32 = 1500;
+pub(crate) const MTU: u16 = 1500;
 pub(crate) const PORT_BE: u16 = 443_u16.to_be();
 pub(crate) const LINK: u8 = 3;
 
@@ -211,6 +211,8 @@ pub(crate) fn link() -> Link {
     Link {
         ifindex: 11,
         mtu: MTU,
+        wire_dscp: 0,
+        pad: 0,
         flags: LINK_UP | LINK_NAT,
         mark: 0,
         mark_mask: 0,

@@ -64,6 +64,26 @@ fn the_wire_dscp_replaces_the_class_on_every_packet() -> Result<()> {
     Ok(())
 }
 
+/// What the mapping asks for goes before what the link has; either clears the class.
+#[test]
+fn the_wire_has_the_dscp_of_the_mapping_or_of_the_link() -> Result<()> {
+    for v6 in [false, true] {
+        for (slot, on_link, wanted) in [(0, 0, 0), (0, 34, 34), (46, 34, 46), (46, 0, 46)] {
+            let mut machine = Machine::ready()?;
+            machine.link(LINK, Link { wire_dscp: on_link, ..link() })?;
+            machine.slot(Slot { link: LINK, flags: 0, wire_dscp: slot, pad: 0 })?;
+            for shape in [syn(v6), data(v6, 9)] {
+                let after = steered(&machine, &shape.frame()?)?;
+                ensure!(
+                    (after.dscp, after.ecn) == (wanted, shape.ecn),
+                    "v6 {v6}, {slot}, {on_link}: {after:?}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn the_pair_of_entries_tells_the_flow() -> Result<()> {
     let machine = Machine::ready()?;

@@ -65,6 +65,11 @@ pub struct WanLinkSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 576, max = 65535))]
     pub mtu: Option<i32>,
+    /// DSCP of steered packets on the link's wire where their mapping asks for none. Default: 0 for requests of routes;
+    /// applications that are steered by destination keep their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 63))]
+    pub dscp: Option<i32>,
     /// Active takes traffic; Drain keeps established flows and takes no new ones; Disabled takes none.
     #[serde(default)]
     pub state: LinkState,
@@ -82,7 +87,8 @@ impl WanLinkSpec {
     /// What the API server's rules refuse too: field, and what is wrong.
     ///
     /// # Errors
-    /// Device and selector are both there, both absent, or the selector selects nothing; peers with mode Mark.
+    /// Device and selector are both there, both absent, or the selector selects nothing; peers with mode Mark; a DSCP of
+    /// more than six bits.
     pub fn check(&self) -> Result<(), (String, String)> {
         let wrong = |field: &str, message: &str| Err((field.to_owned(), message.to_owned()));
         if self.mode == Mode::Mark && !self.peers.is_empty() {
@@ -90,6 +96,9 @@ impl WanLinkSpec {
                 "spec.peers",
                 "peers need mode Redirect: with Mark the stack forwards, and nobody rewrites destinations",
             );
+        }
+        if self.dscp.is_some_and(|dscp| !(0..=63).contains(&dscp)) {
+            return wrong("spec.dscp", "is outside 0..=63; a DSCP has six bits");
         }
         match (&self.device, &self.device_selector) {
             (Some(_), None) => Ok(()),

@@ -99,7 +99,9 @@ fn add_link(image: &mut Image, link: &Link, ports: PortRange) {
     let stack = if by_mark { LINK_STACK } else { 0 };
     let value = abi::Link {
         ifindex,
-        mtu: link.mtu,
+        mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
+        wire_dscp: link.dscp,
+        pad: 0,
         flags: up | nat | bare | stack,
         mark: if by_mark { link.mark.value } else { 0 },
         mark_mask: if by_mark { link.mark.mask } else { 0 },

@@ -45,6 +45,7 @@ mod tests {
             source4: None,
             source6: None,
             mtu: 1500,
+            dscp: 0,
             bare: false,
             nat: Nat::Masquerade,
             mode: Mode::Redirect,

@@ -96,6 +96,7 @@ fn link(
             .and_then(|m| u32::try_from(m).ok())
             .unwrap_or(u32::MAX)
             .min(device.map_or(0, |d| d.mtu)),
+        dscp: spec.dscp.and_then(|dscp| u8::try_from(dscp).ok()).unwrap_or(0),
         bare: device.is_some_and(|d| d.bare),
         nat: spec.nat,
         mode: spec.mode,

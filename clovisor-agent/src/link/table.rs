@@ -86,6 +86,8 @@ pub struct Link {
     pub source4: Option<Ipv4Addr>,
     pub source6: Option<Ipv6Addr>,
     pub mtu: u32,
+    /// DSCP of steered packets on the link whose mapping asks for none; 0 for none here either.
+    pub dscp: u8,
     /// The device has no Ethernet header.
     pub bare: bool,
     pub nat: Nat,

@@ -28,6 +28,8 @@ fn slot(link: u8, flags: u8) -> Slot {
 const LINK: Link = Link {
     ifindex: 1,
     mtu: 1500,
+    wire_dscp: 0,
+    pad: 0,
     flags: LINK_UP | LINK_NAT,
     mark: 0,
     mark_mask: 0,

@@ -15,6 +15,7 @@ fn spec(device: &str) -> WanLinkSpec {
         mode: Mode::Redirect,
         policy_bypass: PolicyBypass::Refused,
         mtu: None,
+        dscp: None,
         state: LinkState::Active,
         peers: Vec::new(),
         allowed_namespaces: Vec::new(),
