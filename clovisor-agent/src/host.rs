@@ -8,11 +8,15 @@ mod driver;
 
 mod firewall;
 
+pub mod legacy;
+
 pub mod marked;
 
 pub mod net;
 
 mod nftables;
+
+mod policy;
 
 pub mod raw;
 

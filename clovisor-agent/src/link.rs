@@ -5,6 +5,8 @@
 
 pub mod table;
 
+mod reason;
+
 mod device;
 
 pub mod marks;

@@ -1,6 +1,6 @@
 //! Reads chains and rules of nf_tables, iptables-nft's among them, by netlink (`linux/netfilter/nf_tables.h`).
 //!
-//! Rules of the older ip_tables (`iptables-legacy`) are not there to be read.
+//! Rules of the older ip_tables (`iptables-legacy`) are not there to be read; `legacy` says whether there may be some.
 
 use super::firewall::{BaseChain, ChainName, Effect, Rule, policy};
 use rtnetlink::packet_core::{NlaBuffer, NlasIterator};
