@@ -8,7 +8,29 @@ use harness::objects;
 use harness::site::Site;
 
 /// As firewalls write it: with nft, and with iptables.
-const POLICIES: [(&str, &[&str]); 5] = [
+const POLICIES: [(&str, &[&str]); 8] = [
+    (
+        "verdict-map",
+        &[
+            "nft",
+            "add table inet fw; add chain inet fw g; add rule inet fw g tcp dport 9999 drop; \
+             add chain inet fw f { type filter hook forward priority 0; }; \
+             add rule inet fw f iifname vmap { \"lo\" : accept, \"veth7\" : jump g }",
+        ],
+    ),
+    (
+        "named-map",
+        &[
+            "nft",
+            "add table ip fw; add map ip fw m { type inet_service : verdict; elements = { 9999 : drop }; }; \
+             add chain ip fw f { type filter hook forward priority 0; }; \
+             add rule ip fw f tcp dport vmap @m",
+        ],
+    ),
+    (
+        "iptables-queue",
+        &["iptables-nft", "-A", "FORWARD", "-d", "192.0.2.1", "-j", "NFQUEUE", "--queue-num", "7"],
+    ),
     (
         "drop-policy",
         &["nft", "add table ip fw; add chain ip fw f { type filter hook forward priority 0; policy drop; }"],
@@ -52,7 +74,10 @@ const HARMLESS: [&[&str]; 5] = [
     &[
         "nft",
         "add table inet ok; add chain inet ok f { type filter hook forward priority 0; }; \
-        add rule inet ok f ct state invalid tcp dport 80 drop",
+        add rule inet ok f ct state invalid tcp dport 80 drop; \
+        add rule inet ok f ct state vmap { invalid : drop, established : accept }; \
+        add chain inet ok g; add rule inet ok g ct state invalid drop; \
+        add rule inet ok f iifname vmap { \"veth0\" : jump g }",
     ],
     &["iptables-nft", "-A", "FORWARD", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"],
     &["iptables-nft", "-A", "INPUT", "-p", "tcp", "--dport", "9999", "-j", "DROP"],
