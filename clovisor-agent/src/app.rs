@@ -20,6 +20,7 @@ use crate::envoy::run::{EnvoyConfig, EnvoyStatus};
 use crate::kernel::image::PortRange;
 use crate::kernel::load::load;
 use crate::kernel::run::{Inputs, Kernel};
+use crate::link::ports::{Keeper, Record};
 use crate::link::table::MarkMask;
 use crate::policy::compile::{Numbering, Proxies, Purpose};
 use crate::policy::model::Policy;
@@ -98,14 +99,8 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
     let marks = MarkMask(args.mark_mask);
     let links = link::watch::watch(numbers.links.clone(), marks, snapshots.clone(), network.clone());
     let (compiler, policy) = Compiler::new(snapshots, file, numbers, purpose(args));
-    if let Some((first, last)) = host::sysctl::shared_ports(args.nat_ports.0, args.nat_ports.1) {
-        tracing::warn!(
-            first,
-            last,
-            "--nat-ports overlaps net.ipv4.ip_local_port_range: a socket of this node could take a port of a steered \
-             connection; choose other ports, or reserve them with net.ipv4.ip_local_reserved_ports"
-        );
-    }
+    let record = Record::in_dir(&args.run_dir);
+    Keeper::new(args.nat_ports, args.reserve_nat_ports, record).watch(network.clone());
     let ports = PortRange { min: args.nat_ports.0, max: args.nat_ports.1 };
     let inputs = Inputs { policy: policy.clone(), links: links.clone(), host: network.clone(), ports };
     let (kernel, handle) = kernel::run::bind(programs, tables, flows, inputs)?;

@@ -36,7 +36,7 @@ pub enum Command {
     /// Give class numbers, write statuses and, for sidecars, Istio's objects; one replica of a cluster works, the
     /// others wait. Steering does not need it: nodes go on by what it wrote.
     Controller(ControllerArgs),
-    /// Remove Clovisor's programs, maps and pins from the kernel, and nothing else.
+    /// Remove Clovisor's programs, maps, pins, rules, routes and reserved ports from the kernel, and nothing else.
     Cleanup(CleanupArgs),
 }
 
@@ -75,7 +75,8 @@ pub struct RunArgs {
     /// Where a pod sees cert-chain.pem, key.pem and root-cert.pem.
     #[arg(long, value_name = "DIR", env = "CLOVISOR_ENVOY_CERTS", default_value = "/etc/clovisor/certs")]
     pub envoy_certs: PathBuf,
-    /// Folder of the sockets: agent.sock (clovisorctl) and callout/callout.sock (Envoy).
+    /// Folder of the sockets: agent.sock (clovisorctl) and callout/callout.sock (Envoy); and of the note which ports
+    /// are reserved.
     #[arg(long, value_name = "DIR", env = "CLOVISOR_RUN_DIR", default_value = "/run/clovisor")]
     pub run_dir: PathBuf,
     /// Folder of what must outlive a restart: the numbers of namespaces, classes and links.
@@ -94,6 +95,11 @@ pub struct RunArgs {
     /// node's own sockets and its masquerade of other connections never have the same.
     #[arg(long, value_name = "MIN-MAX", default_value = "10240-29999", value_parser = ports)]
     pub nat_ports: (u16, u16),
+    /// Where --nat-ports overlaps net.ipv4.ip_local_port_range, reserve that part in
+    /// net.ipv4.ip_local_reserved_ports; `cleanup` takes it back. With `false`, or where /proc/sys is read-only, the
+    /// log names the command that does it.
+    #[arg(long, value_name = "BOOL", env = "CLOVISOR_RESERVE_NAT_PORTS", default_value_t = true, action = clap::ArgAction::Set)]
+    pub reserve_nat_ports: bool,
     /// Bits of skb->mark that links in mode Mark may use, seven in a row; no firewall or CNI plugin of the node may
     /// use them too (kube-proxy has 0xc000, Cilium 0x0f00, Calico from 0x10000 up).
     #[arg(long, value_name = "MASK", default_value = "0x7f000000", value_parser = mark_mask, env = "CLOVISOR_MARK_MASK")]
@@ -163,6 +169,9 @@ pub struct CleanupArgs {
     /// The BPF file system that the agent was given.
     #[arg(long, value_name = "DIR", env = "CLOVISOR_BPFFS", default_value = "/sys/fs/bpf")]
     pub bpffs: PathBuf,
+    /// The folder of sockets that the agent was given: there it notes which ports it reserved.
+    #[arg(long, value_name = "DIR", env = "CLOVISOR_RUN_DIR", default_value = "/run/clovisor")]
+    pub run_dir: PathBuf,
     /// Only show what would be removed.
     #[arg(long)]
     pub dry_run: bool,

@@ -2,11 +2,13 @@
 //!
 //! **In**: rtnetlink dumps and events. **Out**: `watch<Arc<HostNet>>`. **Owns**: the netlink sockets.
 //! **Never**: changes anything on the node but what its callers name: neighbours to ask or forget, a qdisc, rules and
-//! routes of marks.
+//! routes of marks, reserved ports.
 
 mod driver;
 
 mod firewall;
+
+pub mod legacy;
 
 pub mod marked;
 
@@ -14,10 +16,14 @@ pub mod net;
 
 mod nftables;
 
+mod policy;
+
+pub mod ports;
+
 pub mod raw;
 
 pub mod resolve;
 
-pub mod sysctl;
+mod sysctl;
 
 pub mod watch;

@@ -4,8 +4,10 @@ use crate::config::CleanupArgs;
 use crate::host;
 use crate::host::marked::change;
 use crate::host::net::Marked;
+use crate::host::ports::{LocalPorts, list, local_ports};
 use crate::kernel::cleanup::{Report, cleanup, held};
 use crate::link::marks::steps;
+use crate::link::ports::{Plan, Record, command, plan};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -40,11 +42,12 @@ fn kernel(args: &CleanupArgs, runtime: &Runtime) -> Result<()> {
         network.devices.iter().map(|(ifindex, device)| (*ifindex, device.name.clone())).collect();
     let planned = cleanup(&args.bpffs, &devices, true);
     let marked = &network.marked;
-    if planned.removed.is_empty() && marked.is_empty() {
+    let ports = Ports::reserved(&args.run_dir);
+    if planned.removed.is_empty() && marked.is_empty() && ports.ours().is_empty() {
         println!("nothing of Clovisor under {}", args.bpffs.display());
         return Ok(());
     }
-    show(&planned, &devices, marked);
+    show(&planned, &devices, marked, &ports);
     if args.dry_run {
         println!("nothing was removed (--dry-run)");
         return Ok(());
@@ -74,6 +77,7 @@ fn kernel(args: &CleanupArgs, runtime: &Runtime) -> Result<()> {
             path.display()
         );
     }
+    Ports::reserved(&args.run_dir).release()?;
     println!("removed; steered connections end, new ones take the default route");
     Ok(())
 }
@@ -100,7 +104,7 @@ async fn stopped() -> io::Result<()> {
     }
 }
 
-fn show(planned: &Report, devices: &BTreeMap<u32, String>, marked: &BTreeSet<Marked>) {
+fn show(planned: &Report, devices: &BTreeMap<u32, String>, marked: &BTreeSet<Marked>, ports: &Ports) {
     println!("of Clovisor in this kernel:");
     for path in &planned.removed {
         println!("  {}", path.display());
@@ -111,6 +115,39 @@ fn show(planned: &Report, devices: &BTreeMap<u32, String>, marked: &BTreeSet<Mar
     }
     for what in marked {
         println!("  {what}");
+    }
+    if !ports.ours().is_empty() {
+        println!("  ports {} of net.ipv4.ip_local_reserved_ports", list(&ports.ours()));
+    }
+}
+
+/// Ports that an agent reserved.
+struct Ports {
+    record: Record,
+    recorded: BTreeSet<u16>,
+    now: LocalPorts,
+    plan: Plan,
+}
+
+impl Ports {
+    fn reserved(run_dir: &Path) -> Self {
+        let (record, now) = (Record::in_dir(run_dir), local_ports());
+        let recorded = record.load();
+        let plan = plan(&now.reserved, &recorded, &BTreeSet::new());
+        Self { record, recorded, now, plan }
+    }
+
+    /// What goes.
+    fn ours(&self) -> BTreeSet<u16> {
+        &self.now.reserved - &self.plan.reserved
+    }
+
+    fn release(&self) -> Result<()> {
+        let released = self.record.apply(&self.plan, &self.now, &self.recorded);
+        released.with_context(|| {
+            let command = command(&self.plan.reserved);
+            format!("ports {} stay reserved; to release them: {command}", list(&self.ours()))
+        })
     }
 }
 

@@ -25,9 +25,20 @@ pub struct AgentOptions<'a> {
     pub kubeconfig: Option<&'a Path>,
     /// For proxies that Istio's control plane configures, with the class numbers of the mappings' status.
     pub sidecars: bool,
+    /// `/proc/sys` is read-only, as in a container without privileges.
+    pub sealed: bool,
     /// The binary of the image, not that of the tests: what it costs is what users pay.
     pub shipped: bool,
 }
+
+/// Words to put before a program that is not to write any setting.
+const SEALED: [&str; 5] = [
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec \"$0\" \"$@\"",
+];
 
 /// Name of the edge in Kubernetes.
 pub const NODE: &str = "edge-1";
@@ -44,7 +55,10 @@ impl Agent {
     pub fn start(netns: &Netns, options: &AgentOptions<'_>) -> Result<Self> {
         let site = options.site;
         let words = setpriv(Identity::Root, options.tied);
-        let mut command = netns.command(&words[0]);
+        let mut command = if options.sealed { netns.command(SEALED[0]) } else { netns.command(&words[0]) };
+        if options.sealed {
+            command.args(&SEALED[1..]).arg(&words[0]);
+        }
         command
             .args(&words[1..])
             .arg(if options.shipped { shipped()? } else { binary("clovisor-agent")? })
@@ -207,8 +221,18 @@ impl Controller {
 
 /// Runs `clovisor-agent cleanup` inside the namespace; its output.
 pub fn cleanup(netns: &Netns, site: &Path) -> Result<String> {
+    clean(netns, site, "--yes")
+}
+
+/// What it would remove, in its own words.
+pub fn cleanup_plan(netns: &Netns, site: &Path) -> Result<String> {
+    clean(netns, site, "--dry-run")
+}
+
+fn clean(netns: &Netns, site: &Path, how: &str) -> Result<String> {
     let mut command = netns.command(binary("clovisor-agent")?);
-    command.arg("cleanup").arg("--bpffs").arg(site.join("bpffs")).arg("--yes");
+    command.arg("cleanup").arg(how);
+    command.arg("--bpffs").arg(site.join("bpffs")).arg("--run-dir").arg(site.join("run"));
     run(&mut command, None)
 }
 

@@ -48,6 +48,7 @@ pub struct Builder {
     tied: bool,
     attach: &'static str,
     sidecars: bool,
+    sealed: bool,
     shipped: bool,
     uplink: Uplink,
 }
@@ -74,6 +75,7 @@ pub struct Site {
     tied: bool,
     attach: &'static str,
     sidecars: bool,
+    sealed: bool,
     shipped: bool,
     kubeconfig: Option<PathBuf>,
     agent: Option<Agent>,
@@ -108,6 +110,7 @@ impl Site {
             tied: true,
             attach: "auto",
             sidecars: false,
+            sealed: false,
             shipped: false,
             uplink: Uplink::Veth,
         }
@@ -153,6 +156,7 @@ impl Site {
             attach: self.attach,
             kubeconfig: self.kubeconfig.as_deref(),
             sidecars: self.sidecars,
+            sealed: self.sealed,
             shipped: self.shipped,
         };
         self.agent.insert(Agent::start(&self.edge, &options)?).wait_ready()
@@ -277,6 +281,13 @@ impl Builder {
         self
     }
 
+    /// The agent cannot write a setting of the node.
+    #[must_use]
+    pub fn sealed(mut self) -> Self {
+        self.sealed = true;
+        self
+    }
+
     /// The agent is the one of the image, whose size and speed users see.
     #[must_use]
     pub fn shipped(mut self) -> Self {
@@ -351,6 +362,7 @@ impl Builder {
             tied: self.tied,
             attach: self.attach,
             sidecars: self.sidecars,
+            sealed: self.sealed,
             shipped: self.shipped,
             kubeconfig: None,
             agent: None,

@@ -16,6 +16,7 @@ mod neighbours;
 mod offloads;
 mod plain;
 mod policy;
+mod ports;
 mod readme;
 mod refuse;
 mod shop;

@@ -80,7 +80,7 @@ pub async fn run(client: Client, node: String, mut sources: Sources, pace: Durat
 fn said(links: &LinkTable, kernel: &KernelState, waiting: &[&'static str]) -> (Said, BTreeMap<String, Said>) {
     let of_link = |health: Health| match health {
         Health::Up => Said::new("Ready", Some(true), "Up", "it takes traffic"),
-        Health::Down(reason) => Said::new("Ready", Some(false), &format!("{reason:?}"), reason.to_string()),
+        Health::Down(reason) => Said::new("Ready", Some(false), reason.name(), reason.to_string()),
     };
     let links: BTreeMap<_, _> =
         links.links.iter().map(|(name, link)| (name.clone(), of_link(link.health))).collect();

@@ -58,7 +58,8 @@ pub struct WanLinkSpec {
     #[serde(default)]
     pub mode: Mode,
     /// Whether Redirect may bypass a policy of the node for forwarded packets (iptables, nftables). Where the node has
-    /// one and this does not say Accepted, the link takes no traffic.
+    /// one, or tables of iptables-legacy, which cannot be read, and this does not say Accepted, the link takes no
+    /// traffic.
     #[serde(default)]
     pub policy_bypass: PolicyBypass,
     /// Largest IP packet the link carries, in bytes. Default: the device's.

@@ -1,7 +1,7 @@
 //! Is there a policy for forwarded packets, which a redirect would bypass? Pure.
 //!
-//! A policy is a chain at the forward hook that drops by itself, or a rule that such a chain reaches and that drops or
-//! rejects. No policy: a rule for packets of no known connection, and what kube-proxy has for addresses of Services,
+//! A policy is a chain at the forward hook that drops by itself, or a rule that such a chain reaches, also by a map of
+//! verdicts, and that drops, rejects or asks a program. No policy: a rule for packets of no known connection, and what kube-proxy has for addresses of Services,
 //! which steered packets do not carry.
 
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ pub(super) struct BaseChain {
 /// What a rule does with packets that it matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Drops or rejects.
+    /// Drops, rejects, or hands to a program that may.
     Refuse,
     /// The same with packets of no known connection only.
     RefuseInvalid,
@@ -43,7 +43,7 @@ pub(super) struct Rule {
 const KUBE_PROXY: [&str; 5] =
     ["KUBE-FORWARD", "KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-NODEPORTS", "KUBE-PROXY-FIREWALL"];
 /// Its table in nftables mode.
-const KUBE_PROXY_TABLE: &str = "kube-proxy";
+pub(super) const KUBE_PROXY_TABLE: &str = "kube-proxy";
 
 /// The chain that refuses forwarded packets, if one does; `forward`: the chains at the forward hook.
 pub(super) fn policy(forward: &[BaseChain], rules: &[Rule]) -> Option<String> {
@@ -59,7 +59,7 @@ pub(super) fn policy(forward: &[BaseChain], rules: &[Rule]) -> Option<String> {
         }
         for rule in rules.iter().filter(|rule| rule.chain == name) {
             match &rule.effect {
-                Effect::Refuse => return Some(format!("{} drops or rejects packets", shown(&name))),
+                Effect::Refuse => return Some(format!("{} drops, rejects or queues packets", shown(&name))),
                 Effect::RefuseInvalid => {}
                 Effect::Jump(chain) => todo.push(ChainName { chain: chain.clone(), ..name.clone() }),
             }

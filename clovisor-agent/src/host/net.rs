@@ -1,5 +1,6 @@
 //! The network of the node at one moment, and pure questions about it.
 
+use super::legacy::LegacyTables;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -17,6 +18,8 @@ pub struct HostNet {
     pub marked: BTreeSet<Marked>,
     /// What refuses forwarded packets: a chain, in words. A redirect would bypass it.
     pub forward_policy: Option<String>,
+    /// Tables whose rules are unknown, and may do the same.
+    pub legacy_tables: LegacyTables,
 }
 
 /// A network device.

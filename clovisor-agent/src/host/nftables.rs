@@ -1,16 +1,19 @@
 //! Reads chains and rules of nf_tables, iptables-nft's among them, by netlink (`linux/netfilter/nf_tables.h`).
 //!
-//! Rules of the older ip_tables (`iptables-legacy`) are not there to be read.
+//! Rules of the older ip_tables (`iptables-legacy`) are not there to be read; `legacy` says whether there may be some.
 
-use super::firewall::{BaseChain, ChainName, Effect, Rule, policy};
+use super::firewall::{BaseChain, ChainName, Effect, KUBE_PROXY_TABLE, Rule, policy};
+use nix::libc::ENOENT;
 use rtnetlink::packet_core::{NlaBuffer, NlasIterator};
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use rtnetlink::sys::{Socket, SocketAddr};
 use std::io;
+use std::mem;
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFT_MSG_GETCHAIN: u16 = 4;
 const NFT_MSG_GETRULE: u16 = 7;
+const NFT_MSG_GETSETELEM: u16 = 13;
 const NLM_F_REQUEST_DUMP: u16 = 0x301;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -21,6 +24,7 @@ const HOOK_FORWARD: u32 = 2;
 const NF_DROP: u32 = 0;
 const NFT_CT_STATE: u32 = 0;
 const NFT_CMP_NEQ: u32 = 1;
+const NFT_REG_VERDICT: u32 = 0;
 /// `NF_CT_STATE_INVALID_BIT`, the same number as xt_conntrack's.
 const STATE_INVALID: u32 = 1;
 
@@ -30,26 +34,30 @@ const STATE_INVALID: u32 = 1;
 /// The kernel has no nf_tables, or the agent may not read them (CAP_NET_ADMIN).
 pub(super) fn forward_policy() -> io::Result<Option<String>> {
     let mut forward = Vec::new();
-    dump(NFT_MSG_GETCHAIN, |family, body| forward.extend(base_chain(family, body)))?;
+    dump(NFT_MSG_GETCHAIN, None, |family, body| forward.extend(base_chain(family, body)))?;
     if forward.is_empty() {
         return Ok(None);
     }
-    let mut rules = Vec::new();
-    dump(NFT_MSG_GETRULE, |family, body| rules.extend(rules_of(family, body)))?;
-    Ok(policy(&forward, &rules))
+    let mut found = Vec::new();
+    dump(NFT_MSG_GETRULE, None, |family, body| found.extend(rules_of(family, body)))?;
+    // A chain goes on in others of its table only.
+    found.retain(|rule| {
+        forward
+            .iter()
+            .any(|base| (base.name.family, &base.name.table) == (rule.chain.family, &rule.chain.table))
+    });
+    Ok(policy(&forward, &resolved(found)?))
 }
 
-/// Hands out family and attributes of every message of a dump.
-fn dump(message: u16, mut each: impl FnMut(&'static str, &[u8])) -> io::Result<()> {
+/// A map of the table of a chain.
+type Map<'a> = (&'a ChainName, &'a str);
+
+/// Hands out family and attributes of every message of a dump, of all tables or of a map.
+fn dump(message: u16, map: Option<Map<'_>>, mut each: impl FnMut(&'static str, &[u8])) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    let mut request = Vec::with_capacity(HEADER + GENERIC);
-    request.extend(((HEADER + GENERIC) as u32).to_ne_bytes());
-    request.extend((NFNL_SUBSYS_NFTABLES << 8 | message).to_ne_bytes());
-    request.extend(NLM_F_REQUEST_DUMP.to_ne_bytes());
-    request.extend([0; 8 + GENERIC]);
-    socket.send(&request, 0)?;
+    socket.send(&request(message, map), 0)?;
     loop {
         let (packet, _) = socket.recv_from_full()?;
         let mut rest = &packet[..];
@@ -72,14 +80,34 @@ fn dump(message: u16, mut each: impl FnMut(&'static str, &[u8])) -> io::Result<(
     }
 }
 
-fn family(number: u8) -> &'static str {
-    match number {
-        1 => "inet",
-        2 => "ip",
-        7 => "bridge",
-        10 => "ip6",
-        _ => "other",
+/// NFTA_SET_ELEM_LIST_TABLE 1, SET 2.
+fn request(message: u16, map: Option<Map<'_>>) -> Vec<u8> {
+    let mut attributes = Vec::new();
+    let names = map.map(|(of, map)| [(1_u16, of.table.as_str()), (2, map)]);
+    for (kind, name) in names.into_iter().flatten() {
+        let length = 4 + name.len() + 1;
+        attributes.extend((length as u16).to_ne_bytes());
+        attributes.extend(kind.to_ne_bytes());
+        attributes.extend(name.as_bytes());
+        attributes.resize(attributes.len() + 1 + length.next_multiple_of(4) - length, 0);
     }
+    let of_map = |(_, name): &&(u8, &str)| map.is_some_and(|(of, _)| of.family == *name);
+    let family = FAMILIES.iter().find(of_map).map_or(0, |(number, _)| *number);
+    let mut request = Vec::with_capacity(HEADER + GENERIC + attributes.len());
+    request.extend(((HEADER + GENERIC + attributes.len()) as u32).to_ne_bytes());
+    request.extend((NFNL_SUBSYS_NFTABLES << 8 | message).to_ne_bytes());
+    request.extend(NLM_F_REQUEST_DUMP.to_ne_bytes());
+    request.extend([0; 8]);
+    request.extend([family, 0, 0, 0]);
+    request.extend(attributes);
+    request
+}
+
+/// `NFPROTO_` numbers.
+const FAMILIES: [(u8, &str); 4] = [(1, "inet"), (2, "ip"), (7, "bridge"), (10, "ip6")];
+
+fn family(number: u8) -> &'static str {
+    FAMILIES.iter().find(|(known, _)| *known == number).map_or("other", |(_, name)| name)
 }
 
 fn number<T: Default>(bytes: &[u8], read: impl FnOnce([u8; 4]) -> T) -> T {
@@ -113,58 +141,139 @@ fn base_chain(family: &'static str, attributes: &[u8]) -> Option<BaseChain> {
 }
 
 /// NFTA_RULE_TABLE 1, CHAIN 2, EXPRESSIONS 4, each with NFTA_EXPR_NAME 1 and DATA 2.
-fn rules_of(family: &'static str, attributes: &[u8]) -> Vec<Rule> {
+fn rules_of(family: &'static str, attributes: &[u8]) -> Vec<Found> {
     let (Some(table), Some(chain)) = (value(attributes, 1), value(attributes, 2)) else { return Vec::new() };
     let chain = ChainName { family, table: text(table), chain: text(chain) };
-    let (mut state, mut masked, mut invalid_only) = (false, false, false);
-    let mut rules = Vec::new();
+    let mut reader = Reader::default();
+    let mut found = Vec::new();
     for (_, expression) in all(value(attributes, 4).unwrap_or_default()) {
         let name = text(value(expression, 1).unwrap_or_default());
-        let data = value(expression, 2).unwrap_or_default();
-        let refuse = || if invalid_only { Effect::RefuseInvalid } else { Effect::Refuse };
-        let effect = match name.as_str() {
-            // `ct state invalid` is three expressions: NFTA_CT_KEY 2, NFTA_BITWISE_MASK 4 in a NFTA_DATA_VALUE 1,
-            // NFTA_CMP_OP 2: not zero.
+        let what = reader.follow(&name, value(expression, 2).unwrap_or_default());
+        found.extend(what.map(|what| Found { chain: chain.clone(), what }));
+    }
+    found
+}
+
+/// A part of a rule that has an effect.
+struct Found {
+    chain: ChainName,
+    what: What,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum What {
+    Effect(Effect),
+    /// The effects are elements of a map, by what it is asked with.
+    Map {
+        name: String,
+        by_state: bool,
+        invalid_only: bool,
+    },
+}
+
+/// Follows the expressions of a rule. `ct state invalid` is three of them, `ct state vmap` two.
+#[derive(Default)]
+struct Reader {
+    /// The one before loaded the state of the connection.
+    state: bool,
+    /// The one before masked it with that of no connection.
+    masked: bool,
+    /// What follows is for packets of no known connection.
+    invalid_only: bool,
+}
+
+impl Reader {
+    fn follow(&mut self, name: &str, data: &[u8]) -> Option<What> {
+        let (state, masked) = (mem::take(&mut self.state), mem::take(&mut self.masked));
+        let refuse = refusal(self.invalid_only);
+        let effect = match name {
+            // NFTA_CT_KEY 2.
             "ct" => {
-                state = value(data, 2).is_some_and(|key| number(key, u32::from_be_bytes) == NFT_CT_STATE);
+                self.state =
+                    value(data, 2).is_some_and(|key| number(key, u32::from_be_bytes) == NFT_CT_STATE);
                 None
             }
+            // NFTA_BITWISE_MASK 4 in a NFTA_DATA_VALUE 1.
             "bitwise" => {
                 let mask = value(data, 4).and_then(|mask| value(mask, 1)).unwrap_or_default();
-                masked = state && number(mask, u32::from_ne_bytes) == STATE_INVALID;
-                state = false;
+                self.masked = state && number(mask, u32::from_ne_bytes) == STATE_INVALID;
                 None
             }
+            // NFTA_CMP_OP 2: not zero.
             "cmp" => {
                 let unequal = value(data, 2).is_some_and(|op| number(op, u32::from_be_bytes) == NFT_CMP_NEQ);
-                invalid_only |= masked && unequal;
-                masked = false;
+                self.invalid_only |= masked && unequal;
                 None
             }
             "match" => {
-                invalid_only |= matches_invalid(data);
+                self.invalid_only |= matches_invalid(data);
                 None
             }
-            "reject" => Some(refuse()),
+            // NFTA_LOOKUP_SET 1, DREG 3: a map of verdicts.
+            "lookup"
+                if value(data, 3).is_some_and(|to| number(to, u32::from_be_bytes) == NFT_REG_VERDICT) =>
+            {
+                let name = text(value(data, 1)?);
+                return Some(What::Map { name, by_state: state, invalid_only: self.invalid_only });
+            }
+            // A program decides, which may refuse.
+            "reject" | "queue" => Some(refuse),
             "target" => {
                 let target = text(value(data, 1).unwrap_or_default());
-                ["DROP", "REJECT"].contains(&target.as_str()).then(refuse)
+                ["DROP", "REJECT", "NFQUEUE"].contains(&target.as_str()).then_some(refuse)
             }
-            "immediate" => verdict(data, refuse()),
+            // NFTA_IMMEDIATE_DATA 2.
+            "immediate" => value(data, 2).and_then(|data| verdict(data, refuse)),
             _ => None,
         };
-        rules.extend(effect.map(|effect| Rule { chain: chain.clone(), effect }));
+        effect.map(What::Effect)
     }
-    rules
 }
 
-/// NFTA_IMMEDIATE_DATA 2, NFTA_DATA_VERDICT 2, NFTA_VERDICT_CODE 1 and CHAIN 2.
-fn verdict(immediate: &[u8], refuse: Effect) -> Option<Effect> {
-    let verdict = value(value(immediate, 2)?, 2)?;
+const fn refusal(invalid_only: bool) -> Effect {
+    if invalid_only { Effect::RefuseInvalid } else { Effect::Refuse }
+}
+
+/// NFTA_DATA_VERDICT 2, NFTA_VERDICT_CODE 1 and CHAIN 2.
+fn verdict(data: &[u8], refuse: Effect) -> Option<Effect> {
+    let verdict = value(data, 2)?;
     match value(verdict, 2) {
         Some(chain) => Some(Effect::Jump(text(chain))),
         None => (number(value(verdict, 1)?, u32::from_be_bytes) == NF_DROP).then_some(refuse),
     }
+}
+
+/// The rules as they are carried out, with those of maps.
+fn resolved(found: Vec<Found>) -> io::Result<Vec<Rule>> {
+    let mut rules = Vec::new();
+    for Found { chain, what } in found {
+        match what {
+            What::Effect(effect) => rules.push(Rule { chain, effect }),
+            // Large, and no policy.
+            What::Map { .. } if chain.table == KUBE_PROXY_TABLE => {}
+            What::Map { name, by_state, invalid_only } => {
+                let mut effects = Vec::new();
+                let elements = |_, body: &[u8]| effects.extend(verdicts(body, by_state, invalid_only));
+                match dump(NFT_MSG_GETSETELEM, Some((&chain, &name)), elements) {
+                    // Gone, and its rule with it.
+                    Err(error) if error.raw_os_error() == Some(ENOENT) => {}
+                    result => result?,
+                }
+                rules.extend(effects.into_iter().map(|effect| Rule { chain: chain.clone(), effect }));
+            }
+        }
+    }
+    Ok(rules)
+}
+
+/// NFTA_SET_ELEM_LIST_ELEMENTS 3, each with NFTA_SET_ELEM_KEY 1 (NFTA_DATA_VALUE 1) and DATA 2.
+fn verdicts(attributes: &[u8], by_state: bool, invalid_only: bool) -> Vec<Effect> {
+    let effect = |element: &[u8]| {
+        let key = value(element, 1).and_then(|key| value(key, 1)).unwrap_or_default();
+        let is_invalid = by_state && number(key, u32::from_ne_bytes) == STATE_INVALID;
+        verdict(value(element, 2)?, refusal(invalid_only || is_invalid))
+    };
+    all(value(attributes, 3).unwrap_or_default()).filter_map(|(_, element)| effect(element)).collect()
 }
 
 /// A `conntrack` match of iptables (NFTA_MATCH_NAME 1, INFO 3: `xt_conntrack_mtinfo3`) for packets of no known
@@ -177,4 +286,30 @@ fn matches_invalid(data: &[u8]) -> bool {
         |at: usize| info.get(at..at + 2).and_then(|two| Some(u16::from_ne_bytes(two.try_into().ok()?)));
     let (flags, inverted) = (half(FLAGS), half(FLAGS + 2));
     text(name) == "conntrack" && half(STATE_MASK) == Some(1) && flags == Some(1) && inverted == Some(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// This kernel's own `queue` is rare, and was not there to be tried.
+    #[test]
+    fn a_program_that_decides_may_refuse() {
+        assert_eq!(Reader::default().follow("queue", &[]), Some(What::Effect(Effect::Refuse)));
+        assert_eq!(Reader::default().follow("counter", &[]), None);
+        let mut invalid = Reader { invalid_only: true, ..Reader::default() };
+        assert_eq!(invalid.follow("queue", &[]), Some(What::Effect(Effect::RefuseInvalid)));
+    }
+
+    #[test]
+    fn a_request_for_a_map_names_it() {
+        let of = ChainName { family: "ip6", table: "fw".into(), chain: "f".into() };
+        let request = request(NFT_MSG_GETSETELEM, Some((&of, "__map0")));
+        assert_eq!(request.len() % 4, 0);
+        assert_eq!(request.first_chunk().map(|four| u32::from_ne_bytes(*four)), Some(request.len() as u32));
+        assert_eq!(request[HEADER], 10);
+        let attributes = &request[HEADER + GENERIC..];
+        assert_eq!(value(attributes, 1).map(text).as_deref(), Some("fw"));
+        assert_eq!(value(attributes, 2).map(text).as_deref(), Some("__map0"));
+    }
 }

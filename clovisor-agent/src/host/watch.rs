@@ -3,7 +3,7 @@
 use super::driver::driver;
 use super::marked;
 use super::net::{Device, FdbEntry, HostNet, Neighbour, Reach, Route};
-use super::nftables::forward_policy;
+use super::policy::Policy;
 use super::sysctl::strict_reverse_path;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nix::libc::{ENODEV, ENOENT};
@@ -28,8 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 /// Events come in bursts; one dump serves a burst.
 const BURST: Duration = Duration::from_millis(5);
@@ -67,7 +66,7 @@ pub async fn watch() -> Result<watch::Receiver<Arc<HostNet>>, HostError> {
     let mut epochs = BTreeMap::new();
     let mut policy = Policy::default();
     let mut first = dump(&handle, &epochs).await?;
-    first.forward_policy = policy.now().await;
+    policy.look(&mut first, REFRESH).await;
     let (publish, host) = watch::channel(Arc::new(first));
     tokio::spawn(async move {
         loop {
@@ -82,7 +81,7 @@ pub async fn watch() -> Result<watch::Receiver<Arc<HostNet>>, HostError> {
             }
             match dump(&handle, &epochs).await {
                 Ok(mut net) => {
-                    net.forward_policy = policy.now().await;
+                    policy.look(&mut net, REFRESH).await;
                     publish.send_if_modified(|old| {
                         let changed = **old != net;
                         *old = Arc::new(net);
@@ -97,38 +96,6 @@ pub async fn watch() -> Result<watch::Receiver<Arc<HostNet>>, HostError> {
         }
     });
     Ok(host)
-}
-
-/// What refuses forwarded packets, looked at now and then: rules change without a sign on this socket.
-#[derive(Default)]
-struct Policy {
-    found: Option<String>,
-    read: Option<Instant>,
-}
-
-impl Policy {
-    async fn now(&mut self) -> Option<String> {
-        if self.read.is_some_and(|at| at.elapsed() < REFRESH) {
-            return self.found.clone();
-        }
-        self.read = Some(Instant::now());
-        let found = match spawn_blocking(forward_policy).await {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "nftables rules not read");
-                None
-            }
-            Err(error) => {
-                tracing::warn!(%error, "nftables rules not read");
-                None
-            }
-        };
-        if let Some(policy) = found.as_ref().filter(|_| found != self.found) {
-            tracing::warn!(%policy, "links that are redirected to bypass the node's policy for forwarded packets");
-        }
-        self.found.clone_from(&found);
-        found
-    }
 }
 
 type Event = (NetlinkMessage<RouteNetlinkMessage>, SocketAddrNetlink);

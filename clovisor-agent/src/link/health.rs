@@ -8,33 +8,8 @@ use crate::host::net::{Device, HostNet, Reach};
 use crate::host::resolve::route_to;
 use clovisor_common::abi::MAX_LINKS;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-
-impl fmt::Display for DownReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::DeviceMissing => "the device does not exist on this node",
-            Self::DeviceAmbiguous => {
-                "spec.deviceSelector means several devices of this node; give more of it"
-            }
-            Self::NoCarrier => "the device is down or has no carrier",
-            Self::NoAddress => "the device has no global address",
-            Self::GatewayUnknown => "no route through the device names a gateway; set spec.gateway",
-            Self::GatewayUnresolved => "the gateway does not answer (ARP or neighbour discovery)",
-            Self::MarkUnrouted => "the rule and route for its mark are not set yet (ip rule, fwmark)",
-            Self::StrictReversePath => {
-                "the stack would drop what returns, since the default route is another one; set rp_filter of the device to 2"
-            }
-            Self::PolicyBypassed => {
-                "the node drops some forwarded packets by rules that a redirect would bypass (the agent's log names \
-                 them); set spec.mode: Mark, or spec.policyBypass: Accepted"
-            }
-            Self::Disabled => "spec.state is Disabled",
-        })
-    }
-}
 
 /// The table of `specs` now. Numbers, chosen devices and times of change are taken from `before` where the link was
 /// known, else from `kept`; a new link gets a free number.
@@ -170,6 +145,9 @@ fn forwarded(link: &Link, spec: &WanLinkSpec, net: &HostNet) -> Health {
         (Mode::Mark, _) => by_mark(link, net),
         (Mode::Redirect, PolicyBypass::Refused) if net.forward_policy.is_some() => {
             Health::Down(DownReason::PolicyBypassed)
+        }
+        (Mode::Redirect, PolicyBypass::Refused) if !net.legacy_tables.is_empty() => {
+            Health::Down(DownReason::PolicyUnread(net.legacy_tables))
         }
         (Mode::Redirect, _) => Health::Up,
     }

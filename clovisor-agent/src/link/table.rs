@@ -1,6 +1,7 @@
 //! The state of every link at one moment.
 
 use crate::cluster::wan_link::{LinkState, Mode, Nat};
+use crate::host::legacy::LegacyTables;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -131,5 +132,6 @@ pub enum DownReason {
     MarkUnrouted,
     StrictReversePath,
     PolicyBypassed,
+    PolicyUnread(LegacyTables),
     Disabled,
 }

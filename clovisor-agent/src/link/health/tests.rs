@@ -1,5 +1,6 @@
 use super::*;
 use crate::cluster::wan_link::{Gateway, Nat};
+use crate::host::legacy::LegacyTables;
 use crate::host::net::{Neighbour, Route};
 use std::net::Ipv4Addr;
 
@@ -118,18 +119,36 @@ fn a_device_without_link_layer_needs_no_gateway() {
 #[test]
 fn a_policy_is_bypassed_only_where_that_is_accepted() {
     let at = jiff::Timestamp::UNIX_EPOCH;
-    for (mode, policy_bypass, policy, health) in [
-        (Mode::Redirect, PolicyBypass::Refused, None, Health::Up),
-        (Mode::Redirect, PolicyBypass::Refused, Some("x"), Health::Down(DownReason::PolicyBypassed)),
-        (Mode::Redirect, PolicyBypass::Accepted, Some("x"), Health::Up),
-        (Mode::Mark, PolicyBypass::Refused, Some("x"), Health::Down(DownReason::MarkUnrouted)),
+    let (none, filter) = (LegacyTables::default(), LegacyTables::listed("filter\n", ""));
+    let unread = Health::Down(DownReason::PolicyUnread(filter));
+    for (mode, policy_bypass, policy, legacy_tables, health) in [
+        (Mode::Redirect, PolicyBypass::Refused, None, none, Health::Up),
+        (Mode::Redirect, PolicyBypass::Refused, Some("x"), none, Health::Down(DownReason::PolicyBypassed)),
+        (Mode::Redirect, PolicyBypass::Accepted, Some("x"), none, Health::Up),
+        (Mode::Mark, PolicyBypass::Refused, Some("x"), none, Health::Down(DownReason::MarkUnrouted)),
+        (Mode::Redirect, PolicyBypass::Refused, None, filter, unread),
+        (Mode::Redirect, PolicyBypass::Refused, Some("x"), filter, Health::Down(DownReason::PolicyBypassed)),
+        (Mode::Redirect, PolicyBypass::Accepted, None, filter, Health::Up),
+        (Mode::Mark, PolicyBypass::Refused, None, filter, Health::Down(DownReason::MarkUnrouted)),
     ] {
         let spec = WanLinkSpec { mode, policy_bypass, ..spec("s9") };
         let specs = BTreeMap::from([("s9".to_owned(), Arc::new(spec))]);
-        let net = HostNet { forward_policy: policy.map(str::to_owned), ..net() };
+        let net = HostNet { forward_policy: policy.map(str::to_owned), legacy_tables, ..net() };
         let seen = observe(&specs, &net, &LinkTable::default(), &Kept::default(), MARKS, at);
-        assert_eq!(seen.links["s9"].health, health, "{mode:?} {policy_bypass:?} {policy:?}");
+        assert_eq!(seen.links["s9"].health, health, "{mode:?} {policy_bypass:?} {policy:?} {legacy_tables}");
     }
+}
+
+/// What to do about it is part of the reason, and its code is one word.
+#[test]
+fn unread_tables_are_named_with_a_remedy() {
+    let reason = DownReason::PolicyUnread(LegacyTables::listed("filter\n", "raw\n"));
+    let words = reason.to_string();
+    for part in ["iptable_filter, ip6table_raw", "mode: Mark", "policyBypass: Accepted", "modprobe -r"] {
+        assert!(words.contains(part), "{words}");
+    }
+    assert_eq!(reason.name(), "PolicyUnread");
+    assert_eq!(DownReason::PolicyBypassed.name(), format!("{:?}", DownReason::PolicyBypassed));
 }
 
 #[test]

@@ -1,0 +1,54 @@
+//! What refuses forwarded packets, looked at now and then: rules change without a sign on the netlink socket.
+
+use super::legacy::{LegacyTables, legacy_tables};
+use super::net::HostNet;
+use super::nftables::forward_policy;
+use std::io;
+use std::time::Duration;
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+
+/// Found by the last look, and when that was.
+#[derive(Default)]
+pub(super) struct Policy {
+    chain: Option<String>,
+    tables: LegacyTables,
+    read: Option<Instant>,
+}
+
+impl Policy {
+    /// Writes into `net` what was found, by a new look if the last one is older than `pace`.
+    pub(super) async fn look(&mut self, net: &mut HostNet, pace: Duration) {
+        if self.read.is_none_or(|at| at.elapsed() >= pace) {
+            self.read = Some(Instant::now());
+            self.read().await;
+        }
+        net.forward_policy.clone_from(&self.chain);
+        net.legacy_tables = self.tables;
+    }
+
+    async fn read(&mut self) {
+        let chain = read("rules of nftables", forward_policy).await;
+        let tables = read("names of iptables-legacy's tables", legacy_tables).await;
+        if let Some(policy) = chain.as_ref().filter(|_| chain != self.chain) {
+            tracing::warn!(%policy, "links that are redirected to bypass the node's policy for forwarded packets");
+        }
+        if !tables.is_empty() && tables != self.tables {
+            tracing::warn!(
+                %tables,
+                "tables of iptables-legacy, whose rules the agent cannot read: links that are redirected to bypass what \
+                 they do with forwarded packets"
+            );
+        }
+        (self.chain, self.tables) = (chain, tables);
+    }
+}
+
+/// Nothing where the kernel has none of it, or does not show it.
+async fn read<T: Default + Send + 'static>(what: &'static str, how: fn() -> io::Result<T>) -> T {
+    let result = spawn_blocking(how).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    result.unwrap_or_else(|error| {
+        tracing::debug!(what, %error, "not read");
+        T::default()
+    })
+}

@@ -1,0 +1,186 @@
+//! Ports of translated connections, kept from the node's own sockets: a socket with such a port would lose its
+//! answers to a pod.
+
+use crate::host::net::HostNet;
+use crate::host::ports::{LocalPorts, list, local_ports, ports, reserve};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// Between two looks at the settings, at most.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// What to write into `net.ipv4.ip_local_reserved_ports`, and which of it is ours to take back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub reserved: BTreeSet<u16>,
+    pub ours: BTreeSet<u16>,
+}
+
+/// The part of `nat` that the node's sockets may take by themselves.
+#[must_use]
+pub fn shared(nat: (u16, u16), local: &LocalPorts) -> BTreeSet<u16> {
+    let (first, last) = local.range.unwrap_or((1, 0));
+    (nat.0.max(first)..=nat.1.min(last)).collect()
+}
+
+/// Reserves what is `wanted`, and of what is `ours` nothing else; what others reserved stays.
+#[must_use]
+pub fn plan(reserved: &BTreeSet<u16>, ours: &BTreeSet<u16>, wanted: &BTreeSet<u16>) -> Plan {
+    // Where a part of ours is gone, somebody wrote a list without it: what that has is theirs.
+    let foreign = if ours.is_subset(reserved) { reserved - ours } else { reserved.clone() };
+    let ours = wanted - &foreign;
+    Plan { reserved: &foreign | &ours, ours }
+}
+
+/// The command that reserves them.
+#[must_use]
+pub fn command(reserved: &BTreeSet<u16>) -> String {
+    format!("sysctl -w net.ipv4.ip_local_reserved_ports={}", list(reserved))
+}
+
+/// What an agent reserved, for a later one and for `cleanup`.
+#[derive(Clone, Debug)]
+pub struct Record {
+    path: PathBuf,
+    kernel: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    /// Boot and network namespace: the setting ends with them, and what is reserved afterwards is not ours.
+    kernel: String,
+    ports: String,
+}
+
+impl Record {
+    /// The file in the folder of sockets.
+    #[must_use]
+    pub fn in_dir(run_dir: &Path) -> Self {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let netns = fs::read_link("/proc/thread-self/ns/net").unwrap_or_default();
+        let kernel = format!("{} {}", boot.trim(), netns.display());
+        Self { path: run_dir.join("reserved-ports.json"), kernel }
+    }
+
+    /// The ports; none if nothing was reserved in this network namespace since its boot.
+    #[must_use]
+    pub fn load(&self) -> BTreeSet<u16> {
+        let content = match fs::read(&self.path) {
+            Ok(text) => serde_json::from_slice::<Content>(&text).map_err(io::Error::from),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return BTreeSet::new(),
+            Err(error) => Err(error),
+        };
+        match content {
+            Ok(content) if content.kernel == self.kernel => ports(&content.ports),
+            Ok(_) => BTreeSet::new(),
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), %error, "not known which ports were reserved; they stay");
+                BTreeSet::new()
+            }
+        }
+    }
+
+    fn save(&self, ours: &BTreeSet<u16>) -> io::Result<()> {
+        if ours.is_empty() {
+            let removed = fs::remove_file(&self.path);
+            return removed.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) });
+        }
+        let content = Content { kernel: self.kernel.clone(), ports: list(ours) };
+        let temporary = self.path.with_extension("new");
+        fs::write(&temporary, serde_json::to_vec(&content)?)?;
+        fs::rename(&temporary, &self.path)
+    }
+
+    /// Carries a plan out; `before` is what the record holds. What is not known to be ours is never reserved.
+    ///
+    /// # Errors
+    /// The setting or the record cannot be written; the setting is as it was.
+    pub fn apply(&self, plan: &Plan, now: &LocalPorts, before: &BTreeSet<u16>) -> io::Result<()> {
+        self.save(&(&plan.ours | before))?;
+        if plan.reserved != now.reserved
+            && let Err(error) = reserve(&plan.reserved)
+        {
+            self.save(before)?;
+            return Err(error);
+        }
+        self.save(&plan.ours)
+    }
+}
+
+/// Keeps the ports reserved.
+#[derive(Debug)]
+pub struct Keeper {
+    nat: (u16, u16),
+    may_reserve: bool,
+    record: Record,
+    ours: BTreeSet<u16>,
+    /// The command that the log named last.
+    said: String,
+}
+
+impl Keeper {
+    /// `may_reserve`: else the log only says what to do.
+    #[must_use]
+    pub fn new(nat: (u16, u16), may_reserve: bool, record: Record) -> Self {
+        let ours = record.load();
+        Self { nat, may_reserve, record, ours, said: String::new() }
+    }
+
+    /// Looks at the settings and reserves what is missing, or says how.
+    fn keep(&mut self) {
+        let now = local_ports();
+        let shared = shared(self.nat, &now);
+        let wanted = if self.may_reserve { shared.clone() } else { BTreeSet::new() };
+        let plan = plan(&now.reserved, &self.ours, &wanted);
+        let mut reason = "--reserve-nat-ports is false".to_owned();
+        if plan.reserved != now.reserved || plan.ours != self.ours {
+            match self.record.apply(&plan, &now, &self.ours) {
+                Ok(()) => {
+                    tracing::info!(
+                        ports = list(&plan.ours),
+                        all = list(&plan.reserved),
+                        "NAT ports in net.ipv4.ip_local_reserved_ports: kept from the node's own sockets"
+                    );
+                    self.ours = plan.ours;
+                }
+                Err(error) => reason = error.to_string(),
+            }
+        }
+        self.warn(&(&shared - &local_ports().reserved), &reason, &(&now.reserved | &shared));
+    }
+
+    fn warn(&mut self, open: &BTreeSet<u16>, reason: &str, all: &BTreeSet<u16>) {
+        let command = command(all);
+        if open.is_empty() || self.said == command {
+            return;
+        }
+        tracing::warn!(
+            ports = list(open),
+            reason,
+            "--nat-ports overlaps net.ipv4.ip_local_port_range, and the ports are not reserved: a socket of this node \
+             could take one of a steered connection and get no answer; choose other ports, or reserve them: {command}"
+        );
+        self.said = command;
+    }
+
+    /// Does so now, and in a task as long as the network is followed: with each change of it, and now and then, since
+    /// settings change without a sign. Reserved ports stay when the agent goes, as connections do.
+    pub fn watch(mut self, mut host: watch::Receiver<Arc<HostNet>>) {
+        self.keep();
+        tokio::spawn(async move {
+            while !matches!(timeout(LOOK, host.changed()).await, Ok(Err(_))) {
+                self.keep();
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;
