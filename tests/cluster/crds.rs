@@ -61,7 +61,7 @@ fn every_refusal_has_its_own_words() -> Result<()> {
         let header = |value: &str| {
             format!("{{{TARGET}, rules: [{{name: a, links: [s9], headers: [{{name: u{value}}}]}}]}}")
         };
-        let rows: [(String, &str); 23] = [
+        let rows: [(String, &str); 24] = [
             (
                 link(
                     "a",

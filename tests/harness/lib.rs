@@ -58,5 +58,8 @@ pub mod wire;
 /// What sockets say across that wire.
 pub mod talk;
 
+/// What passes devices.
+pub mod capture;
+
 /// The site builder.
 pub mod site;

@@ -47,6 +47,18 @@ pub fn connect(wire: &Wire, family: usize, tos: u32) -> Result<Connection> {
 }
 
 impl Connection {
+    /// Sends so many bytes and gets them back while it sends; the connection stays.
+    pub fn round(&mut self, bytes: usize) -> Result<()> {
+        let sent: Vec<u8> = (0..bytes).map(|i| (i % 251) as u8).collect();
+        let (mut half, all) = (self.pod.try_clone()?, sent.clone());
+        let writer = std::thread::spawn(move || half.write_all(&all));
+        let mut got = vec![0; bytes];
+        self.pod.read_exact(&mut got).context("stands still")?;
+        writer.join().map_err(|_| anyhow!("the writer panicked"))??;
+        ensure!(got == sent, "other bytes came back");
+        Ok(())
+    }
+
     /// Sends so many bytes and gets them back while it sends, then ends the connection; `after`: runs when a third came.
     pub fn echo(mut self, bytes: usize, after: impl FnOnce() -> Result<()>) -> Result<()> {
         let sent: Vec<u8> = (0..bytes).map(|i| (i % 251) as u8).collect();

@@ -13,8 +13,8 @@ use clovisor_agent::kernel::load::{Programs, load};
 use clovisor_agent::kernel::plan::{Hook, Place};
 use clovisor_agent::kernel::tables::Tables;
 use clovisor_common::abi::{
-    Addr, ClassKey, DestKey, LINK_NAT, LINK_STACK, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot, dscp_of_class,
-    slot_index,
+    Addr, ClassKey, DestKey, LINK_BARE, LINK_NAT, LINK_STACK, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot,
+    dscp_of_class, slot_index,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::net::if_::if_nametoindex;
@@ -23,6 +23,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+pub use uplink::Uplink;
+
+mod uplink;
 
 /// Address of the pod, of the steered link and of the far end.
 pub const POD: [IpAddr; 2] = both(1, 2);
@@ -47,6 +50,9 @@ pub const GATEWAY: [IpAddr; 2] = both(11, 2);
 const ZONE: u16 = 1;
 const CLASS: u8 = 1;
 const LINK: u8 = 1;
+
+/// Numbers of both links: the one that routing takes, and the steered one.
+pub const LINKS: [u8; 2] = [0, LINK];
 
 /// Type of service byte that carries the class.
 pub const TOS: u32 = (dscp_of_class(CLASS) as u32) << 2;
@@ -88,12 +94,18 @@ pub struct Wire {
     pub edge: Netns,
     pub far: Netns,
     pub beyond: Netns,
+    uplink: Uplink,
     bpffs: tempfile::TempDir,
 }
 
 impl Wire {
     /// Builds the namespaces; routes and forwarding work, nothing is steered.
     pub fn build() -> Result<Self> {
+        Self::with_uplink(Uplink::Veth)
+    }
+
+    /// Builds them with a steered link of this kind.
+    pub fn with_uplink(uplink: Uplink) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         remove_abandoned();
         let name = format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -102,7 +114,7 @@ impl Wire {
             .context("cannot mount a BPF file system; run as root")?;
         let netns = |place: &str| Netns::create(&format!("{name}-{place}"));
         let [pod, edge, far, beyond] = ["pod", "edge", "far", "beyond"].map(netns);
-        let wire = Self { pod: pod?, edge: edge?, far: far?, beyond: beyond?, bpffs };
+        let wire = Self { pod: pod?, edge: edge?, far: far?, beyond: beyond?, uplink, bpffs };
         wire.connect(&name)?;
         Ok(wire)
     }
@@ -110,9 +122,9 @@ impl Wire {
     fn connect(&self, name: &str) -> Result<()> {
         self.edge.ip(&format!(
             "link add v0 type veth peer name eth0 netns {name}-pod\n\
-             link add w0 type veth peer name c0 netns {name}-far\n\
-             link add w1 type veth peer name c1 netns {name}-far\n"
+             link add w0 type veth peer name c0 netns {name}-far\n"
         ))?;
+        self.uplink.connect(&self.edge, &self.far)?;
         self.far.ip(&format!(
             "link add b0 mtu {NARROW} type veth peer name eth0 mtu {NARROW} netns {name}-beyond\n"
         ))?;
@@ -124,9 +136,19 @@ impl Wire {
         self.far.ip(&addressed(&[("c0", 10, 2), ("c1", 11, 2), ("lo", 99, 1), ("b0", 98, 1)]))?;
         self.beyond.ip(&addressed(&[("eth0", 98, 2)]))?;
         self.beyond.ip("route add default via 10.9.98.1\nroute add default via fd09:62::1\n")?;
-        self.edge.ip("route add 10.9.96.0/22 via 10.9.10.2\nroute add fd09:60::/28 via fd09:a::2\n")?;
+        self.route()?;
         self.pod.ip("route add default via 10.9.1.1\nroute add default via fd09:1::1\n")?;
         self.far.ip("route add 10.9.1.0/24 via 10.9.10.1\nroute add fd09:1::/64 via fd09:a::1\n")
+    }
+
+    /// The edge routes to the far end, by the plain link.
+    pub fn route(&self) -> Result<()> {
+        self.edge.ip("route add 10.9.96.0/22 via 10.9.10.2\nroute add fd09:60::/28 via fd09:a::2\n")
+    }
+
+    /// Takes that away again.
+    pub fn forget_routes(&self) -> Result<()> {
+        self.edge.ip("route del 10.9.96.0/22 via 10.9.10.2\nroute del fd09:60::/28 via fd09:a::2\n")
     }
 
     /// Loads the programs, or takes over those that an earlier call left pinned, and attaches them to all three
@@ -142,7 +164,7 @@ impl Wire {
             if translation == Translation::Stack {
                 self.forward_marked()?;
             }
-            let image = image(index("v0"), index("w0"), index("w1"), translation);
+            let image = image(index("v0"), index("w0"), index("w1"), self.uplink, translation);
             for op in diff(&tables.read()?, &image) {
                 tables.apply(&op)?;
             }
@@ -177,6 +199,20 @@ impl Wire {
         diff(&steered.tables.read()?, &image).iter().try_for_each(|op| Ok(steered.tables.apply(op)?))
     }
 
+    /// The agent's writes when the translation of both links changes; flows that are open keep theirs.
+    pub fn translate(&self, steered: &mut Steered, translation: Translation) -> Result<()> {
+        let mut image = steered.tables.read()?;
+        for link in image.links.values_mut() {
+            link.flags = link.flags & LINK_BARE | flags(translation);
+        }
+        diff(&steered.tables.read()?, &image).iter().try_for_each(|op| Ok(steered.tables.apply(op)?))
+    }
+
+    /// The far end answers pods by the steered link from now on, not by the one that it routed by.
+    pub fn answer_by_the_link(&self) -> Result<()> {
+        self.far.ip("route replace 10.9.1.0/24 via 10.9.11.1\nroute replace fd09:1::/64 via fd09:b::1\n")
+    }
+
     /// Folder of the pins.
     #[must_use]
     pub fn bpffs(&self) -> &Path {
@@ -202,32 +238,42 @@ fn addressed(devices: &[(&str, u8, u8)]) -> String {
     lines.collect()
 }
 
-fn image(veth: u32, plain: u32, steered: u32, translation: Translation) -> Image {
+fn flags(translation: Translation) -> u32 {
+    match translation {
+        Translation::Nat => LINK_UP | LINK_NAT,
+        Translation::None => LINK_UP,
+        Translation::Stack => LINK_UP | LINK_NAT | LINK_STACK,
+    }
+}
+
+fn image(veth: u32, plain: u32, steered: u32, uplink: Uplink, translation: Translation) -> Image {
     let slot = slot_index(ZONE, CLASS);
     let [IpAddr::V4(source4), IpAddr::V6(source6)] = SOURCE else { return Image::default() };
     let [IpAddr::V4(gateway4), IpAddr::V6(gateway6)] = GATEWAY else { return Image::default() };
-    let link = Link {
-        ifindex: steered,
-        mtu: 1500,
+    // Reached over its own next hop; the pod's address leaves as it does by `w1`.
+    let [IpAddr::V4(plain4), IpAddr::V6(plain6)] = PLAIN_GATEWAY else { return Image::default() };
+    let other = Link {
+        ifindex: plain,
+        mtu: Uplink::Veth.mtu(),
         wire_dscp: 0,
         pad: 0,
         mark: MARK,
         mark_mask: MARK,
-        flags: match translation {
-            Translation::Nat => LINK_UP | LINK_NAT,
-            Translation::None => LINK_UP,
-            Translation::Stack => LINK_UP | LINK_NAT | LINK_STACK,
-        },
+        flags: flags(translation),
         port_min: 20_000,
         port_max: 59_999,
-        gateway4: gateway4.octets(),
+        gateway4: plain4.octets(),
         source4: source4.octets(),
-        gateway6: gateway6.octets(),
+        gateway6: plain6.octets(),
         source6: source6.octets(),
     };
-    // Reached over its own next hop; the pod's address leaves as it does by `w1`.
-    let [IpAddr::V4(plain4), IpAddr::V6(plain6)] = PLAIN_GATEWAY else { return Image::default() };
-    let other = Link { ifindex: plain, gateway4: plain4.octets(), gateway6: plain6.octets(), ..link };
+    // Without a link layer there is no next hop; for IPv6 the agent names one all the same.
+    let (bare, gateway4, gateway6) = match uplink.bare() {
+        true => (LINK_BARE, [0; 4], source6.octets()),
+        false => (0, gateway4.octets(), gateway6.octets()),
+    };
+    let flags = other.flags | bare;
+    let link = Link { ifindex: steered, mtu: uplink.mtu(), flags, gateway4, gateway6, ..other };
     let addr = Addr { veth, zone: ZONE, pad: 0 };
     Image {
         links: BTreeMap::from([(0, other), (LINK, link)]),

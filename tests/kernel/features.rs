@@ -8,9 +8,27 @@ use aya::programs::tc::TcAttachOptions;
 use aya::programs::{ProgramError, ProgramType, SchedClassifier, TcAttachType};
 use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
 use nix::sched::{CloneFlags, unshare};
+use std::fs::OpenOptions;
+use std::io::Write as _;
 
-/// File that [`what_this_kernel_has`] writes, one `NAME yes|no` a line.
+/// File of [`report`].
 const REPORT: &str = "CLOVISOR_FEATURES";
+
+/// Adds `NAME yes|no` to the file that somebody may have asked for; the last line about a name holds.
+pub(crate) fn report(name: &str, has: bool) -> Result<()> {
+    let Some(path) = std::env::var_os(REPORT) else {
+        return Ok(());
+    };
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    Ok(writeln!(file, "{name} {}", if has { "yes" } else { "no" })?)
+}
+
+/// The first two numbers of this kernel's version.
+pub(crate) fn version() -> Result<(u32, u32)> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
+    numbers.next().zip(numbers.next()).with_context(|| format!("a kernel called {release}"))
+}
 
 /// Can TCX links be attached?
 pub(crate) fn has_tcx() -> Result<bool> {
@@ -57,11 +75,7 @@ fn what_this_kernel_has() -> Result<()> {
         ("check_mtu", helper(BpfHelper::BPF_FUNC_check_mtu)?),
         ("bpf_loop", helper(BpfHelper::BPF_FUNC_loop)?),
     ];
-    if let Some(report) = std::env::var_os(REPORT) {
-        let lines = optional.map(|(name, has)| format!("{name} {}\n", if has { "yes" } else { "no" }));
-        std::fs::write(report, lines.concat())?;
-    }
-    Ok(())
+    optional.into_iter().try_for_each(|(name, has)| report(name, has))
 }
 
 /// The verifier gives up at a million instructions; older kernels know fewer ways to look at the same twice.

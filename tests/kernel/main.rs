@@ -5,6 +5,7 @@
 mod admission;
 mod attached;
 mod datagrams;
+mod devices;
 mod embryos;
 mod errors;
 mod established;
@@ -16,6 +17,7 @@ mod limits;
 mod loaded;
 mod machine;
 mod marked;
+mod observed;
 mod paths;
 mod reading;
 mod replaced;

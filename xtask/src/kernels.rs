@@ -19,13 +19,14 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 /// A program of each Debian package that is needed.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("cpio", "cpio"),
     ("modinfo", "kmod"),
     ("xz", "xz-utils"),
     ("dpkg-deb", "dpkg"),
     ("busybox", "busybox-static"),
+    ("wg", "wireguard-tools"),
 ];
 
 /// Guests at a time: each is one busy thread.
@@ -65,7 +66,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<test::Count> {
     });
     let mut rows = rows.into_inner().unwrap_or_default();
     rows.sort_by_key(|row| series::order(&row.version));
-    table::summed(&rows)
+    table::summed(&rows, filter.is_none())
 }
 
 /// The kernel tests as a program.

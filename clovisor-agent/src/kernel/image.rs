@@ -97,6 +97,9 @@ fn add_link(image: &mut Image, link: &Link, ports: PortRange) {
     let bare = if link.bare { LINK_BARE } else { 0 };
     let by_mark = link.mode == Mode::Mark;
     let stack = if by_mark { LINK_STACK } else { 0 };
+    // Without a next hop the kernel asks its routes for one, and for IPv6 it drops what they do not know, also where
+    // the device has no link layer and takes any. So it gets one that is always there.
+    let gateway6 = link.gateway6.or(link.source6.filter(|_| link.bare));
     let value = abi::Link {
         ifindex,
         mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
@@ -109,7 +112,7 @@ fn add_link(image: &mut Image, link: &Link, ports: PortRange) {
         port_max: ports.max,
         gateway4: link.gateway4.map_or([0; 4], |a| a.octets()),
         source4: link.source4.map_or([0; 4], |a| a.octets()),
-        gateway6: link.gateway6.map_or([0; 16], |a| a.octets()),
+        gateway6: gateway6.map_or([0; 16], |a| a.octets()),
         source6: link.source6.map_or([0; 16], |a| a.octets()),
     };
     image.links.insert(link.id.0, value);

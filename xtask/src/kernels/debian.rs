@@ -11,8 +11,8 @@ use std::process::Command;
 /// Where kernels come from, the oldest first.
 const SUITES: [&str; 6] = ["bullseye", "bookworm", "trixie", "trixie-backports", "forky", "sid"];
 const FLAVOUR: &str = "-cloud-amd64";
-/// What a guest's network needs that is not built in.
-const MODULES: [&str; 3] = ["veth", "sch_ingress", "cls_bpf"];
+/// What a guest's network needs that is not built in; what these need is found in the packages.
+const MODULES: [&str; 7] = ["veth", "sch_ingress", "cls_bpf", "8021q", "macvlan", "wireguard", "ip_gre"];
 /// Names a mirror where the machine's own sources name none of Debian's.
 const MIRROR: &str = "DEBIAN_MIRROR";
 
@@ -105,13 +105,13 @@ fn packages(folder: &Path, suite: &str, pattern: &str) -> Result<Vec<String>> {
 
 fn kernel(folder: &Path, version: &str, suite: &str) -> Result<Kernel> {
     let place = folder.join(version);
-    let listed = place.join("modules");
-    if !listed.is_file() {
+    // A folder of another time may lack some of them.
+    if !std::fs::read_to_string(place.join("wanted")).is_ok_and(|wanted| wanted == MODULES.join(" ")) {
         fetch(folder, version, suite).with_context(|| {
             format!("kernel {version} of {suite}; remove {} and try again", folder.display())
         })?;
     }
-    let modules = std::fs::read_to_string(listed).context("read the list of modules")?;
+    let modules = std::fs::read_to_string(place.join("modules")).context("read the list of modules")?;
     Ok(Kernel {
         version: version.to_owned(),
         image: place.join("vmlinuz"),
@@ -146,7 +146,8 @@ fn fetch(folder: &Path, version: &str, suite: &str) -> Result<()> {
         add_module(module, &files, &place, &mut order)?;
     }
     std::fs::remove_dir_all(&unpacked).context("remove what was unpacked")?;
-    std::fs::write(place.join("modules"), order.join("\n")).context("write the list of modules")
+    std::fs::write(place.join("modules"), order.join("\n")).context("write the list of modules")?;
+    std::fs::write(place.join("wanted"), MODULES.join(" ")).context("write which modules were wanted")
 }
 
 /// Every file below the folder by its name, `-` in a module's name as `_`.

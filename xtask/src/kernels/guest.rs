@@ -69,7 +69,7 @@ fn pack(kernel: &Kernel, tests: &Path, filter: Option<&str>, archive: &Path) -> 
     let root = Root::create(kernel.image.with_file_name("root"))?;
     root.program(&find("busybox")?, "busybox")?;
     // Not busybox's: that one starts its own `ip`.
-    for program in ["ip", "nsenter"] {
+    for program in ["ip", "nsenter", "wg"] {
         root.program(&find(program)?, program)?;
     }
     root.program(tests, "tests")?;
@@ -84,7 +84,7 @@ fn pack(kernel: &Kernel, tests: &Path, filter: Option<&str>, archive: &Path) -> 
     root.pack(archive)
 }
 
-/// `insmod` in the order of `modules`, then the tests, then off.
+/// `insmod` in the order of `modules`, then the tests, also those that need more than every kernel has, then off.
 fn init(modules: &str, filter: &str) -> String {
     format!(
         "#!/bin/busybox sh\n\
@@ -98,7 +98,7 @@ fn init(modules: &str, filter: &str) -> String {
          mount -t tmpfs tmpfs /run\n\
          {modules}\
          ip link set lo up\n\
-         tests --test-threads 1 {filter}\n\
+         tests --test-threads 1 --include-ignored {filter}\n\
          echo \"{MARK}exit $?\"\n\
          sed 's/^/{MARK}feature /' /tmp/features\n\
          poweroff -f\n"
