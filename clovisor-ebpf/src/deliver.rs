@@ -5,7 +5,7 @@ use clovisor_common::packet::{Fragment, RST, Segment};
 use clovisor_common::rule;
 
 use crate::maps::Place;
-use crate::packet::{DROP, PASS, Packet, verdict};
+use crate::packet::{DROP, PASS, Packet, verdict_at};
 use crate::steer::{Family, READ, clamp_mss, read, record};
 use crate::{embryo, error, fragment, maps};
 
@@ -24,10 +24,10 @@ pub(crate) fn deliver<A: Family>(packet: &mut Packet, l3: usize, index: u8, link
         return PASS;
     };
     if segment.fragment == Fragment::First && !fragment::learn(segment, by_link) {
-        return verdict(packet, Reason::HelperFailed, DROP);
+        return verdict_at(packet, l3, Reason::HelperFailed, DROP);
     }
     if clamp_mss(packet, segment, Some(link)).is_none() {
-        return verdict(packet, Reason::HelperFailed, DROP);
+        return verdict_at(packet, l3, Reason::HelperFailed, DROP);
     }
     if flow.state.flags & FLOW_STACK != 0 {
         let (packets, bytes) = packet.on_wire(l3, segment.headers());
@@ -50,8 +50,10 @@ pub(crate) fn hand_over<A: Family>(
 ) -> i32 {
     let (packets, bytes) = packet.on_wire(l3, segment.headers());
     record(flow, segment, packets, bytes);
-    if maps::refuses() || A::rewrite(packet, segment, flow, segment.tos, segment.hops).is_none() {
-        return verdict(packet, Reason::HelperFailed, DROP);
+    let done = A::rewrite(packet, segment, flow, segment.tos, segment.hops)
+        .and_then(|()| packet.with_ethernet(l3, A::ETHER_BE));
+    if maps::refuses() || done.is_none() {
+        return verdict_at(packet, l3, Reason::HelperFailed, DROP);
     }
     maps::count(Reason::Returned, packets, bytes);
     maps::count_link(index, false, packets, bytes);

@@ -7,7 +7,7 @@ use clovisor_common::packet::{ETHERNET, Quoted};
 use clovisor_common::rule;
 
 use crate::maps;
-use crate::packet::{DROP, PASS, Packet, verdict};
+use crate::packet::{DROP, PASS, Packet, verdict, verdict_at};
 use crate::steer::Family;
 
 /// An error that came in by an uplink, for the pod whose packet it quotes.
@@ -31,8 +31,10 @@ pub(crate) fn inbound<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i
     let bytes = u64::from(packet.ip_len(l3));
     // A router on the way speaks for itself; the far end speaks as what the pod dialled.
     let saddr = if quoted.saddr == key.saddr { flow.saddr } else { quoted.saddr };
-    if A::rewrite_error(packet, &quoted, flow, saddr, quoted.tos, quoted.hops).is_none() {
-        return verdict(packet, Reason::HelperFailed, DROP);
+    let done = A::rewrite_error(packet, &quoted, flow, saddr, quoted.tos, quoted.hops)
+        .and_then(|()| packet.with_ethernet(l3, A::ETHER_BE));
+    if done.is_none() {
+        return verdict_at(packet, l3, Reason::HelperFailed, DROP);
     }
     maps::count(Reason::ErrorTranslated, 1, bytes);
     maps::count_link(index, false, 1, bytes);

@@ -3,7 +3,7 @@
 use clovisor_common::abi::Reason;
 use clovisor_common::packet::Fragment;
 
-use crate::packet::{DROP, PASS, Packet, verdict};
+use crate::packet::{DROP, PASS, Packet, verdict_at};
 use crate::steer::Family;
 use crate::{fragment, maps};
 
@@ -26,7 +26,7 @@ pub(crate) fn guard<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i32
     };
     let moved = flow.state.link != index;
     if moved || flow.addr_delta != 0 || flow.port_delta != 0 {
-        return verdict(packet, Reason::LeakStopped, DROP);
+        return verdict_at(packet, l3, Reason::LeakStopped, DROP);
     }
     PASS
 }

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_redir_neigh};
 use aya_ebpf::helpers::{
     bpf_csum_update, bpf_get_prandom_u32, bpf_get_socket_uid, bpf_jiffies64, bpf_ktime_get_ns,
-    bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_store_bytes,
+    bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use clovisor_common::abi::{Flow, Link, Reason};
@@ -52,6 +52,27 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn is_seen(&self) -> bool {
         self.skb().tc_index == SEEN
+    }
+
+    /// Is it of a VLAN whose device has not had it yet?
+    #[inline(always)]
+    pub(crate) fn has_vlan_tag(&self) -> bool {
+        self.skb().vlan_present != 0
+    }
+
+    /// Gives a packet of a device without link layer, whose IP header stands at 0, an Ethernet header, without addresses as
+    /// the loopback device's: what listens at the pod's device expects one.
+    #[inline(always)]
+    pub(crate) fn with_ethernet(&mut self, l3: usize, ether_be: u16) -> Option<()> {
+        if l3 != 0 {
+            return Some(());
+        }
+        // SAFETY: the helper checks the length; pointers into the packet are dead (`&mut self`).
+        if unsafe { bpf_skb_change_head(self.ctx.skb.skb, ETHERNET as u32, 0) } != 0 {
+            return None;
+        }
+        *self.view::<[u16; ETHERNET / 2]>(0)? = [0, 0, 0, 0, 0, 0, ether_be];
+        Some(())
     }
 
     /// Puts the link's mark among the bits of others.
@@ -301,9 +322,15 @@ pub(crate) fn random() -> u32 {
     unsafe { bpf_get_prandom_u32() }
 }
 
-/// Counts the packet as it stands and returns the verdict.
+/// Counts a packet of a pod as it stands and returns the verdict.
 #[inline(always)]
 pub(crate) fn verdict(packet: &Packet, reason: Reason, verdict: i32) -> i32 {
-    maps::count(reason, 1, u64::from(packet.ip_len(ETHERNET)));
+    verdict_at(packet, ETHERNET, reason, verdict)
+}
+
+/// The same for a packet whose IP header stands at `l3`.
+#[inline(always)]
+pub(crate) fn verdict_at(packet: &Packet, l3: usize, reason: Reason, verdict: i32) -> i32 {
+    maps::count(reason, 1, u64::from(packet.ip_len(l3)));
     verdict
 }

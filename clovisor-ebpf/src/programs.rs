@@ -37,6 +37,10 @@ fn out<A: Family>(packet: &mut Packet) -> i32 {
 #[classifier]
 pub(crate) fn wan_in(ctx: TcContext) -> i32 {
     let mut packet = Packet::new(ctx);
+    // What has a tag still is the VLAN device's above this one, which may be another link.
+    if packet.has_vlan_tag() {
+        return PASS;
+    }
     let Some((index, link)) = maps::link_of(packet.ifindex()) else {
         return PASS;
     };
@@ -61,8 +65,8 @@ fn back<A: Family>(packet: &mut Packet, index: u8, link: &Link) -> i32 {
 #[classifier]
 pub(crate) fn wan_out(ctx: TcContext) -> i32 {
     let mut packet = Packet::new(ctx);
+    // The mark stays: where the device stands on another link's, that one's egress follows.
     if packet.is_seen() {
-        packet.set_seen(false);
         return PASS;
     }
     let Some((index, link)) = maps::link_of(packet.ifindex()) else {

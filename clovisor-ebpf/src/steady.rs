@@ -44,7 +44,9 @@ pub(crate) fn back<A: Family>(packet: &mut Packet, l3: usize, index: u8, link: &
 #[inline(always)]
 fn out_of<const PROTO: u8, A: Family>(packet: &mut Packet) -> Option<i32> {
     let segment = &A::steady::<PROTO, _>(packet, ETHERNET)?;
-    let flow = maps::answered(&segment.key(packet.ifindex()))?;
+    let key = segment.key(packet.ifindex());
+    // Who sends datagrams without being answered keeps on doing so.
+    let flow = maps::answered(&key).or_else(|| if PROTO == UDP { maps::embryo(&key) } else { None })?;
     let slot = maps::slot(u32::from(flow.state.slot))?;
     let link = maps::link(flow.state.link)?;
     // Whether it could move is looked up where it may matter.

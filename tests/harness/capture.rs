@@ -62,6 +62,29 @@ impl Capture {
     }
 }
 
+/// IP packets that pass the Ethernet devices of a namespace meanwhile, and how many of them have no Ethernet header, as
+/// what captures or bridges there would see it.
+pub fn without_ethernet(netns: &Netns, meanwhile: impl FnOnce() -> Result<()>) -> Result<(usize, usize)> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let open = || socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll);
+    let socket = netns.within(open)?.context("no packet socket; run as root")?;
+    setsockopt(&socket, sockopt::RcvBufForce, &ROOM)?;
+    meanwhile()?;
+    let (mut all, mut bare, mut frame) = (0, 0, [0; 64]);
+    loop {
+        let (length, from) = match recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut frame) {
+            Ok(frame) => frame,
+            Err(Errno::EAGAIN) => return Ok((all, bare)),
+            Err(error) => return Err(error).context("the packet socket failed"),
+        };
+        let protocol = from.context("a packet of no device")?.protocol().to_ne_bytes();
+        if [libc::ETH_P_IP, libc::ETH_P_IPV6].contains(&u16::from_be_bytes(protocol).into()) {
+            all += 1;
+            bare += usize::from(length < 14 || frame.get(12..14) != Some(&protocol));
+        }
+    }
+}
+
 fn pair(protocol: u16, packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
     let v4 = |at: usize| Some(IpAddr::from(<[u8; 4]>::try_from(packet.get(at..at + 4)?).ok()?));
     let v6 = |at: usize| Some(IpAddr::from(<[u8; 16]>::try_from(packet.get(at..at + 16)?).ok()?));

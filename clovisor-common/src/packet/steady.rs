@@ -1,10 +1,10 @@
-//! Reads the packets that most are: whole, without options or extensions, of a connection that is neither opened nor ended.
+//! Reads the packets that most are: whole, without IP options or extensions, datagrams or of a connection that is open.
 //!
 //! Less than [`Address::parse`] reads, and the same: what this gives, that gives too. With every header where it always is,
 //! a program that asks this first does the rest with constant offsets and few branches; so it is one function a protocol.
 
 use super::transport::{Ip, tcp, udp};
-use super::{ACK, Address, Bytes, FIN, Fragment, Header6, RST, SYN, Segment, TCP, UDP, header6};
+use super::{Address, Bytes, Fragment, Header6, SYN, Segment, TCP, UDP, header6};
 
 /// Packets in the middle of a flow.
 pub trait Steady: Address {
@@ -51,7 +51,7 @@ impl Steady for [u8; 16] {
 #[inline(always)]
 fn middle<const PROTO: u8, A: Address, B: Bytes + ?Sized>(bytes: &B, ip: Ip<A>) -> Option<Segment<A>> {
     let transport = match PROTO {
-        TCP => tcp(bytes, ip.l4).filter(|tcp| tcp.flags & (SYN | FIN | RST | ACK) == ACK)?,
+        TCP => tcp(bytes, ip.l4).filter(|tcp| tcp.flags & SYN == 0)?,
         UDP => udp(bytes, ip.l4)?,
         _ => return None,
     };
