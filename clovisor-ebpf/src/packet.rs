@@ -20,6 +20,11 @@ pub(crate) const PASS: i32 = -1;
 /// `TC_ACT_SHOT`.
 pub(crate) const DROP: i32 = 2;
 
+/// The VLAN's number in `skb->vlan_tci`.
+const VLAN_ID: u32 = 0xfff;
+/// `PACKET_OTHERHOST` of `skb->pkt_type`.
+const OTHER_HOST: u32 = 3;
+
 /// `skb->tc_index` of packets that `pod_in` sent on a link.
 const SEEN: u32 = 0xc10;
 
@@ -54,10 +59,12 @@ impl Packet {
         self.skb().tc_index == SEEN
     }
 
-    /// Is it of a VLAN whose device has not had it yet?
+    /// Is it for a device above this one, which may be another link, or for nobody here? So is what has a VLAN tag still (of
+    /// VLAN 0 that is a priority only: IEEE 802.1Q, 9.6), or another Ethernet address, as a macvlan has.
     #[inline(always)]
-    pub(crate) fn has_vlan_tag(&self) -> bool {
-        self.skb().vlan_present != 0
+    pub(crate) fn is_for_another_device(&self) -> bool {
+        let tagged = self.skb().vlan_present != 0 && self.skb().vlan_tci & VLAN_ID != 0;
+        tagged || self.skb().pkt_type == OTHER_HOST
     }
 
     /// Gives a packet of a device without link layer, whose IP header stands at 0, an Ethernet header, without addresses as

@@ -37,8 +37,7 @@ fn out<A: Family>(packet: &mut Packet) -> i32 {
 #[classifier]
 pub(crate) fn wan_in(ctx: TcContext) -> i32 {
     let mut packet = Packet::new(ctx);
-    // What has a tag still is the VLAN device's above this one, which may be another link.
-    if packet.has_vlan_tag() {
+    if packet.is_for_another_device() {
         return PASS;
     }
     let Some((index, link)) = maps::link_of(packet.ifindex()) else {

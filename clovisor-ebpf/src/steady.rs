@@ -4,7 +4,7 @@
 //! by the same functions. It leaves to them, untouched, every packet that it does not know to stay on its way.
 //!
 //! All of it is part of the programs themselves: where the kernel guards returns against speculation, as on many AMD
-//! processors, each function costs as much as a tenth of the rest.
+//! processors, each function is dear.
 
 use clovisor_common::abi::{FLOW_STACK, Link, Reason};
 use clovisor_common::packet::{Bytes as _, ETHERNET, TCP, UDP};

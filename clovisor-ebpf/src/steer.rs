@@ -1,6 +1,8 @@
 //! From a pod to its link.
 
-use clovisor_common::abi::{FLOW_NAT, FLOW_STACK, Flow, FlowKey, Link, NO_LINK, Pod, Reason, Slot};
+use clovisor_common::abi::{
+    FLOW_NAT, FLOW_STACK, Flow, FlowKey, Link, MAX_CLASSES, NO_LINK, Pod, Reason, Slot,
+};
 use clovisor_common::answer::{Answer, Complaint};
 use clovisor_common::packet::{ACK, ETHERNET, Fragment, RST, SYN, Segment, Steady, TCP, offered_mss};
 use clovisor_common::rule::{self, Course};
@@ -17,13 +19,25 @@ impl<A: Steady + Answer + Table + Wire> Family for A {}
 const NO_SLOT: Slot = Slot { link: NO_LINK, flags: 0, wire_dscp: 0, pad: 0 };
 
 /// A packet that came out of a pod.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn steer<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
+    match outcome::<A>(packet, pod) {
+        about @ (TOO_BIG | HELD) => complain::<A>(packet, about),
+        unread @ UNREAD.. if unread <= UNREAD + i32::from(MAX_CLASSES) => {
+            error::outbound::<A>(packet, (unread - UNREAD) as u8)
+        }
+        verdict => verdict,
+    }
+}
+
+/// A verdict, or what is left to do with the stack that this took.
+#[inline(never)]
+fn outcome<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
     let (class, Some(Place { segment, key })) = (read::<A>(packet, ETHERNET), A::place()) else {
         return verdict(packet, Reason::HelperFailed, DROP);
     };
     if class != READ {
-        return error::outbound::<A>(packet, class as u8);
+        return UNREAD + class as i32;
     }
     if segment.fragment == Fragment::Later && !fragment::complete(segment, packet.ifindex()) {
         return if segment.class() == 0 { PASS } else { verdict(packet, Reason::Unsupported, PASS) };
@@ -60,7 +74,6 @@ pub(crate) fn steer<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
         }
     };
     match outcome {
-        TOO_BIG | HELD => complain(packet, segment, flow, outcome),
         ANSWERED => {
             // The far end's answer came by the stack.
             let kept = embryo::promote(&key.paired(flow));
@@ -69,7 +82,7 @@ pub(crate) fn steer<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
             }
             PASS
         }
-        verdict => verdict,
+        outcome => outcome,
     }
 }
 
@@ -122,10 +135,12 @@ fn movable<A: Family>(dialled: &FlowKey<A>, flow: &Flow<A>, slot: Slot) -> bool 
         && open::far_end(dialled, slot.link) == (flow.daddr, flow.dport_be)
 }
 
-/// Not verdicts: the caller does the rest, with the stack that [`send`] or [`mark`] used.
+/// Not verdicts: the caller does the rest, with the stack that [`send`], [`mark`] or [`outcome`] used.
 const TOO_BIG: i32 = i32::MIN;
 const HELD: i32 = i32::MIN + 1;
 const ANSWERED: i32 = i32::MIN + 2;
+/// The same for a packet that could not be parsed: plus the class that it carries.
+const UNREAD: i32 = i32::MIN + 3;
 
 /// Sends a packet of a pinned flow on its link, if it is not too big for it.
 #[inline(never)]
@@ -272,7 +287,11 @@ fn reset<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A
 
 /// Answers that the packet is too big for its link ([`TOO_BIG`]), or that there is no link now ([`HELD`]).
 #[inline(never)]
-fn complain<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &Flow<A>, about: i32) -> i32 {
+fn complain<A: Family>(packet: &mut Packet, about: i32) -> i32 {
+    let place = A::place().and_then(|place| Some((&place.segment, maps::flow(&place.key)?)));
+    let Some((segment, flow)) = place else {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    };
     let (reason, complaint) = if about == HELD {
         (Reason::FlowHeld, Complaint::Unreachable)
     } else {

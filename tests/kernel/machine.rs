@@ -166,9 +166,28 @@ impl Machine {
         Ok(())
     }
 
-    pub(crate) fn run(&self, program: &str, frame: &[u8]) -> Result<Ran> {
+    /// Runs a program on a packet that is for the device that it comes in by.
+    pub(crate) fn run(&self, name: &str, frame: &[u8]) -> Result<Ran> {
+        if name != "wan_in" {
+            return self.run_raw(name, frame);
+        }
+        // That is the loopback device, whose address is zero; tests see the frame's.
+        let (mut own, mut address) = (frame.to_vec(), [0; 6]);
+        let swap = |frame: &mut Vec<u8>, address: &mut [u8; 6]| {
+            if let Some(place) = frame.first_chunk_mut() {
+                std::mem::swap(place, address);
+            }
+        };
+        swap(&mut own, &mut address);
+        let mut ran = self.run_raw(name, &own)?;
+        swap(&mut ran.frame, &mut address);
+        Ok(ran)
+    }
+
+    /// Runs a program on a packet as it is.
+    pub(crate) fn run_raw(&self, name: &str, frame: &[u8]) -> Result<Ran> {
         let program: &SchedClassifier =
-            self.loaded.ebpf()?.program(program).context("no such program")?.try_into()?;
+            self.loaded.ebpf()?.program(name).context("no such program")?.try_into()?;
         let mut out = vec![0; frame.len() + 256];
         let options =
             TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };

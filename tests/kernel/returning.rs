@@ -120,3 +120,16 @@ fn a_packet_that_should_be_translated_does_not_leave_as_it_is() -> Result<()> {
     ensure!(verdict == DROP, "leaked without translation");
     Ok(())
 }
+
+/// A macvlan's, or of somebody else on the same wire.
+#[test]
+fn what_is_for_another_device_is_left_to_it() -> Result<()> {
+    for v6 in [false, true] {
+        let (machine, reply) = answered(v6, LINK_UP)?;
+        let ran = machine.run_raw("wan_in", &reply.frame()?)?;
+        ensure!(ran.verdict == PASS && ran.frame == reply.frame()?, "touched: verdict {}", ran.verdict);
+        // The control: the same for the device itself.
+        ensure!(machine.run("wan_in", &reply.frame()?)?.verdict == REDIRECT, "not steered");
+    }
+    Ok(())
+}
