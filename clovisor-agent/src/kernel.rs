@@ -18,6 +18,8 @@ pub mod notice;
 
 pub mod plan;
 
+pub mod versions;
+
 pub mod load;
 
 pub mod cleanup;

@@ -42,7 +42,7 @@ fn connections_and_datagrams_take_the_link_both_ways() -> Result<()> {
 }
 
 /// A stream and some datagrams there and back; the source that the far end saw of both.
-fn exchange(wire: &Wire, family: usize, tos: u32) -> Result<IpAddr> {
+pub(crate) fn exchange(wire: &Wire, family: usize, tos: u32) -> Result<IpAddr> {
     let by_tcp = stream(wire, family, tos, 200_000)?;
     let by_udp = datagrams(wire, family, tos, 1, 5)?;
     ensure!(by_tcp == by_udp, "TCP came from {by_tcp}, UDP from {by_udp}");

@@ -24,4 +24,5 @@ mod replaced;
 mod returning;
 mod traffic;
 mod translation;
+mod versions;
 mod ways;

@@ -56,7 +56,7 @@ pub fn cleanup(bpffs: &Path, devices: &BTreeMap<u32, String>, dry_run: bool) -> 
     report
 }
 
-fn children(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn children(dir: &Path) -> Vec<PathBuf> {
     let mut found: Vec<_> =
         std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
     found.sort();

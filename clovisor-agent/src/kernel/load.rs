@@ -3,6 +3,7 @@
 use super::flows::Flows;
 use super::plan::{Hook, Place, Step, plan};
 use super::tables::{TableError, Tables};
+use super::versions::take_over;
 use crate::config::AttachMode;
 use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact};
@@ -87,7 +88,8 @@ pub fn pin_root(bpffs: &Path) -> PathBuf {
     bpffs.join("clovisor")
 }
 
-/// Loads (or adopts) maps and programs under `<bpffs>/clovisor/v<ABI>`. Nothing is attached yet.
+/// Loads (or adopts) maps and programs under `<bpffs>/clovisor/v<ABI>`, with the attachments of other versions. Nothing is
+/// attached yet.
 ///
 /// # Errors
 /// See [`LoadError`]; nothing is changed then but created folders.
@@ -110,6 +112,10 @@ pub fn load(bpffs: &Path, mode: AttachMode) -> Result<(Programs, Tables, Flows),
     let handle = File::open(&dir).map_err(io(&dir))?;
     let lock =
         Flock::lock(handle, FlockArg::LockExclusiveNonblock).map_err(|_| LoadError::Locked(dir.clone()))?;
+    let taken_over = take_over(&dir)?;
+    if taken_over > 0 {
+        tracing::info!(taken_over, "attachments of another version, to be replaced in place");
+    }
     let mut ebpf = EbpfLoader::new().btf(None).default_map_pin_directory(&dir).load(OBJECT)?;
     for hook in Hook::ALL {
         let program = hook.program();

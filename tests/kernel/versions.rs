@@ -1,0 +1,55 @@
+//! An agent that finds what one of another version left.
+
+use crate::attached::{exchange, modes};
+use anyhow::{Context as _, Result, ensure};
+use clovisor_agent::kernel::load::Origin;
+use clovisor_common::abi::{ABI_VERSION, Reason};
+use harness::wire::{POD, SOURCE, Steered, TOS, Translation, Wire};
+use std::path::PathBuf;
+
+/// Makes the pins be those of another version, with a map of another name.
+fn aged(wire: &Wire) -> Result<PathBuf> {
+    let root = wire.bpffs().join("clovisor");
+    let (own, other) = (root.join(format!("v{ABI_VERSION}")), root.join("v1"));
+    std::fs::rename(&own, &other).context("rename the pins")?;
+    std::fs::rename(other.join("PODS"), other.join("VETHS")).context("rename a map")?;
+    Ok(other)
+}
+
+#[test]
+fn programs_of_another_version_are_replaced_in_place() -> Result<()> {
+    for &mode in modes()? {
+        let wire = Wire::build()?;
+        drop(wire.steer(mode, Translation::Nat)?);
+        let other = aged(&wire)?;
+        let attachments =
+            std::fs::read_dir(other.join("links"))?.chain(std::fs::read_dir(other.join("filters"))?);
+        ensure!(attachments.count() >= 5, "{mode:?}: not attached before");
+        ensure!(exchange(&wire, 0, TOS)? == SOURCE[0], "{mode:?}: the other version does not steer");
+        let Steered { programs, tables, .. } = wire.steer(mode, Translation::Nat)?;
+        let all = programs.attached();
+        ensure!(all.len() == 5 && all.values().all(|a| a.origin == Origin::Replaced), "{mode:?}: {all:?}");
+        ensure!(!other.exists(), "{mode:?}: {} is still there", other.display());
+        for family in [0, 1] {
+            ensure!(exchange(&wire, family, TOS)? == SOURCE[family], "{mode:?}: not steered");
+            ensure!(exchange(&wire, family, 0)? == POD[family], "{mode:?}: steered without a class");
+        }
+        // By the new maps, once: what another program had counted would be missing here.
+        let opened = tables.counters()?.get(&Reason::FlowOpened).map_or(0, |counter| counter.packets);
+        ensure!(opened == 4, "{mode:?}: {opened} flows opened, not a connection and a datagram each");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_agent_of_another_version_that_runs_is_left_alone() -> Result<()> {
+    let wire = Wire::build()?;
+    let mode = *modes()?.last().context("no way to attach")?;
+    let running = wire.steer(mode, Translation::Nat)?;
+    let other = aged(&wire)?;
+    let refused = wire.steer(mode, Translation::Nat).err().context("a second agent started")?;
+    ensure!(format!("{refused:#}").contains("another agent holds"), "{refused:#}");
+    ensure!(exchange(&wire, 0, TOS)? == SOURCE[0] && other.exists(), "it was disturbed");
+    drop(running);
+    Ok(())
+}
