@@ -184,10 +184,13 @@ impl Machine {
         Ok(ran)
     }
 
+    pub(crate) fn program(&self, name: &str) -> Result<&SchedClassifier> {
+        Ok(self.loaded.ebpf()?.program(name).context("no such program")?.try_into()?)
+    }
+
     /// Runs a program on a packet as it is.
     pub(crate) fn run_raw(&self, name: &str, frame: &[u8]) -> Result<Ran> {
-        let program: &SchedClassifier =
-            self.loaded.ebpf()?.program(name).context("no such program")?.try_into()?;
+        let program = self.program(name)?;
         let mut out = vec![0; frame.len() + 256];
         let options =
             TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
@@ -202,8 +205,7 @@ impl Machine {
         let mut context = [0; 192];
         context[8..12].copy_from_slice(&mark.to_ne_bytes());
         let (mut after, mut out) = (context, vec![0; frame.len() + 256]);
-        let program: &SchedClassifier =
-            self.loaded.ebpf()?.program(program).context("no such program")?.try_into()?;
+        let program = self.program(program)?;
         let ran = program.test_run(TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),

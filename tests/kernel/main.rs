@@ -22,6 +22,7 @@ mod paths;
 mod reading;
 mod replaced;
 mod returning;
+mod summed;
 mod traffic;
 mod translation;
 mod versions;

@@ -10,7 +10,7 @@ use crate::machine::{
 };
 
 /// A flow through NAT to a peer with another real address, and the SYN-ACK that answers it.
-fn answered(v6: bool, flags: u32) -> Result<(Machine, Shape)> {
+pub(crate) fn answered(v6: bool, flags: u32) -> Result<(Machine, Shape)> {
     let mut machine = Machine::ready()?;
     machine.link(LINK, Link { flags, ..link() })?;
     let (key, value) = if v6 { peer(PEER6, REAL6, LINK) } else { peer(mapped(PEER4), mapped(REAL4), LINK) };
