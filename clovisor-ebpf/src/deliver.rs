@@ -12,7 +12,7 @@ use crate::{embryo, error, fragment, maps};
 /// A packet that came in by an uplink.
 #[inline(never)]
 pub(crate) fn deliver<A: Family>(packet: &mut Packet, l3: usize, index: u8, link: &Link) -> i32 {
-    let (READ, Some(Place { segment, key })) = (read::<A>(packet, l3), A::place()) else {
+    let (READ, Some(Place { segment, key, .. })) = (read::<A>(packet, l3), A::place()) else {
         return error::inbound::<A>(packet, l3, index);
     };
     let by_link = REVERSE | u32::from(index);

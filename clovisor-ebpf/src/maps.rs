@@ -97,6 +97,8 @@ pub(crate) struct Draft<A> {
 pub(crate) struct Place<A> {
     pub(crate) segment: Segment<A>,
     pub(crate) key: FlowKey<A>,
+    /// Not zero: with this packet its flow moved to another link.
+    pub(crate) moved: u64,
 }
 
 const NOEXIST: u64 = 1;

@@ -33,7 +33,7 @@ pub(crate) fn steer<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
 /// A verdict, or what is left to do with the stack that this took.
 #[inline(never)]
 fn outcome<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
-    let (class, Some(Place { segment, key })) = (read::<A>(packet, ETHERNET), A::place()) else {
+    let (class, Some(Place { segment, key, .. })) = (read::<A>(packet, ETHERNET), A::place()) else {
         return verdict(packet, Reason::HelperFailed, DROP);
     };
     if class != READ {
@@ -63,6 +63,9 @@ fn outcome<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
                     reverse.state.link = to;
                 }
                 reason = Reason::FlowMoved;
+                if let Some(place) = A::place() {
+                    place.moved = 1;
+                }
             }
             if clamp_mss(packet, segment, maps::link(flow.state.link)).is_none() {
                 return verdict(packet, Reason::HelperFailed, DROP);
@@ -98,7 +101,7 @@ pub(crate) fn read<A: Family>(packet: &Packet, l3: usize) -> u32 {
     let packet = core::hint::black_box(packet);
     match (A::parse(packet, l3), A::place()) {
         (Ok(segment), Some(place)) => {
-            place.segment = segment;
+            (place.segment, place.moved) = (segment, 0);
             READ
         }
         (Err(unparsed), _) => u32::from(unparsed.class),
@@ -288,10 +291,14 @@ fn reset<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A
 /// Answers that the packet is too big for its link ([`TOO_BIG`]), or that there is no link now ([`HELD`]).
 #[inline(never)]
 fn complain<A: Family>(packet: &mut Packet, about: i32) -> i32 {
-    let place = A::place().and_then(|place| Some((&place.segment, maps::flow(&place.key)?)));
-    let Some((segment, flow)) = place else {
+    let place = A::place().and_then(|place| Some((&place.segment, maps::flow(&place.key)?, place.moved)));
+    let Some((segment, flow, moved)) = place else {
         return verdict(packet, Reason::HelperFailed, DROP);
     };
+    if moved != 0 {
+        // The packet is answered, and counted as such; the flow has moved all the same.
+        maps::count(Reason::FlowMoved, 1, 0);
+    }
     let (reason, complaint) = if about == HELD {
         (Reason::FlowHeld, Complaint::Unreachable)
     } else {

@@ -107,6 +107,25 @@ fn a_flow_stays_on_a_link_that_is_up_unless_it_may_follow() -> Result<()> {
     Ok(())
 }
 
+/// The first packet after the move may be the one that is too large for the new link: it tells of both.
+#[test]
+fn a_move_is_counted_whatever_becomes_of_the_packet() -> Result<()> {
+    for v6 in [false, true] {
+        let mut machine = established(v6, LINK_UP)?;
+        machine.link(OTHER, Link { flags: LINK_UP, ifindex: 12, mtu: 1280, ..link() })?;
+        down(&mut machine, LINK_UP)?;
+        slot(&mut machine, 0)?;
+        for payload in [1400, 9] {
+            ensure!(machine.run("pod_in", &data(v6, payload).frame()?)?.verdict == REDIRECT, "{payload}");
+        }
+        let wanted =
+            [Reason::FlowOpened, Reason::Steered, Reason::FlowMoved, Reason::MtuExceeded, Reason::Steered];
+        machine.expect_counted(&wanted)?;
+        ensure!(links(&machine, v6)? == [OTHER, OTHER], "not moved");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_flow_whose_peer_differs_on_the_other_link_cannot_move() -> Result<()> {
     let mut machine = established(false, LINK_UP)?;
