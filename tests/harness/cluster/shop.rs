@@ -46,6 +46,9 @@ pub fn example(cluster: &Cluster) -> Result<()> {
     cluster.apply(&objects::service(HOST, PORT, "HTTP", Site::service(false, APP_PORT)))?;
     cluster.apply(&objects::routes(HOST, &["boss", "minions"]))?;
     cluster.apply(&mappings(&["s9", "s8"]))?;
+    // What starts before is answered by the default route: the kinds of routes are new to this cluster.
+    let ready = ["wait", "wanmappings", "-n", "shop", "--all", "--for=condition=Ready", "--timeout=60s"];
+    cluster.kubectl(&ready, None)?;
     Ok(())
 }
 

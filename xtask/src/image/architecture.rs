@@ -3,6 +3,7 @@
 use crate::{setup, shell};
 use anyhow::Result;
 use clap::ValueEnum;
+use std::path::Path;
 use std::process::Command;
 
 /// As OCI names it.
@@ -47,8 +48,11 @@ impl Architecture {
         }
         let (rust, debian) = self.processor();
         let compiler = format!("{rust}-linux-gnu-gcc");
-        if !shell::has(&compiler) {
-            setup::apt(&[&format!("gcc-{debian}-linux-gnu")])?;
+        // The compiler comes without the headers of the C library, which it only recommends.
+        let headers = format!("/usr/{rust}-linux-gnu/include/stdio.h");
+        if !shell::has(&compiler) || !Path::new(&headers).exists() {
+            let library = format!("libc6-dev-{}-cross", self.oci());
+            setup::apt(&[&format!("gcc-{debian}-linux-gnu"), &library])?;
         }
         let target = self.target().replace('-', "_");
         cargo.env(format!("CC_{target}"), compiler);
@@ -59,7 +63,7 @@ impl Architecture {
     }
 
     /// Runs a program of the image, where this machine is another one with QEMU's help; what it prints.
-    pub(super) fn output(self, program: &std::path::Path, words: &[&str]) -> Result<String> {
+    pub(super) fn output(self, program: &Path, words: &[&str]) -> Result<String> {
         if self == Self::own() {
             return shell::output(Command::new(program).args(words));
         }
