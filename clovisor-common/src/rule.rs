@@ -193,7 +193,8 @@ pub fn reopens<A: Address>(segment: &Segment<A>, flow: &FlowState, link_up: bool
 }
 
 /// A flow of the stack has its lasting place with this packet of the pod, whose answers may pass nowhere here: TCP with
-/// the first acknowledgment; datagrams when the pod has sent sixteen over a second, which no flood of new flows does; the pod's quota bounds them.
+/// the first acknowledgment; datagrams when the pod has sent sixteen over a second, which no flood of new flows does; the
+/// pod's quota bounds them.
 #[inline(always)]
 pub fn proves_answer<A: Address>(segment: &Segment<A>, before: u8, flow: &FlowState) -> bool {
     if segment.proto == TCP {
