@@ -247,18 +247,36 @@ pub fn peer_key<A: Address>(dialled: &FlowKey<A>, link: u8) -> PeerKey {
     PeerKey { addr: dialled.daddr.mapped(), port_be: dialled.dport_be, link, proto: dialled.proto as u8 }
 }
 
-/// The n-th source port (network byte order) to try: the pod's own where its address leaves too, else one of the
-/// link's range from a random place. Never the pod's own under NAT: the node's own masquerade keeps those, and an
-/// unsteered connection of another pod could have the same.
+/// The source ports that a flow may leave with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourcePorts {
+    /// Host byte order.
+    first: u16,
+    /// How many, at least one.
+    count: u32,
+}
+
+/// The pod's own source port (network byte order) where its address leaves too, else the link's range. Never the pod's own
+/// under NAT: the node's own masquerade keeps those, and an unsteered connection of another pod could have the same.
 #[inline(always)]
-pub fn port_try(own_be: u16, link: &Link, n: u16, random: u32) -> u16 {
+#[must_use]
+pub fn source_ports(own_be: u16, link: &Link) -> SourcePorts {
     if !translates(link) || link.port_max < link.port_min || link.port_min == 0 {
-        return own_be;
+        return SourcePorts { first: u16::from_be(own_be), count: 1 };
     }
-    let span = u32::from(link.port_max - link.port_min) + 1;
-    // Odd stride: consecutive tries do not walk through one block of ports in use.
-    let step = (random & 0xffff) + u32::from(n) * 7919;
-    (link.port_min + (step % span) as u16).to_be()
+    SourcePorts { first: link.port_min, count: u32::from(link.port_max - link.port_min) + 1 }
+}
+
+impl SourcePorts {
+    /// The n-th one to try (network byte order), from a random place. Without a branch, since the kernel's verifier walks
+    /// each side of one as often as there are tries.
+    #[inline(always)]
+    #[must_use]
+    pub const fn nth(self, n: u16, random: u32) -> u16 {
+        // Odd stride: consecutive tries do not walk through one block of ports in use.
+        let step = (random & 0xffff) + n as u32 * 7919;
+        (self.first + (step % self.count) as u16).to_be()
+    }
 }
 
 /// Sets the addresses and the port of the destination after translation, with their checksum delta from `from`.

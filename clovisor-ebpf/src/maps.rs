@@ -97,8 +97,13 @@ pub(crate) struct Draft<A> {
 pub(crate) struct Place<A> {
     pub(crate) segment: Segment<A>,
     pub(crate) key: FlowKey<A>,
-    /// Not zero: with this packet its flow moved to another link.
-    pub(crate) moved: u64,
+    /// What a first packet is granted. This and what follows lie here so that the verifier, which remembers what a
+    /// register was set to, does not walk all that comes after once for each way to get there.
+    pub(crate) granted: u64,
+    /// The flow's slot.
+    pub(crate) slot: Slot,
+    /// What the packet is counted as when it is sent.
+    pub(crate) reason: Reason,
 }
 
 const NOEXIST: u64 = 1;

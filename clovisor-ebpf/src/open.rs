@@ -1,5 +1,7 @@
 //! The first packet of a flow: admission, translation, reservation.
 
+use core::hint::black_box;
+
 use clovisor_common::abi::{
     Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_AS_IS, FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_REVERSE,
     FLOW_STACK, Flow, FlowKey, LINK_NAT, LINK_STACK, Link, Peer, PeerKey, Pod, Reason, Slot, SlotIndex,
@@ -55,15 +57,18 @@ impl Tables for Packet {
     }
 }
 
-/// A packet without a flow: pins one when the rule grants it, else counts why not and gives the verdict.
+/// A packet without a flow: pins one when the rule grants it, else counts why not and gives the verdict. `granted`:
+/// where this is noted meanwhile.
 #[inline(always)]
 pub(crate) fn first<'a, A: Family>(
     packet: &mut Packet,
     pod: &Pod,
     segment: &Segment<A>,
     key: &FlowKey<A>,
+    granted: &mut u64,
 ) -> Result<&'a mut Flow<A>, i32> {
-    let outcome = match admit(packet, pod, segment) {
+    *granted = admit(packet, pod, segment);
+    let outcome = match *black_box(granted) {
         granted if granted & GRANTED == 0 => granted as u32,
         granted if !embryo::may_open(packet.ifindex()) => {
             packed(Denial::of_slot(Reason::OpensLimited, unpacked(granted).slot))
@@ -209,10 +214,10 @@ fn draft<A: Family>(key: &FlowKey<A>, granted: u64, zone: u16) -> bool {
 /// Inserts the reverse entry under the first free source port and leaves that port in the forward entry.
 #[inline(always)]
 fn reserve_port<A: Family>(draft: &mut Draft<A>, key: &FlowKey<A>, link: &Link) -> Result<(), Reason> {
-    let random = random();
+    let (ports, random) = (rule::source_ports(key.sport_be, link), random());
     let Draft { forward, reverse, reverse_key } = draft;
     for n in 0..PORT_TRIES {
-        let sport_be = rule::port_try(key.sport_be, link, n, random);
+        let sport_be = ports.nth(n, random);
         rule::translate_ports(forward, key, sport_be, forward.dport_be);
         reverse.port_delta = rule::undone(forward.port_delta);
         reverse_key.dport_be = sport_be;

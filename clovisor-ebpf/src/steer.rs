@@ -1,5 +1,7 @@
 //! From a pod to its link.
 
+use core::hint::black_box;
+
 use clovisor_common::abi::{
     FLOW_NAT, FLOW_STACK, Flow, FlowKey, Link, MAX_CLASSES, NO_LINK, Pod, Reason, Slot,
 };
@@ -33,7 +35,9 @@ pub(crate) fn steer<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
 /// A verdict, or what is left to do with the stack that this took.
 #[inline(never)]
 fn outcome<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
-    let (class, Some(Place { segment, key, .. })) = (read::<A>(packet, ETHERNET), A::place()) else {
+    let (class, Some(Place { segment, key, granted, slot, reason })) =
+        (read::<A>(packet, ETHERNET), A::place())
+    else {
         return verdict(packet, Reason::HelperFailed, DROP);
     };
     if class != READ {
@@ -44,14 +48,16 @@ fn outcome<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
     }
     *key = segment.key(packet.ifindex());
     // One way through all of this, so that the verifier walks it once: it knows no joins.
-    let (flow, mut reason) = match known(segment, key) {
+    let flow;
+    (flow, *reason) = match known(segment, key) {
         Some(flow) => (flow, Reason::Steered),
-        None => match open::first(packet, pod, segment, key) {
+        None => match open::first(packet, pod, segment, key, granted) {
             Ok(flow) => (flow, Reason::FlowOpened),
             Err(verdict) => return verdict,
         },
     };
-    let slot = maps::slot(u32::from(flow.state.slot)).unwrap_or(NO_SLOT);
+    *slot = maps::slot(u32::from(flow.state.slot)).unwrap_or(NO_SLOT);
+    let slot = *black_box(slot);
     let link = maps::link(flow.state.link);
     let outcome = match rule::course::<A>(&flow.state, link, slot, movable(key, flow, slot)) {
         Course::Reset => return reset(packet, segment, flow),
@@ -62,11 +68,9 @@ fn outcome<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
                 if let Some(reverse) = maps::flow(&key.paired(flow)) {
                     reverse.state.link = to;
                 }
-                reason = Reason::FlowMoved;
-                if let Some(place) = A::place() {
-                    place.moved = 1;
-                }
+                *reason = Reason::FlowMoved;
             }
+            let reason = *black_box(reason);
             if clamp_mss(packet, segment, maps::link(flow.state.link)).is_none() {
                 return verdict(packet, Reason::HelperFailed, DROP);
             }
@@ -98,10 +102,10 @@ pub(crate) const READ: u32 = u32::MAX;
 #[inline(never)]
 pub(crate) fn read<A: Family>(packet: &Packet, l3: usize) -> u32 {
     // The compiler would hand over the packet's two ends instead, which the verifier does not know any more then.
-    let packet = core::hint::black_box(packet);
+    let packet = black_box(packet);
     match (A::parse(packet, l3), A::place()) {
         (Ok(segment), Some(place)) => {
-            (place.segment, place.moved) = (segment, 0);
+            place.segment = segment;
             READ
         }
         (Err(unparsed), _) => u32::from(unparsed.class),
@@ -291,11 +295,11 @@ fn reset<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A
 /// Answers that the packet is too big for its link ([`TOO_BIG`]), or that there is no link now ([`HELD`]).
 #[inline(never)]
 fn complain<A: Family>(packet: &mut Packet, about: i32) -> i32 {
-    let place = A::place().and_then(|place| Some((&place.segment, maps::flow(&place.key)?, place.moved)));
-    let Some((segment, flow, moved)) = place else {
+    let place = A::place().and_then(|place| Some((&place.segment, maps::flow(&place.key)?, place.reason)));
+    let Some((segment, flow, reason)) = place else {
         return verdict(packet, Reason::HelperFailed, DROP);
     };
-    if moved != 0 {
+    if reason == Reason::FlowMoved {
         // The packet is answered, and counted as such; the flow has moved all the same.
         maps::count(Reason::FlowMoved, 1, 0);
     }

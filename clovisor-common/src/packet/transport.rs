@@ -125,23 +125,30 @@ pub fn offered_mss<B: Bytes + ?Sized>(bytes: &B, l4: usize, tcp_len: u8) -> Opti
     let mut at = TCP_HEADER;
     // Bounded for the kernel's verifier; the option stands first in practice.
     for _ in 0..8 {
+        at = usize::from(unknown(at as u8));
         if at > LAST || at + 4 > usize::from(tcp_len) {
             return None;
         }
         let (kind, length) = (bytes.byte(l4 + at)?, bytes.byte(l4 + at + 1)?);
         match kind {
             0 => return None,
+            1 => at += 1,
             2 => {
                 let mss = u16::from_be_bytes([bytes.byte(l4 + at + 2)?, bytes.byte(l4 + at + 3)?]);
                 return Some((at + 2, mss));
             }
-            _ => {}
+            // One that has no length stays where it is until the loop ends.
+            _ => at += usize::from(length),
         }
-        // One for a NOP, else the option's length; without a branch, since the verifier walks both sides of each,
-        // eight times over. A length of zero stays where it is until the loop ends.
-        let option = u32::from(kind ^ 1);
-        let option = black_box((option | option.wrapping_neg()) >> 31) & 1;
-        at += (1 + u32::from(length) * option - option) as usize;
     }
     None
+}
+
+/// The same number; the kernel's verifier, which else walks a loop once for each of the values that it knows of, has
+/// forgotten all but that it is a byte: it remembers no part of what was stored on the stack as a whole.
+#[inline(always)]
+fn unknown(n: u8) -> u8 {
+    #[repr(align(8))]
+    struct Stored([u8; 8]);
+    black_box(Stored([0, n, 0, 0, 0, 0, 0, 0])).0[1]
 }
