@@ -17,10 +17,12 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Makes the namespace and brings its loopback up.
+    /// Makes the namespace and brings its loopback up. Its devices may use their addresses at once: duplicate address
+    /// detection would hold the first packets of IPv6 back for two seconds.
     pub fn create(name: &str) -> Result<Self> {
         run(Command::new("ip").args(["netns", "add", name]), None)?;
         let netns = Self { name: name.to_owned(), path: PathBuf::from("/run/netns").join(name) };
+        netns.sysctl(&[("net/ipv6/conf/all/accept_dad", "0"), ("net/ipv6/conf/default/accept_dad", "0")])?;
         netns.ip("link set lo up")?;
         Ok(netns)
     }

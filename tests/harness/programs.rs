@@ -42,20 +42,20 @@ pub fn load(flows: u32, embryos: u32, variant: Variant) -> Result<Ebpf> {
     for (map, entries) in [("FLOW4", flows), ("FLOW6", flows), ("EMBRYO4", embryos), ("EMBRYO6", embryos)] {
         loader.map_max_entries(map, entries);
     }
-    let ebpf = programs(&mut loader);
+    let ebpf = verified(&mut loader, &PROGRAMS);
     umount2(pins.path(), MntFlags::MNT_DETACH)?;
     ebpf
 }
 
-/// Another generation of the programs, on the maps that an agent has pinned.
-pub fn on_maps_of(bpffs: &Path) -> Result<Ebpf> {
+/// Another generation of one of the programs, on the maps that an agent has pinned.
+pub fn on_maps_of(bpffs: &Path, program: &str) -> Result<Ebpf> {
     let pins = bpffs.join("clovisor").join(format!("v{ABI_VERSION}"));
-    programs(EbpfLoader::new().default_map_pin_directory(pins))
+    verified(EbpfLoader::new().default_map_pin_directory(pins), &[program])
 }
 
-fn programs(loader: &mut EbpfLoader<'_>) -> Result<Ebpf> {
+fn verified(loader: &mut EbpfLoader<'_>, programs: &[&str]) -> Result<Ebpf> {
     let mut ebpf = loader.load(&std::fs::read(object("clovisor")?)?)?;
-    for name in PROGRAMS {
+    for name in programs {
         let program: &mut SchedClassifier = ebpf.program_mut(name).context("no such program")?.try_into()?;
         program.load().with_context(|| format!("the verifier refused {name}"))?;
     }

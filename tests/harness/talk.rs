@@ -49,7 +49,7 @@ pub fn connect(wire: &Wire, family: usize, tos: u32) -> Result<Connection> {
 impl Connection {
     /// Sends so many bytes and gets them back while it sends; the connection stays.
     pub fn round(&mut self, bytes: usize) -> Result<()> {
-        let sent: Vec<u8> = (0..bytes).map(|i| (i % 251) as u8).collect();
+        let sent = pattern(bytes);
         let (mut half, all) = (self.pod.try_clone()?, sent.clone());
         let writer = std::thread::spawn(move || half.write_all(&all));
         let mut got = vec![0; bytes];
@@ -61,7 +61,7 @@ impl Connection {
 
     /// Sends so many bytes and gets them back while it sends, then ends the connection; `after`: runs when a third came.
     pub fn echo(mut self, bytes: usize, after: impl FnOnce() -> Result<()>) -> Result<()> {
-        let sent: Vec<u8> = (0..bytes).map(|i| (i % 251) as u8).collect();
+        let sent = pattern(bytes);
         let (mut half, all) = (self.pod.try_clone()?, sent.clone());
         let writer =
             std::thread::spawn(move || half.write_all(&all).and_then(|()| half.shutdown(Shutdown::Write)));
@@ -73,6 +73,13 @@ impl Connection {
         ensure!(got == sent, "{} of {bytes} bytes came back, or others", got.len());
         Ok(())
     }
+}
+
+/// So many bytes, with a period that no buffer's size is a multiple of.
+fn pattern(bytes: usize) -> Vec<u8> {
+    let mut pattern = (0..251).collect::<Vec<u8>>().repeat(bytes.div_ceil(251));
+    pattern.truncate(bytes);
+    pattern
 }
 
 /// So many bytes there and back on one connection; the source that the far end saw.
@@ -92,7 +99,7 @@ pub fn datagrams(wire: &Wire, family: usize, tos: u32, count: usize, size: usize
     pod.connect(target)?;
     let mut source = None;
     for n in 0..count {
-        let sent: Vec<u8> = (0..size).map(|i| ((i + n) % 251) as u8).collect();
+        let sent = pattern(size + n).split_off(n);
         let mut buffer = vec![0; 65_536];
         pod.send(&sent)?;
         let (length, from) = far.recv_from(&mut buffer).with_context(|| format!("datagram {n} there"))?;

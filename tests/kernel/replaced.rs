@@ -2,18 +2,20 @@
 
 use crate::attached::modes;
 use anyhow::{Context as _, Result, ensure};
+use aya::Ebpf;
 use aya::programs::SchedClassifier;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::SchedClassifierLink;
 use clovisor_agent::config::AttachMode;
 use clovisor_agent::kernel::load::Origin;
 use harness::programs::on_maps_of;
-use harness::talk::{connect, socket};
+use harness::talk::{Connection, connect, socket};
 use harness::wire::{FAR, SOURCE, Steered, TOS, Translation, Wire};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::Type;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 const PORT: u16 = 7000;
@@ -21,8 +23,8 @@ const PORT: u16 = 7000;
 const RATE: u64 = 20_000;
 /// For machines that cannot do that.
 const PACE: &str = "CLOVISOR_LOAD_PPS";
-/// Bytes of the stream each way: more than sockets hold, so that most of it comes while the programs change.
-const STREAM: usize = 60_000_000;
+/// Bytes of the stream that go each way before it is looked at whether the programs have been changed.
+const ROUND: usize = 2_000_000;
 /// How often the programs change under it.
 const TIMES: u32 = 100;
 
@@ -32,19 +34,22 @@ fn programs_are_replaced_under_load_without_a_packet_lost_or_astray() -> Result<
         let wire = Wire::build()?;
         let Steered { programs, tables, .. } = wire.steer(mode, Translation::Nat)?;
         drop((programs, tables));
+        let mut generations = [on_maps_of(wire.bpffs(), "pod_in")?, on_maps_of(wire.bpffs(), "pod_in")?];
         let far = wire.far.within(|| receiver(FAR[0]))??;
         let target = far.local_addr()?;
         // Read as they come: a socket holds no more than the machine's memory allows.
         let counter = std::thread::spawn(move || count(&far));
-        let (stop, stopped) = std::sync::mpsc::channel::<()>();
-        let sender = wire.pod.spawn("load", move || load(target, &stopped))?;
+        let ((stop_load, load_stopped), (stop_stream, stream_stopped)) = (channel(), channel());
+        let sender = wire.pod.spawn("load", move || load(target, &load_stopped))?;
         // A stream that is under way all the time.
         let connection = connect(&wire, 0, TOS)?;
         let source = connection.source.ip();
-        let done = connection.echo(STREAM, || replace(&wire, mode));
-        drop(stop);
+        let stream = std::thread::spawn(move || stream(connection, &stream_stopped));
+        let replaced = replace(&wire, mode, &mut generations);
+        drop((stop_load, stop_stream));
         let sent = sender.join().map_err(|_| anyhow::anyhow!("the load panicked"))???;
-        done?;
+        stream.join().map_err(|_| anyhow::anyhow!("the stream panicked"))??;
+        replaced?;
         ensure!(sent > u64::from(TIMES), "{mode:?}: no load, {sent} datagrams");
         let seen = counter.join().map_err(|_| anyhow::anyhow!("the counter panicked"))??;
         let steered = seen.get(&SOURCE[0]).copied().unwrap_or_default();
@@ -54,16 +59,15 @@ fn programs_are_replaced_under_load_without_a_packet_lost_or_astray() -> Result<
     Ok(())
 }
 
-/// Once as a new agent does, then many times by turns between two generations of the programs.
-fn replace(wire: &Wire, mode: AttachMode) -> Result<()> {
+/// Once as a new agent does, then many times more by turns between two generations of the pods' program.
+fn replace(wire: &Wire, mode: AttachMode, generations: &mut [Ebpf; 2]) -> Result<()> {
     let Steered { programs, tables, .. } = wire.steer(mode, Translation::Nat)?;
     let origins = programs.attached().values().map(|attached| attached.origin);
     ensure!(origins.into_iter().all(|origin| origin == Origin::Replaced), "{mode:?}: not taken over");
     drop((programs, tables));
     wire.edge.within(|| {
-        let mut generations = [on_maps_of(wire.bpffs())?, on_maps_of(wire.bpffs())?];
         for turn in 0..TIMES {
-            let [one, other] = &mut generations;
+            let [one, other] = &mut *generations;
             let ebpf = if turn % 2 == 0 { one } else { other };
             let program: &mut SchedClassifier =
                 ebpf.program_mut("pod_in").context("no pod_in")?.try_into()?;
@@ -100,8 +104,17 @@ fn receiver(address: IpAddr) -> Result<UdpSocket> {
     Ok(socket)
 }
 
+/// Rounds on one connection until told to stop.
+fn stream(mut connection: Connection, stopped: &Receiver<()>) -> Result<()> {
+    while stopped.try_recv() == Err(TryRecvError::Empty) {
+        connection.round(ROUND)?;
+    }
+    // Once more, after the last change.
+    connection.round(ROUND)
+}
+
 /// Sends at the rate, or as fast as this machine can, until told to stop; how many went.
-fn load(target: SocketAddr, stopped: &std::sync::mpsc::Receiver<()>) -> Result<u64> {
+fn load(target: SocketAddr, stopped: &Receiver<()>) -> Result<u64> {
     let socket = UdpSocket::from(socket(target, Type::DGRAM, TOS)?);
     socket.connect(target)?;
     let rate = std::env::var(PACE).ok().map_or(Ok(RATE), |rate| rate.parse())?;
@@ -113,7 +126,7 @@ fn load(target: SocketAddr, stopped: &std::sync::mpsc::Receiver<()>) -> Result<u
             sent += 1;
         }
         let pause = stopped.recv_timeout(Duration::from_millis(1));
-        if pause == Err(std::sync::mpsc::RecvTimeoutError::Disconnected) {
+        if pause == Err(RecvTimeoutError::Disconnected) {
             return Ok(sent);
         }
     }

@@ -130,11 +130,9 @@ pub(super) fn pod(index: usize, netns: Netns, edge: &Netns, bridge: bool) -> Res
     Ok(pod)
 }
 
-/// Addresses are usable at once and survive a device that goes down.
+/// Addresses survive a device that goes down, and none come by themselves.
 fn quiet_ipv6(netns: &Netns) -> Result<()> {
     netns.sysctl(&[
-        ("net/ipv6/conf/all/accept_dad", "0"),
-        ("net/ipv6/conf/default/accept_dad", "0"),
         ("net/ipv6/conf/all/accept_ra", "0"),
         ("net/ipv6/conf/default/accept_ra", "0"),
         ("net/ipv6/conf/all/keep_addr_on_down", "1"),

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// Begin of the lines by which the guest reports.
 const MARK: &str = "guest: ";
 const LIMIT: Duration = Duration::from_secs(400);
+/// Without what slows an emulated kernel down and is nothing to the tests.
+const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off rcupdate.rcu_expedited=1 \
+                            init_on_alloc=0 lsm=capability audit=0";
 /// Lines of the console that an error shows.
 const SHOWN: usize = 15;
 
@@ -44,7 +47,7 @@ pub(super) fn boot(kernel: &Kernel, tests: &Path, filter: Option<&str>) -> Resul
         "-display",
         "none",
     ])
-    .args(["-monitor", "none", "-serial", "stdio", "-append", "console=ttyS0 quiet panic=-1 mitigations=off"])
+    .args(["-monitor", "none", "-serial", "stdio", "-append", COMMAND_LINE])
     .arg("-kernel")
     .arg(&kernel.image)
     .arg("-initrd")
@@ -89,7 +92,7 @@ fn init(modules: &str, filter: &str) -> String {
     format!(
         "#!/bin/busybox sh\n\
          for applet in sh mount insmod poweroff sed; do /bin/busybox ln -s busybox /bin/$applet; done\n\
-         export PATH=/bin RUST_BACKTRACE=0 CLOVISOR_LOAD_PPS=2000\n\
+         export PATH=/bin RUST_BACKTRACE=0 CLOVISOR_LOAD_PPS=2000 CLOVISOR_PREFERRED_ATTACH_MODE_ONLY=1\n\
          export CLOVISOR_EBPF_OBJECT=/clovisor.o CLOVISOR_FEATURES=/tmp/features\n\
          mount -t proc proc /proc\n\
          mount -t sysfs sysfs /sys\n\
