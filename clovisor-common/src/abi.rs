@@ -16,8 +16,8 @@ pub use flow::{
 pub use reason::Reason;
 pub use traffic::{PortRule, TRAFFIC_RULES, Traffic, TrafficKey};
 
-/// Names the pin folder (`<bpffs>/clovisor/v5`): two versions never share a map.
-pub const ABI_VERSION: u32 = 5;
+/// Names the pin folder (`<bpffs>/clovisor/v6`): two versions never share a map.
+pub const ABI_VERSION: u32 = 6;
 
 /// Classes a namespace can have: DSCP 3, 7, 11 … 63 (RFC 2474 pool 2, local use).
 pub const MAX_CLASSES: u8 = 16;
@@ -97,8 +97,9 @@ pub struct ClassKey {
 /// Value of `CLASSES`: an index of `SLOTS`.
 pub type SlotIndex = u32;
 
-/// Value of `SLOTS`: the active link of one class of one namespace. Fail-over is one write here.
-#[repr(C, align(4))] // one word: read and written whole
+/// Value of `SLOTS`: the active link of one class of one namespace. Fail-over is one write here. Two words, each read and
+/// written whole.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
     /// Index of `LINKS`, or [`NO_LINK`].
@@ -107,7 +108,20 @@ pub struct Slot {
     pub flags: u8,
     /// DSCP 0..=63 that steered packets carry on the wire; 0: that of their link.
     pub wire_dscp: u8,
-    pub pad: u8,
+    pub pad: [u8; 5],
+    /// Bit `n`: flows that are on link `n` may not stay there; the mapping does not have it, or not any more.
+    pub barred: u64,
+}
+
+impl Slot {
+    /// Of no mapping: flows of one that is gone end where they are.
+    pub const NONE: Self = Self { link: NO_LINK, flags: 0, wire_dscp: 0, pad: [0; 5], barred: 0 };
+
+    /// Flows on this link (index of `LINKS`) must leave it.
+    #[must_use]
+    pub const fn bars(&self, link: u8) -> bool {
+        self.barred >> (link & 63) & 1 != 0
+    }
 }
 
 /// No usable link, or no room: drop instead of the default route (`onLinksDown: Refuse`).
@@ -265,7 +279,8 @@ const _: () = {
     assert!(size_of::<PodLoad>() == 12);
     assert!(size_of::<FragmentKey>() == 48);
     assert!(size_of::<ClassKey>() == 4);
-    assert!(size_of::<Slot>() == 4);
+    assert!(size_of::<Slot>() == 16);
+    assert!(MAX_LINKS == u64::BITS);
     assert!(size_of::<Link>() == 64);
     assert!(size_of::<Pod>() == 12);
     assert!(size_of::<Addr>() == 8);

@@ -184,12 +184,12 @@ pub const fn scopes(index: u8, link: &Link) -> [u32; 2] {
 
 /// The packet is the first one of a new connection on the tuple of an old flow, or of one that may still move.
 #[inline(always)]
-pub fn reopens<A: Address>(segment: &Segment<A>, flow: &FlowState, link_up: bool) -> bool {
+pub fn reopens<A: Address>(segment: &Segment<A>, flow: &FlowState, stays: bool) -> bool {
     let class = segment.class();
     // A sender that once sent an ACK sends a bare SYN only for another connection.
     let used = flow.tcp_flags & (ACK | FIN | RST) != 0;
     let other = flow.flags & FLOW_BY_TRAFFIC == 0 && class != 0 && class != flow.class;
-    segment.opens && (used || !link_up || other)
+    segment.opens && (used || !stays || other)
 }
 
 /// A flow of the stack has its lasting place with this packet of the pod, whose answers may pass nowhere here: TCP with
@@ -207,6 +207,12 @@ pub fn proves_answer<A: Address>(segment: &Segment<A>, before: u8, flow: &FlowSt
 /// See [`proves_answer`].
 const LASTING_NS: u64 = 1_000_000_000;
 
+/// The flow may stay on its link: that carries it, and the flow's mapping still has it.
+#[inline(always)]
+pub fn stays<A: Address>(link: Option<&Link>, flow: &FlowState, slot: Slot) -> bool {
+    link.is_some_and(|link| holds::<A>(link, flow)) && !slot.bars(flow.link)
+}
+
 /// What becomes of a pinned flow's packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Course {
@@ -214,7 +220,7 @@ pub enum Course {
     Stay,
     /// On this link from now on.
     Move(u8),
-    /// Its link is down and it cannot move: answer with a RST, so that the pod dials again.
+    /// It cannot stay on its link and cannot move: answer with a RST, so that the pod dials again.
     Reset,
     /// Its link is down and there is nowhere to dial again: answer that the network is unreachable.
     Hold,
@@ -225,7 +231,7 @@ pub enum Course {
 #[inline(always)]
 pub fn course<A: Address>(flow: &FlowState, link: Option<&Link>, slot: Slot, movable: bool) -> Course {
     let elsewhere = movable && slot.link != flow.link;
-    match (link.is_some_and(|link| holds::<A>(link, flow)), elsewhere) {
+    match (stays::<A>(link, flow, slot), elsewhere) {
         (true, true) if slot.flags & SLOT_FOLLOW != 0 => Course::Move(slot.link),
         (true, _) => Course::Stay,
         (false, true) => Course::Move(slot.link),
@@ -234,9 +240,13 @@ pub fn course<A: Address>(flow: &FlowState, link: Option<&Link>, slot: Slot, mov
     }
 }
 
-/// The slot still names the link that just died, or has none and must not use the default route.
+/// The slot still names the link that just died, or has none and must not use the default route; and the flow's own may
+/// come back.
 #[inline(always)]
 fn waits(link: Option<&Link>, flow: &FlowState, slot: Slot) -> bool {
+    if slot.bars(flow.link) {
+        return false;
+    }
     let died = link.is_some_and(|link| link.flags & LINK_UP == 0) && slot.link == flow.link;
     died || slot.link == NO_LINK && slot.flags & SLOT_REFUSE != 0
 }

@@ -133,7 +133,7 @@ fn packed(denial: Denial) -> u32 {
 #[inline(always)]
 fn unpacked(granted: u64) -> Grant {
     let [a, b, link, class] = (granted as u32).to_ne_bytes();
-    let slot = Slot { link, flags: (granted >> 32) as u8, wire_dscp: 0, pad: 0 };
+    let slot = Slot { link, flags: (granted >> 32) as u8, ..Slot::NONE };
     Grant { class, by_traffic: granted & BY_TRAFFIC != 0, index: u16::from_ne_bytes([a, b]), slot }
 }
 

@@ -2,9 +2,7 @@
 
 use core::hint::black_box;
 
-use clovisor_common::abi::{
-    FLOW_NAT, FLOW_STACK, Flow, FlowKey, Link, MAX_CLASSES, NO_LINK, Pod, Reason, Slot,
-};
+use clovisor_common::abi::{FLOW_NAT, FLOW_STACK, Flow, FlowKey, Link, MAX_CLASSES, Pod, Reason, Slot};
 use clovisor_common::answer::{Answer, Complaint};
 use clovisor_common::packet::{ACK, ETHERNET, Fragment, RST, SYN, Segment, Steady, TCP, offered_mss};
 use clovisor_common::rule::{self, Course};
@@ -17,8 +15,6 @@ use crate::{embryo, error, fragment, open};
 /// All that a family needs on its way to a link.
 pub(crate) trait Family: Steady + Answer + Table + Wire {}
 impl<A: Steady + Answer + Table + Wire> Family for A {}
-
-const NO_SLOT: Slot = Slot { link: NO_LINK, flags: 0, wire_dscp: 0, pad: 0 };
 
 /// A packet that came out of a pod.
 #[inline(always)]
@@ -56,7 +52,7 @@ fn outcome<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
             Err(verdict) => return verdict,
         },
     };
-    *slot = maps::slot(u32::from(flow.state.slot)).unwrap_or(NO_SLOT);
+    *slot = slot_of(flow);
     let slot = *black_box(slot);
     let link = maps::link(flow.state.link);
     let outcome = match rule::course::<A>(&flow.state, link, slot, movable(key, flow, slot)) {
@@ -120,8 +116,8 @@ fn known<'a, A: Family>(segment: &Segment<A>, key: &FlowKey<A>) -> Option<&'a mu
     if !segment.opens {
         return Some(flow);
     }
-    let up = maps::link(flow.state.link).is_some_and(|link| rule::holds::<A>(link, &flow.state));
-    if !rule::reopens(segment, &flow.state, up) {
+    let stays = rule::stays::<A>(maps::link(flow.state.link), &flow.state, slot_of(flow));
+    if !rule::reopens(segment, &flow.state, stays) {
         return Some(flow);
     }
     let paired = key.paired(flow);
@@ -130,6 +126,11 @@ fn known<'a, A: Family>(segment: &Segment<A>, key: &FlowKey<A>) -> Option<&'a mu
         maps::forget(stage, key);
     }
     None
+}
+
+#[inline(always)]
+fn slot_of<A>(flow: &Flow<A>) -> Slot {
+    maps::slot(u32::from(flow.state.slot)).unwrap_or(Slot::NONE)
 }
 
 /// The slot's link would carry the flow as it is: no NAT on either side, and the same far end.

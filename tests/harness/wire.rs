@@ -278,7 +278,7 @@ fn image(veth: u32, plain: u32, steered: u32, uplink: Uplink, translation: Trans
     Image {
         links: BTreeMap::from([(0, other), (LINK, link)]),
         link_of: BTreeMap::from([(plain, 0), (steered, u32::from(LINK))]),
-        slots: BTreeMap::from([(slot, Slot { link: LINK, flags: SLOT_FOLLOW, wire_dscp: 0, pad: 0 })]),
+        slots: BTreeMap::from([(slot, Slot { link: LINK, flags: SLOT_FOLLOW, ..Slot::NONE })]),
         classes: BTreeMap::from([(ClassKey { zone: ZONE, class: CLASS, pad: 0 }, slot)]),
         dests: BTreeMap::from([(DestKey::anywhere(ZONE), 1)]),
         addrs: POD.into_iter().map(|address| (wide(address), addr)).collect(),

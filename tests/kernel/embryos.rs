@@ -168,7 +168,7 @@ fn a_pod_with_its_share_goes_on_among_the_embryos() -> Result<()> {
 fn a_pod_opens_so_many_flows_at_a_time_and_no_more() -> Result<()> {
     for (flags, verdict) in [(0, PASS), (SLOT_REFUSE, DROP)] {
         let mut machine = roomy(64)?;
-        machine.slot(Slot { link: LINK, flags, wire_dscp: 0, pad: 0 })?;
+        machine.slot(Slot { link: LINK, flags, ..Slot::NONE })?;
         // The whole window at once: whatever the clock says, the next flow but one is of the same window.
         let ran =
             (0..3 * POD_OPENS as u16).map(|n| machine.run("pod_in", &opening(3000 + n, false).frame()?));

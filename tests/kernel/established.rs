@@ -11,10 +11,10 @@ use crate::machine::{
     mapped, peer,
 };
 
-const OTHER: u8 = 9;
+pub(crate) const OTHER: u8 = 9;
 
 /// An established flow on `LINK`, and a second link of the same kind.
-fn established(v6: bool, flags: u32) -> Result<Machine> {
+pub(crate) fn established(v6: bool, flags: u32) -> Result<Machine> {
     let mut machine = Machine::ready()?;
     machine.link(LINK, Link { flags, ..link() })?;
     machine.link(OTHER, Link { flags, ifindex: 12, source4: [192, 0, 2, 99], ..link() })?;
@@ -24,7 +24,7 @@ fn established(v6: bool, flags: u32) -> Result<Machine> {
     Ok(machine)
 }
 
-fn links(machine: &Machine, v6: bool) -> Result<Vec<u8>> {
+pub(crate) fn links(machine: &Machine, v6: bool) -> Result<Vec<u8>> {
     Ok(if v6 {
         machine.flows::<[u8; 16]>("FLOW6")?.iter().map(|(_, flow)| flow.state.link).collect()
     } else {
@@ -37,7 +37,7 @@ fn down(machine: &mut Machine, flags: u32) -> Result<()> {
 }
 
 fn slot(machine: &mut Machine, flags: u8) -> Result<()> {
-    machine.slot(Slot { link: OTHER, flags, wire_dscp: 0, pad: 0 })
+    machine.slot(Slot { link: OTHER, flags, ..Slot::NONE })
 }
 
 #[test]

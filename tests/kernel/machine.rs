@@ -82,7 +82,7 @@ impl Machine {
         }
         machine.put("LINK_OF", VETH, u32::from(LINK))?;
         machine.link(LINK, link())?;
-        machine.slot(Slot { link: LINK, flags: 0, wire_dscp: 0, pad: 0 })?;
+        machine.slot(Slot { link: LINK, ..Slot::NONE })?;
         Ok(machine)
     }
 
@@ -116,7 +116,7 @@ impl Machine {
 
     /// The slot loses its link.
     pub(crate) fn no_link(&mut self, flags: u8) -> Result<()> {
-        self.slot(Slot { link: NO_LINK, flags, wire_dscp: 0, pad: 0 })
+        self.slot(Slot { link: NO_LINK, flags, ..Slot::NONE })
     }
 
     /// The entries of a family's flows: of `FLOW4` those of `EMBRYO4` too.

@@ -4,6 +4,7 @@
 
 mod admission;
 mod attached;
+mod barred;
 mod datagrams;
 mod devices;
 mod embryos;

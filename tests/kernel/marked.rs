@@ -43,7 +43,7 @@ fn a_marked_packet_keeps_all_but_its_class() -> Result<()> {
     for v6 in [false, true] {
         for nat in [0, LINK_NAT] {
             let mut machine = ready(nat)?;
-            machine.slot(Slot { link: LINK, flags: 0, wire_dscp: 46, pad: 0 })?;
+            machine.slot(Slot { link: LINK, wire_dscp: 46, ..Slot::NONE })?;
             for (shape, mss) in [(syn(v6), Some(1440)), (data(v6, 600), None)] {
                 let shape = Shape { mss, ..shape };
                 let (ran, mark) = machine.run_marked("pod_in", &shape.frame()?, FOREIGN)?;
@@ -141,7 +141,7 @@ fn a_flow_moves_between_links_of_one_mode_only() -> Result<()> {
         machine.link(LINK + 1, second)?;
         machine.run("pod_in", &syn(false).frame()?)?;
         machine.link(LINK, Link { flags: LINK_STACK, mark: MARK, mark_mask: MASK, ..link() })?;
-        machine.slot(Slot { link: LINK + 1, flags: 0, wire_dscp: 0, pad: 0 })?;
+        machine.slot(Slot { link: LINK + 1, ..Slot::NONE })?;
         let (ran, mark) = machine.run_marked("pod_in", &data(false, 9).frame()?, 0)?;
         if moved {
             ensure!((ran.verdict, mark) == (PASS, 2 * MARK), "verdict {}", ran.verdict);

@@ -97,7 +97,8 @@ impl Story {
                     link: dice.of(&[LINK, LINK, OTHER, NO_LINK])?,
                     flags,
                     wire_dscp: dice.of(&[0, 46])?,
-                    pad: 0,
+                    barred: dice.of(&[0, 0, 1 << LINK, 1 << OTHER])?,
+                    ..Slot::NONE
                 })
             }
             1 => {

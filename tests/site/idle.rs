@@ -112,6 +112,41 @@ fn idle_connections_of_a_dead_link_are_told() -> Result<()> {
     })
 }
 
+/// A link that the mapping may not use any more is left at once, though it is up: by the connections that say nothing too.
+/// The control: while the mapping has it, they stay, also where another link is first by now.
+#[test]
+fn connections_leave_a_link_that_their_mapping_lost() -> Result<()> {
+    Site::builder("lost").run(|site| {
+        open(site, "")?;
+        let mut all = Vec::new();
+        for n in 0..20 {
+            let mut stream = dial(site, 0, n % 2 == 0, 0)?;
+            says(&mut stream, b"one")?;
+            all.push(stream);
+        }
+        ensure!(by_link(site, "s9")? == 20, "not by s9");
+        site.apply("4-mappings.yaml", &MAPPING.replace("[s9, s8]", "[s8, s9]"))?;
+        let mut new = dial(site, 0, false, 0)?;
+        eventually("new connections by s8", Duration::from_secs(5), || {
+            new = dial(site, 0, false, 0)?;
+            says(&mut new, b"new")?;
+            ensure!(by_link(site, "s8")? > 0, "none");
+            Ok(())
+        })?;
+        for stream in &mut all {
+            says(stream, b"two").context("while the mapping has the link")?;
+        }
+        ensure!(by_link(site, "s9")? >= 20, "they left a link that the mapping has");
+        site.apply("4-mappings.yaml", &MAPPING.replace("[s9, s8]", "[s8]"))?;
+        for stream in &mut all {
+            let error = stream.read(&mut [0; 8]).map_err(|error| error.kind());
+            ensure!(error == Err(ErrorKind::ConnectionReset), "{error:?}");
+        }
+        ensure!(by_link(site, "s9")? == 0, "still by s9");
+        says(&mut new, b"goes on").context("on the link that the mapping still has")
+    })
+}
+
 /// A link that was silent for a second and a half before it is down: the stream that moves goes on at once, not when its
 /// sender's timer, doubled three times by then, runs out.
 #[test]

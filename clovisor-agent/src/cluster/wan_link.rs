@@ -78,7 +78,7 @@ pub struct WanLinkSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub peers: Vec<Peer>,
-    /// Namespaces whose mappings may use the link. Empty: all.
+    /// Namespaces whose mappings may use the link. Empty: all. Connections of one that is taken out leave it at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub allowed_namespaces: Vec<String>,

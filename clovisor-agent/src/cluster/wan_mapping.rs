@@ -51,7 +51,8 @@ pub struct WanMappingSpec {
     /// its first packet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<TrafficSelector>,
-    /// Links in order of preference. Empty: the default route (only useful with `rules`).
+    /// Links in order of preference. Empty: the default route (only useful with `rules`). Connections on a link that is
+    /// taken out leave it at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub links: Vec<String>,

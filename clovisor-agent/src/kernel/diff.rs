@@ -47,6 +47,7 @@ pub enum Key {
 pub fn diff(old: &Image, new: &Image) -> Vec<Op> {
     let mut ops = Vec::new();
     puts(&mut ops, &old.links, &new.links, Entry::Link);
+    puts(&mut ops, &old.slots, &first_words(old, new), Entry::Slot);
     puts(&mut ops, &old.slots, &new.slots, Entry::Slot);
     puts(&mut ops, &old.link_of, &new.link_of, Entry::LinkOf);
     puts(&mut ops, &old.peers, &new.peers, Entry::Peer);
@@ -65,6 +66,18 @@ pub fn diff(old: &Image, new: &Image) -> Vec<Op> {
     deletes(&mut ops, &old.slots, &new.slots, Key::Slot);
     deletes(&mut ops, &old.links, &new.links, Key::Link);
     ops
+}
+
+/// The slots that get another link and bar others: first with what both bar, so that no packet meets what is barred now
+/// beside the link of before. (A slot is two words, and a reader may see one new and one old.)
+fn first_words(old: &Image, new: &Image) -> BTreeMap<u32, Slot> {
+    let changed = new.slots.iter().filter_map(|(index, slot)| {
+        let before = old.slots.get(index)?;
+        let first = Slot { barred: before.barred & slot.barred, ..*slot };
+        let both = Slot { barred: slot.barred, ..*before } != *slot && before.barred != slot.barred;
+        both.then_some((*index, first))
+    });
+    changed.collect()
 }
 
 fn puts<K: Ord + Clone, V: PartialEq + Clone>(
@@ -93,7 +106,7 @@ mod tests {
     use clovisor_common::abi::NO_LINK;
 
     fn slot(link: u8) -> Slot {
-        Slot { link, flags: 0, wire_dscp: 0, pad: 0 }
+        Slot { link, ..Slot::NONE }
     }
 
     fn class(number: u8) -> ClassKey {
@@ -115,6 +128,16 @@ mod tests {
         let mut new = old.clone();
         new.slots.insert(3, slot(NO_LINK));
         assert_eq!(diff(&old, &new), [Op::Put(Entry::Slot(3, slot(NO_LINK)))]);
+    }
+
+    #[test]
+    fn a_link_is_barred_when_the_next_one_is_there() {
+        let image = |slot| Image { slots: BTreeMap::from([(3, slot)]), ..Image::default() };
+        let barring = |link, barred| image(Slot { barred, ..slot(link) });
+        let put = |link, barred| Op::Put(Entry::Slot(3, Slot { barred, ..slot(link) }));
+        assert_eq!(diff(&barring(1, 0b100), &barring(2, 0b010)), [put(2, 0), put(2, 0b010)]);
+        assert_eq!(diff(&barring(1, 0), &barring(1, 0b100)), [put(1, 0b100)]);
+        assert_eq!(diff(&barring(1, 0b100), &barring(2, 0b100)), [put(2, 0b100)]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::cluster::snapshot::ObjectKey;
 use crate::cluster::wan_link::{Mode, Nat};
 use crate::cluster::wan_mapping::traffic::TrafficProtocol;
 use crate::cluster::wan_mapping::{Established, Fallback};
-use crate::link::choose::choose;
+use crate::link::choose::{choose, permits};
 use crate::link::table::{Health, Link, LinkTable};
 use crate::policy::model::{Class, ClassId, Policy, PrefixRules};
 use clovisor_common::abi;
@@ -131,7 +131,10 @@ fn add_class(image: &mut Image, namespace: &str, zone: u16, class: &Class, links
     let link = choose(&class.links, links, namespace).map_or(NO_LINK, |id| id.0);
     let refuse = if class.on_links_down == Fallback::Refuse { SLOT_REFUSE } else { 0 };
     let follow = if class.established == Established::Follow { SLOT_FOLLOW } else { 0 };
-    image.slots.insert(index, Slot { link, flags: refuse | follow, wire_dscp: class.wire_dscp, pad: 0 });
+    let others = links.links.values().filter(|link| !permits(&class.links, link, namespace));
+    let barred = others.fold(0, |barred, link| barred | 1 << link.id.0);
+    let flags = refuse | follow;
+    image.slots.insert(index, Slot { link, flags, wire_dscp: class.wire_dscp, barred, ..Slot::NONE });
     image.classes.insert(ClassKey { zone, class: class.id.0, pad: 0 }, index);
 }
 
@@ -201,6 +204,13 @@ pub fn died<'a>(old: &'a Image, new: &'a Image) -> impl Iterator<Item = &'a abi:
         .iter()
         .filter(move |(id, link)| up(link) && !new.links.get(id).is_some_and(up))
         .map(|(_, link)| link)
+}
+
+/// A link may not be used any more by flows that it may carry.
+#[must_use]
+pub fn barred(old: &Image, new: &Image) -> bool {
+    let before = |index: &u32| old.slots.get(index).map_or(0, |slot| slot.barred);
+    new.slots.iter().any(|(index, slot)| slot.barred & !before(index) != 0)
 }
 
 /// Everything of `new`, and what only `old` has: for the time in which proxies still use the old policy.

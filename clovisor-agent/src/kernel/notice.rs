@@ -1,4 +1,5 @@
-//! What the sockets of pods are told when the link of their connection dies, though they send nothing themselves.
+//! What the sockets of pods are told when their connection cannot stay on its link, because that died or is not the
+//! mapping's any more, though they send nothing themselves.
 //!
 //! A connection that cannot move gets a RST, so that its owner dials again now and not when it next has something to
 //! say. One that moves gets ICMP "network unreachable" about its oldest unacknowledged byte: each takes one doubling of
@@ -7,10 +8,10 @@
 
 use super::flows::FlowEntry;
 use super::image::{Image, wide};
-use clovisor_common::abi::{NO_LINK, PeerKey, Slot};
+use clovisor_common::abi::{PeerKey, Slot};
 use clovisor_common::answer::{Answer, Complaint, Frame};
 use clovisor_common::packet::{ACK, Address, ETHERNET, RST, TCP};
-use clovisor_common::rule::{Course, course, holds, takes_over};
+use clovisor_common::rule::{Course, course, stays, takes_over};
 use std::net::{IpAddr, SocketAddr};
 
 /// How many doublings of the timer are taken back: a link that was silent for three seconds before it was down.
@@ -26,7 +27,7 @@ pub struct Notice {
     pub resets: bool,
 }
 
-/// What to tell about a flow when the maps are as in `image`; none: its link is up, or nothing is decided.
+/// What to tell about a flow when the maps are as in `image`; none: it stays on its link, or nothing is decided.
 #[must_use]
 pub fn notice(flow: &FlowEntry, image: &Image) -> Option<Notice> {
     match (flow.source, flow.destination) {
@@ -47,11 +48,10 @@ fn about<A: Answer>(flow: &FlowEntry, image: &Image, packet: &[u8]) -> Option<No
     let answered =
         (state.tcp_flags & back.tcp_flags & ACK) != 0 && (state.tcp_flags | back.tcp_flags) & RST == 0;
     let link = image.links.get(&state.link);
-    if flow.proto != TCP || !answered || link.is_some_and(|link| holds::<A>(link, state)) {
+    let slot = image.slots.get(&u32::from(state.slot)).copied().unwrap_or(Slot::NONE);
+    if flow.proto != TCP || !answered || stays::<A>(link, state, slot) {
         return None;
     }
-    let none = Slot { link: NO_LINK, flags: 0, wire_dscp: 0, pad: 0 };
-    let slot = image.slots.get(&u32::from(state.slot)).copied().unwrap_or(none);
     let segment = A::parse(packet, ETHERNET).ok()?;
     let mut frame: Frame = [0; 112];
     let (length, times, resets) = match course::<A>(state, link, slot, movable::<A>(flow, image, slot)) {

@@ -1,7 +1,7 @@
 //! The task that owns the flow tables: they may be large, and a fail-over does not wait for them.
 
 use super::flows::{FlowEntry, Flows, Swept};
-use super::image::{Image, died};
+use super::image::{Image, barred, died};
 use super::notice::{Notice, notice};
 use super::run::{KernelState, now_ns};
 use super::tables::Fill;
@@ -47,9 +47,9 @@ impl Sweeper {
                     }
                     let new = state.borrow_and_update().image.clone();
                     let gone = image.pods.keys().any(|veth| !new.pods.contains_key(veth));
-                    let died = died(&image, &new).next().is_some();
+                    let leave = died(&image, &new).next().is_some() || barred(&image, &new);
                     image = new;
-                    if died {
+                    if leave {
                         let maps = image.clone();
                         let Some((kept, ())) = blocking(flows, move |flows| tell(flows, &maps)).await else { return };
                         flows = kept;
@@ -110,13 +110,13 @@ fn note_full(before: &mut Vec<Fill>, fill: Vec<Fill>) -> bool {
     news
 }
 
-/// Tells the sockets of pods whose link died; see [`notice`].
+/// Tells the sockets of pods whose connections cannot stay on their link; see [`notice`].
 fn tell(flows: &mut Flows, image: &Image) {
     let (mut sockets, mut resets, mut moves, mut lost) = (RawSockets::default(), 0_u32, 0_u32, 0_u32);
     let entries = match flows.read() {
         Ok((entries, _)) => entries,
         Err(error) => {
-            tracing::warn!(%error, "idle connections of a dead link are not told");
+            tracing::warn!(%error, "idle connections of a lost link are not told");
             return;
         }
     };
@@ -132,12 +132,12 @@ fn tell(flows: &mut Flows, image: &Image) {
             Ok(true) => moves += 1,
             Ok(false) => lost += 1,
             Err(error) => {
-                tracing::warn!(%error, "idle connections of a dead link are not told; CAP_NET_RAW is missing");
+                tracing::warn!(%error, "idle connections of a lost link are not told; CAP_NET_RAW is missing");
                 return;
             }
         }
     }
-    tracing::info!(resets, moves, lost, "connections of a dead link told");
+    tracing::info!(resets, moves, lost, "connections of a lost link told");
 }
 
 /// Sends a notice; false where this pod cannot be reached.
@@ -150,7 +150,7 @@ fn deliver(told: &Notice, mut send: impl FnMut(IpAddr, &[u8]) -> io::Result<()>)
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
             Err(error) => {
-                tracing::debug!(pod = %told.pod, %error, "a pod is not told of its dead link");
+                tracing::debug!(pod = %told.pod, %error, "a pod is not told of its lost link");
                 return Ok(false);
             }
         }

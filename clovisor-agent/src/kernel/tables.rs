@@ -114,7 +114,7 @@ impl Tables {
         }
         for index in 0..MAX_SLOTS {
             let slot = self.slots.get(&index, 0).map_err(named("SLOTS"))?;
-            if slot != EMPTY_SLOT {
+            if ![UNUSED_SLOT, Slot::NONE].contains(&slot) {
                 image.slots.insert(index, slot);
             }
         }
@@ -160,7 +160,7 @@ impl Tables {
     fn delete(&mut self, key: &Key) -> Result<(), TableError> {
         match key {
             Key::Link(id) => self.links.set(u32::from(*id), abi::Link::NONE, 0).map_err(named("LINKS")),
-            Key::Slot(index) => self.slots.set(*index, EMPTY_SLOT, 0).map_err(named("SLOTS")),
+            Key::Slot(index) => self.slots.set(*index, Slot::NONE, 0).map_err(named("SLOTS")),
             Key::LinkOf(k) => ignore_missing(self.link_of.remove(k)).map_err(named("LINK_OF")),
             Key::Peer(k) => ignore_missing(self.peers.remove(k)).map_err(named("PEERS")),
             Key::Class(k) => ignore_missing(self.classes.remove(k)).map_err(named("CLASSES")),
@@ -220,7 +220,8 @@ impl Tables {
     }
 }
 
-const EMPTY_SLOT: Slot = Slot { link: 0, flags: 0, wire_dscp: 0, pad: 0 };
+/// What the kernel fills the table with at first.
+const UNUSED_SLOT: Slot = Slot { link: 0, ..Slot::NONE };
 
 pub(super) fn named(map: &'static str) -> impl Fn(MapError) -> TableError {
     move |source| TableError::Map { map, source }

@@ -13,10 +13,20 @@ pub fn choose(wanted: &[String], table: &LinkTable, namespace: &str) -> Option<L
         .map(|l| l.id)
 }
 
+/// Pods of `namespace` may have connections on the link by a mapping to `wanted`, whatever state it is in.
+#[must_use]
+pub fn permits(wanted: &[String], link: &Link, namespace: &str) -> bool {
+    wanted.contains(&link.name) && is_allowed(link, namespace)
+}
+
+fn is_allowed(link: &Link, namespace: &str) -> bool {
+    link.allowed_namespaces.is_empty() || link.allowed_namespaces.iter().any(|allowed| allowed == namespace)
+}
+
 /// Why `choose` passes a link over; none: it may be used.
 #[must_use]
 pub fn rejection(link: &Link, namespace: &str) -> Option<String> {
-    if !link.allowed_namespaces.is_empty() && !link.allowed_namespaces.iter().any(|n| n == namespace) {
+    if !is_allowed(link, namespace) {
         return Some(format!("namespace {namespace} is not in spec.allowedNamespaces"));
     }
     match (link.wanted, link.health) {
@@ -92,7 +102,11 @@ mod tests {
         let mut table = table();
         table.links.entry("s9".into()).and_modify(|l| l.allowed_namespaces = vec!["bank".into()]);
         assert_eq!(pick(&["s9", "s8"], &table), Some(0));
+        let permitted = |table: &LinkTable| permits(&["s9".into()], &table.links["s9"], "shop");
+        assert!(!permitted(&table) && !permits(&["s9".into()], &table.links["s8"], "shop"));
         table.links.entry("s9".into()).and_modify(|l| l.allowed_namespaces.push("shop".into()));
         assert_eq!(pick(&["s9", "s8"], &table), Some(1));
+        table.links.entry("s9".into()).and_modify(|l| l.wanted = LinkState::Drain);
+        assert!(permitted(&table), "what is there may stay while it drains");
     }
 }

@@ -60,9 +60,9 @@ reasons! {
     NoLinkRefused = "no_link_refused",
     /// The flow moved to its slot's new link (no NAT).
     FlowMoved = "flow_moved",
-    /// The flow's link is down and NAT ties it to it: answered with a RST.
+    /// The flow's link is down, or barred by its mapping, and NAT ties it to it: answered with a RST.
     FlowReset = "flow_reset",
-    /// The flow's link is down and the packet cannot be answered. Dropped.
+    /// The flow's link is down or barred and the packet cannot be answered. Dropped.
     LinkDown = "link_down",
     /// The flow's link is down and there is no other yet, or must be none: answered with "network unreachable", on
     /// which TCP goes on trying at its present pace (RFC 6069).

@@ -22,7 +22,7 @@ fn flow(link: u8, tcp_flags: u8) -> FlowState {
 }
 
 fn slot(link: u8, flags: u8) -> Slot {
-    Slot { link, flags, wire_dscp: 0, pad: 0 }
+    Slot { link, flags, ..Slot::NONE }
 }
 
 const LINK: Link = Link {
@@ -40,6 +40,10 @@ const LINK: Link = Link {
     gateway6: [0; 16],
     source6: [0; 16],
 };
+
+fn barring(link: u8, slot: Slot) -> Slot {
+    Slot { barred: 1 << link, ..slot }
+}
 
 #[test]
 fn a_flow_moves_only_when_it_must_or_may() {
@@ -60,6 +64,12 @@ fn a_flow_moves_only_when_it_must_or_may() {
         (down, slot(2, 0), true, Course::Hold),
         (None, slot(NO_LINK, 0), false, Course::Reset),
         (None, slot(3, SLOT_REFUSE), false, Course::Reset),
+        (up, barring(2, slot(3, 0)), true, Course::Move(3)),
+        (up, barring(2, slot(3, 0)), false, Course::Reset),
+        (up, barring(3, slot(3, 0)), true, Course::Stay),
+        (up, barring(2, slot(NO_LINK, 0)), false, Course::Reset),
+        // It will not be the mapping's again when it is up.
+        (down, barring(2, slot(NO_LINK, SLOT_REFUSE)), false, Course::Reset),
     ] {
         let got = course::<[u8; 4]>(&flow, link.as_ref(), slot, movable);
         assert_eq!(got, wanted, "{link:?} {slot:?} {movable}");

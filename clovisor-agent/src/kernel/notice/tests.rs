@@ -1,5 +1,5 @@
 use super::*;
-use clovisor_common::abi::{FLOW_NAT, FlowState, LINK_NAT, LINK_UP, Link, SLOT_REFUSE};
+use clovisor_common::abi::{FLOW_NAT, FlowState, LINK_NAT, LINK_UP, Link, NO_LINK, SLOT_REFUSE};
 use clovisor_common::packet::SYN;
 
 fn state(flags: u16, ack: u32) -> FlowState {
@@ -44,7 +44,7 @@ fn link(flags: u32) -> Link {
 }
 
 fn image(flags: u32, slot_link: u8, slot_flags: u8) -> Image {
-    let slot = Slot { link: slot_link, flags: slot_flags, wire_dscp: 0, pad: 0 };
+    let slot = Slot { link: slot_link, flags: slot_flags, ..Slot::NONE };
     Image {
         links: [(2, link(flags)), (3, link(LINK_UP))].into(),
         slots: [(7, slot)].into(),
@@ -63,6 +63,16 @@ fn a_connection_that_cannot_move_is_reset_at_what_the_pod_expects() {
         assert_eq!(tcp[..4], [1, 187, 15, 160], "from the port that was dialled");
         assert_eq!(tcp[4..8], 7000_u32.to_be_bytes());
         assert_eq!(tcp[13], RST);
+    }
+}
+
+#[test]
+fn a_connection_on_a_link_that_its_mapping_lost_is_reset() {
+    let mut image = image(LINK_UP | LINK_NAT, 3, 0);
+    for (barred, told) in [(0, false), (1 << 3, false), (1 << 2, true)] {
+        image.slots.entry(7).and_modify(|slot| slot.barred = barred);
+        let notice = notice(&flow(false, FLOW_NAT), &image);
+        assert_eq!(notice.is_some_and(|notice| notice.resets), told, "{barred:b}");
     }
 }
 
