@@ -16,6 +16,8 @@ pub mod flows;
 
 pub mod notice;
 
+pub mod keepalive;
+
 pub mod plan;
 
 pub mod versions;

@@ -14,6 +14,7 @@ mod features;
 mod fragments;
 mod frames;
 mod held;
+mod keepalive;
 mod limits;
 mod loaded;
 mod machine;

@@ -1,7 +1,7 @@
 //! When a flow is over: pure rules over its two entries.
 
 use clovisor_common::abi::FlowState;
-use clovisor_common::packet::{FIN, RST, TCP, UDP};
+use clovisor_common::packet::{ACK, FIN, RST, TCP, UDP};
 use std::time::Duration;
 
 /// After a RST in either direction.
@@ -20,6 +20,20 @@ const ECHO: Duration = Duration::from_secs(30);
 const ORPHAN: Duration = Duration::from_secs(5);
 /// Nothing in either direction; a keep-alive counts.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// After so much silence of a connection, and again, its pod is asked whether the socket is still there. (An idle one costs
+/// that two packets without data.)
+const SILENCE: Duration = Duration::from_secs(3600);
+
+/// Is it time to ask? Looked at `before_ns` and now at `now_ns` (CLOCK_MONOTONIC).
+#[must_use]
+pub fn silent(forward: &FlowState, reverse: &FlowState, before_ns: u64, now_ns: u64) -> bool {
+    let heard = forward.last_seen_ns.max(reverse.last_seen_ns);
+    let silences = |now_ns: u64| u128::from(now_ns.saturating_sub(heard)) / SILENCE.as_nanos();
+    let open = forward.tcp_flags & reverse.tcp_flags & ACK != 0
+        && (forward.tcp_flags | reverse.tcp_flags) & (FIN | RST) == 0;
+    open && silences(now_ns) > silences(before_ns)
+}
 
 /// Has either side ended the connection? Its entries stay a little longer, for packets under way.
 #[must_use]
@@ -99,6 +113,21 @@ mod tests {
             let at = |s: u64| expired(*proto, out.as_ref(), back.as_ref(), s * 1_000_000_000);
             assert!(!at(*alive), "row {row} is over too early");
             assert!(at(*over), "row {row} is over too late");
+        }
+    }
+
+    #[test]
+    fn a_silent_connection_is_asked_once_an_hour() {
+        const HOUR: u64 = 3600 * 1_000_000_000;
+        let at = |last_seen_ns| FlowState { last_seen_ns, ..state(SYN | ACK, 9, 0) };
+        let asked = |before, now| silent(&at(5), &at(9), before, now);
+        assert!(!asked(HOUR, HOUR + 8) && asked(HOUR + 8, HOUR + 9) && !asked(HOUR + 9, 2 * HOUR));
+        assert!(asked(2 * HOUR, 2 * HOUR + 9), "not again");
+        assert!(!asked(0, 8), "an entry of the future");
+        for flags in [ACK | FIN, ACK | RST, 0] {
+            let other = FlowState { tcp_flags: flags, ..at(9) };
+            let both = [silent(&other, &at(9), HOUR, 2 * HOUR), silent(&at(9), &other, HOUR, 2 * HOUR)];
+            assert_eq!(both, [false, false], "{flags}");
         }
     }
 

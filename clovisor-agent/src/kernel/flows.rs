@@ -1,6 +1,6 @@
 //! The flow tables: reading, and ending what is over.
 
-use super::expiry::expired;
+use super::expiry::{expired, silent};
 use super::tables::{Fill, TableError, capacity, ignore_missing, named, take};
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, MapError};
@@ -10,7 +10,7 @@ use clovisor_common::packet::RST;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 /// A steered flow: both entries together.
 #[derive(Clone, Debug)]
@@ -43,6 +43,8 @@ pub struct Flows {
     embryo4: Table<[u8; 4]>,
     embryo6: Table<[u8; 16]>,
     load: HashMap<MapData, u32, PodLoad>,
+    /// When they were last swept, CLOCK_MONOTONIC.
+    swept_ns: Option<u64>,
 }
 
 impl fmt::Debug for Flows {
@@ -52,12 +54,22 @@ impl fmt::Debug for Flows {
 }
 
 /// What a sweep found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Swept {
     /// Entries that went.
     pub ended: usize,
     /// How full the tables are now.
     pub fill: Vec<Fill>,
+    /// Connections that were silent so long that their pods are to be asked for them.
+    pub silent: Vec<FlowEntry>,
+}
+
+/// One look at the tables.
+struct Look<'a> {
+    /// The one before.
+    before_ns: u64,
+    now_ns: u64,
+    alive: &'a dyn Fn(u32) -> bool,
 }
 
 impl Flows {
@@ -72,6 +84,7 @@ impl Flows {
             embryo4: Table::take(ebpf, "EMBRYO4")?,
             embryo6: Table::take(ebpf, "EMBRYO6")?,
             load: take(ebpf, "POD_LOAD")?,
+            swept_ns: None,
         })
     }
 
@@ -82,14 +95,10 @@ impl Flows {
     pub fn read(&self) -> Result<(Vec<FlowEntry>, Vec<Fill>), TableError> {
         let (mut flows, mut fill) = (Vec::new(), Vec::new());
         for table in [&self.flow4, &self.embryo4] {
-            let entries = table.entries()?;
-            fill.push(table.fill(entries.len()));
-            flows.extend(table.flows(&entries, |address| IpAddr::V4(Ipv4Addr::from(address))));
+            table.read(&mut flows, &mut fill)?;
         }
         for table in [&self.flow6, &self.embryo6] {
-            let entries = table.entries()?;
-            fill.push(table.fill(entries.len()));
-            flows.extend(table.flows(&entries, |address| IpAddr::V6(Ipv6Addr::from(address))));
+            table.read(&mut flows, &mut fill)?;
         }
         Ok((flows, fill))
     }
@@ -101,10 +110,11 @@ impl Flows {
     /// A table could not be read: nothing of it went. Or the counts could not be written.
     pub fn sweep(&mut self, now_ns: u64, alive: &dyn Fn(u32) -> bool) -> Result<Swept, TableError> {
         let (mut swept, mut counts) = (Swept::default(), BTreeMap::new());
-        self.embryo4.sweep(now_ns, alive, &mut BTreeMap::new(), &mut swept)?;
-        self.embryo6.sweep(now_ns, alive, &mut BTreeMap::new(), &mut swept)?;
-        self.flow4.sweep(now_ns, alive, &mut counts, &mut swept)?;
-        self.flow6.sweep(now_ns, alive, &mut counts, &mut swept)?;
+        let look = Look { before_ns: self.swept_ns.replace(now_ns).unwrap_or(now_ns), now_ns, alive };
+        self.embryo4.sweep(&look, &mut BTreeMap::new(), &mut swept)?;
+        self.embryo6.sweep(&look, &mut BTreeMap::new(), &mut swept)?;
+        self.flow4.sweep(&look, &mut counts, &mut swept)?;
+        self.flow6.sweep(&look, &mut counts, &mut swept)?;
         self.count(&counts, alive).map_err(named("POD_LOAD"))?;
         Ok(swept)
     }
@@ -141,6 +151,20 @@ impl Flows {
     }
 }
 
+/// A flow by its forward entry and the state of the other one.
+fn whole<A: Copy + Into<IpAddr>>(key: &FlowKey<A>, flow: &Flow<A>, reverse: Option<FlowState>) -> FlowEntry {
+    let at = |address: A, port_be| SocketAddr::new(address.into(), u16::from_be(port_be));
+    FlowEntry {
+        proto: key.proto as u8,
+        source: at(key.saddr, key.sport_be),
+        destination: at(key.daddr, key.dport_be),
+        translated_source: at(flow.saddr, flow.sport_be),
+        translated_destination: at(flow.daddr, flow.dport_be),
+        forward: flow.state,
+        reverse,
+    }
+}
+
 fn key<A>(flow: &FlowEntry, saddr: A, daddr: A) -> FlowKey<A> {
     let (sport_be, dport_be) = (flow.source.port().to_be(), flow.destination.port().to_be());
     FlowKey { saddr, daddr, sport_be, dport_be, scope: flow.forward.veth, proto: flow.proto.into(), pad: 0 }
@@ -149,7 +173,7 @@ fn key<A>(flow: &FlowEntry, saddr: A, daddr: A) -> FlowKey<A> {
 /// Entries of one table at one moment.
 type Entries<A> = std::collections::HashMap<FlowKey<A>, Flow<A>>;
 
-impl<A: Copy + Eq + Hash> Table<A>
+impl<A: Copy + Eq + Hash + Into<IpAddr>> Table<A>
 where
     FlowKey<A>: aya::Pod,
     Flow<A>: aya::Pod,
@@ -178,30 +202,22 @@ where
         read.or_else(|| self.map.get(&paired, 0).ok()).map(|other| other.state)
     }
 
-    fn flows(&self, entries: &Entries<A>, ip: impl Fn(A) -> IpAddr) -> Vec<FlowEntry> {
-        let at = |address, port_be| SocketAddr::new(ip(address), u16::from_be(port_be));
+    fn read(&self, flows: &mut Vec<FlowEntry>, fill: &mut Vec<Fill>) -> Result<(), TableError> {
+        let entries = self.entries()?;
+        fill.push(self.fill(entries.len()));
         let forward = entries.iter().filter(|(key, _)| key.scope & REVERSE == 0);
-        forward
-            .map(|(key, flow)| FlowEntry {
-                proto: key.proto as u8,
-                source: at(key.saddr, key.sport_be),
-                destination: at(key.daddr, key.dport_be),
-                translated_source: at(flow.saddr, flow.sport_be),
-                translated_destination: at(flow.daddr, flow.dport_be),
-                forward: flow.state,
-                reverse: self.pair(entries, key, flow),
-            })
-            .collect()
+        flows.extend(forward.map(|(key, flow)| whole(key, flow, self.pair(&entries, key, flow))));
+        Ok(())
     }
 
     /// `counts`: flows that stay, by the pod's device.
     fn sweep(
         &mut self,
-        now_ns: u64,
-        alive: &dyn Fn(u32) -> bool,
+        look: &Look<'_>,
         counts: &mut BTreeMap<u32, u32>,
         swept: &mut Swept,
     ) -> Result<(), TableError> {
+        let Look { before_ns, now_ns, alive } = *look;
         let entries = self.entries()?;
         let mut over = Vec::new();
         for (key, flow) in &entries {
@@ -212,6 +228,9 @@ where
                 over.push(*key);
             } else if forward {
                 *counts.entry(flow.state.veth).or_default() += 1;
+                if other.is_some_and(|back| silent(&flow.state, &back, before_ns, now_ns)) {
+                    swept.silent.push(whole(key, flow, other));
+                }
             }
         }
         // The forward entry goes first: without it the pod's next packet is decided anew.

@@ -96,4 +96,4 @@ fn segment6(flow: &FlowEntry, from: [u8; 16], to: [u8; 16]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

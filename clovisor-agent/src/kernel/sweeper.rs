@@ -2,6 +2,7 @@
 
 use super::flows::{FlowEntry, Flows, Swept};
 use super::image::{Image, barred, died};
+use super::keepalive::question;
 use super::notice::{Notice, notice};
 use super::run::{KernelState, now_ns};
 use super::tables::Fill;
@@ -73,13 +74,16 @@ impl Sweeper {
                 }
             }
             let pods = image.clone();
-            let swept =
-                blocking(flows, move |flows| flows.sweep(now_ns(), &|veth| pods.pods.contains_key(&veth)));
+            let swept = blocking(flows, move |flows| {
+                flows
+                    .sweep(now_ns(), &|veth| pods.pods.contains_key(&veth))
+                    .inspect(|swept| ask(&swept.silent))
+            });
             let Some((kept, swept)) = swept.await else { return };
             flows = kept;
             match swept {
-                Ok(Swept { ended, fill }) => {
-                    tracing::debug!(ended, "flows swept");
+                Ok(Swept { ended, fill, silent }) => {
+                    tracing::debug!(ended, silent = silent.len(), "flows swept");
                     full.send_if_modified(|before| note_full(before, fill));
                 }
                 Err(error) => tracing::warn!(%error, "flows that are over stay until the next look"),
@@ -140,6 +144,18 @@ fn tell(flows: &mut Flows, image: &Image) {
     tracing::info!(resets, moves, lost, "connections of a lost link told");
 }
 
+/// Asks pods for the sockets of silent connections; see [`question`]. Where that fails the flows stay until they were
+/// silent for a day.
+fn ask(silent: &[FlowEntry]) {
+    let mut sockets = RawSockets::default();
+    for told in silent.iter().filter_map(question) {
+        if let Err(error) = deliver(&told, |pod, packet| sockets.send(pod, packet)) {
+            tracing::warn!(%error, "pods are not asked for silent connections; CAP_NET_RAW is missing");
+            return;
+        }
+    }
+}
+
 /// Sends a notice; false where this pod cannot be reached.
 ///
 /// # Errors
@@ -150,7 +166,7 @@ fn deliver(told: &Notice, mut send: impl FnMut(IpAddr, &[u8]) -> io::Result<()>)
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
             Err(error) => {
-                tracing::debug!(pod = %told.pod, %error, "a pod is not told of its lost link");
+                tracing::debug!(pod = %told.pod, %error, "a pod is not told or asked");
                 return Ok(false);
             }
         }

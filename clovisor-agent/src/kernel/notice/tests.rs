@@ -2,7 +2,7 @@ use super::*;
 use clovisor_common::abi::{FLOW_NAT, FlowState, LINK_NAT, LINK_UP, Link, NO_LINK, SLOT_REFUSE};
 use clovisor_common::packet::SYN;
 
-fn state(flags: u16, ack: u32) -> FlowState {
+pub(in super::super) fn state(flags: u16, ack: u32) -> FlowState {
     FlowState {
         created_ns: 0,
         last_seen_ns: 0,
@@ -21,7 +21,7 @@ fn state(flags: u16, ack: u32) -> FlowState {
     }
 }
 
-fn flow(v6: bool, flags: u16) -> FlowEntry {
+pub(in super::super) fn flow(v6: bool, flags: u16) -> FlowEntry {
     let at = |v4: &str, v6_text: &str| {
         let text = if v6 { v6_text } else { v4 };
         text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))

@@ -1,0 +1,58 @@
+//! Silent connections: whether their pod still has the socket. It is asked by a TCP keep-alive, as RFC 5382, section 5,
+//! has it: a socket answers with an ACK, and nobody knows more of it; where there is none, the pod's kernel answers with a
+//! RST, which ends the flow on its way and the far end's connection too. So the state of sockets is known without
+//! entering pods.
+
+use super::flows::FlowEntry;
+use super::notice::Notice;
+use etherparse::PacketBuilder;
+use std::net::SocketAddr;
+
+/// Of a packet for a pod.
+const HOPS: u8 = 64;
+
+/// The question: a segment of the far end that repeats the byte before the next one that the pod expects. None for a flow
+/// whose answers were not seen.
+#[must_use]
+pub fn question(flow: &FlowEntry) -> Option<Notice> {
+    let back = flow.reverse.as_ref()?;
+    let (far, pod) = (flow.destination, flow.source);
+    let builder = match (far, pod) {
+        (SocketAddr::V4(far), SocketAddr::V4(pod)) => {
+            PacketBuilder::ipv4(far.ip().octets(), pod.ip().octets(), HOPS)
+        }
+        (SocketAddr::V6(far), SocketAddr::V6(pod)) => {
+            PacketBuilder::ipv6(far.ip().octets(), pod.ip().octets(), HOPS)
+        }
+        _ => return None,
+    };
+    let (sequence, acknowledged) =
+        (u32::from_be(flow.forward.ack_be).wrapping_sub(1), u32::from_be(back.ack_be));
+    // The segment is outside the receiver's window, which reads no more of it than its number.
+    let builder = builder.tcp(far.port(), pod.port(), sequence, u16::MAX).ack(acknowledged);
+    let mut packet = Vec::with_capacity(builder.size(0));
+    builder.write(&mut packet, &[]).ok()?;
+    Some(Notice { pod: pod.ip(), packet, times: 1, resets: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::notice::tests::flow;
+    use super::*;
+    use clovisor_common::abi::FLOW_NAT;
+
+    #[test]
+    fn a_question_comes_from_what_was_dialled() {
+        for v6 in [false, true] {
+            let flow = flow(v6, FLOW_NAT);
+            let asked = question(&flow).unwrap_or_else(|| panic!("no question"));
+            let seen = etherparse::PacketHeaders::from_ip_slice(&asked.packet);
+            let seen = seen.unwrap_or_else(|error| panic!("{error}"));
+            let Some(etherparse::TransportHeader::Tcp(tcp)) = seen.transport else { panic!("{seen:?}") };
+            assert_eq!((tcp.source_port, tcp.destination_port), (443, 4000));
+            assert_eq!((tcp.sequence_number, tcp.acknowledgment_number), (6999, 500));
+            assert!(tcp.ack && !tcp.psh && !tcp.rst && seen.payload.slice().is_empty(), "{tcp:?}");
+            assert_eq!(asked.pod, flow.source.ip());
+        }
+    }
+}
