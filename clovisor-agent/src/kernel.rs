@@ -20,6 +20,8 @@ pub mod keepalive;
 
 pub mod plan;
 
+pub mod pins;
+
 pub mod versions;
 
 pub mod load;

@@ -2,24 +2,25 @@
 //!
 //! Without them a pod behind NAT never learns that a path beyond the link takes only small packets.
 
-use clovisor_common::abi::{ANY_LINK, FLOW_STACK, FlowKey, REVERSE, Reason};
+use clovisor_common::abi::{FLOW_STACK, FlowKey, Link, Reason};
 use clovisor_common::packet::{ETHERNET, Quoted};
 use clovisor_common::rule;
 
 use crate::maps;
 use crate::packet::{DROP, PASS, Packet, verdict, verdict_at};
-use crate::steer::Family;
+use crate::steer::{Family, slot_of};
 
 /// An error that came in by an uplink, for the pod whose packet it quotes.
 #[inline(never)]
-pub(crate) fn inbound<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i32 {
+pub(crate) fn inbound<A: Family>(packet: &mut Packet, l3: usize, index: u8, link: &Link) -> i32 {
     let Some(quoted) = Quoted::<A>::parse(packet, l3) else {
         return PASS;
     };
-    let mut key = quoted.key(REVERSE | u32::from(index));
+    let [likely, other] = rule::scopes(index, link);
+    let mut key = quoted.key(likely);
     let mut found = maps::flow(&key);
     if found.is_none() {
-        key.scope = REVERSE | ANY_LINK;
+        key.scope = other;
         found = maps::flow(&key);
     }
     let Some(flow) = found else {
@@ -55,8 +56,9 @@ pub(crate) fn outbound<A: Family>(packet: &mut Packet, class: u8) -> i32 {
     if quoted.saddr != key.saddr || quoted.daddr != key.daddr {
         return pass(packet, unknown);
     }
+    let slot = slot_of(flow);
     let link = match maps::link(flow.state.link) {
-        Some(link) if rule::holds::<A>(link, &flow.state) => link,
+        Some(link) if rule::stays::<A>(Some(link), &flow.state, slot) => link,
         _ => return verdict(packet, Reason::LinkDown, DROP),
     };
     if flow.state.flags & FLOW_STACK != 0 {
@@ -67,9 +69,7 @@ pub(crate) fn outbound<A: Family>(packet: &mut Packet, class: u8) -> i32 {
         return verdict(packet, Reason::HopsExceeded, DROP);
     }
     let bytes = u64::from(packet.ip_len(ETHERNET));
-    let slot = maps::slot(u32::from(flow.state.slot));
-    let wire = slot.map_or(link.wire_dscp, |slot| rule::wire_dscp(slot, link));
-    let tos = rule::flow_tos(&flow.state, quoted.tos, wire);
+    let tos = rule::flow_tos(&flow.state, quoted.tos, rule::wire_dscp(slot, link));
     if A::rewrite_error(packet, &quoted, flow, flow.saddr, tos, quoted.hops - 1).is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);
     }

@@ -128,8 +128,9 @@ fn known<'a, A: Family>(segment: &Segment<A>, key: &FlowKey<A>) -> Option<&'a mu
     None
 }
 
+/// The slot by which the flow was opened, as it is now.
 #[inline(always)]
-fn slot_of<A>(flow: &Flow<A>) -> Slot {
+pub(crate) fn slot_of<A>(flow: &Flow<A>) -> Slot {
     maps::slot(u32::from(flow.state.slot)).unwrap_or(Slot::NONE)
 }
 

@@ -1,13 +1,13 @@
 //! ICMP errors about packets of flows, and what they quote.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clovisor_common::abi::{LINK_NAT, LINK_UP, Link, Reason};
+use clovisor_common::abi::{LINK_NAT, LINK_UP, Link, NO_LINK, Reason, Slot};
 use etherparse::{Icmpv4Type, Icmpv6Type, NetHeaders, PacketBuilder, PacketHeaders, TransportHeader, icmpv4};
 
 use crate::frames::{MAC_A, MAC_B, Shape, seen, syn};
 use crate::machine::{
-    LINK, Machine, PASS, PEER4, PEER6, POD4, POD6, REAL4, REAL6, REDIRECT, SOURCE4, SOURCE6, link, mapped,
-    peer,
+    DROP, LINK, Machine, PASS, PEER4, PEER6, POD4, POD6, REAL4, REAL6, REDIRECT, SOURCE4, SOURCE6, link,
+    mapped, peer,
 };
 
 const ETHERNET: usize = 14;
@@ -166,6 +166,30 @@ fn an_error_of_the_pod_reaches_the_far_end_as_about_what_that_sent() -> Result<(
             );
             ensure!(flags & LINK_NAT == 0 || from == family.source, "the pod's own address left");
             machine.expect_counted(&[Reason::FlowOpened, Reason::Returned, Reason::ErrorTranslated])?;
+        }
+    }
+    Ok(())
+}
+
+/// Neither one that is down nor one that the flow's mapping does not have any more.
+#[test]
+fn an_error_of_the_pod_does_not_leave_by_a_link_that_the_flow_may_not_stay_on() -> Result<()> {
+    for family in families() {
+        for down in [false, true] {
+            let (mut machine, left) = opened(family.v6, LINK_UP | LINK_NAT)?;
+            let out = seen(&left)?;
+            let (sport, dport) = (out.tcp.destination_port, out.tcp.source_port);
+            let (from, to) = (Some(out.to), Some(out.from));
+            let reply = Shape { from, to, sport, dport, flags: "SA", dscp: 0, ..syn(family.v6) }.frame()?;
+            let came = machine.run("wan_in", &reply)?;
+            if down {
+                machine.link(LINK, Link { flags: LINK_NAT, ..link() })?;
+            } else {
+                machine.slot(Slot { link: NO_LINK, barred: 1 << LINK, ..Slot::NONE })?;
+            }
+            let ran = machine.run("pod_in", &error(&family.pod, &family.dialled, &came.frame)?)?;
+            ensure!(ran.verdict == DROP, "down {down}: verdict {}", ran.verdict);
+            machine.expect_counted(&[Reason::FlowOpened, Reason::Returned, Reason::LinkDown])?;
         }
     }
     Ok(())

@@ -1,8 +1,6 @@
 //! Removing everything of ours from the kernel, and nothing else.
 
-use super::load::{FILTERS, LINKS, QDISC, filter, is_held, pin_root, pinned};
-use super::plan::Place;
-use aya::programs::links::Link as _;
+use super::pins::{FILTERS, LINKS, QDISC, children, detach, is_held, pin_root, pinned};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -56,56 +54,10 @@ pub fn cleanup(bpffs: &Path, devices: &BTreeMap<u32, String>, dry_run: bool) -> 
     report
 }
 
-pub(super) fn children(dir: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<_> =
-        std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
-    found.sort();
-    found
-}
-
 fn remove(report: &mut Report, path: PathBuf, dry_run: bool, how: fn(&Path) -> std::io::Result<()>) {
     if !dry_run && let Err(error) = how(&path) {
         report.failed.push((path, error.to_string()));
         return;
     }
     report.removed.push(path);
-}
-
-/// Removes one attachment, whichever way it is attached.
-pub(super) fn detach(version: &Path, place: Place, name: Option<&str>) {
-    remove_link(version, place);
-    remove_filter(version, place, name);
-}
-
-/// A TCX link lives by its pin.
-pub(super) fn remove_link(version: &Path, place: Place) {
-    forget(&version.join(LINKS).join(place.to_string()));
-}
-
-/// A filter lives by itself, and goes with its device.
-pub(super) fn remove_filter(version: &Path, place: Place, name: Option<&str>) {
-    let pin = version.join(FILTERS).join(place.to_string());
-    if !pin.exists() {
-        return;
-    }
-    let filter = name.map(|name| filter(name, place.hook));
-    if let Some(Ok(filter)) = filter
-        && let Err(error) = filter.detach()
-    {
-        tracing::debug!(%place, %error, "no filter to remove");
-    }
-    forget(&pin);
-}
-
-/// The mark of a qdisc of ours that went with its device.
-pub(super) fn forget_qdisc(version: &Path, ifindex: u32) {
-    forget(&version.join(FILTERS).join(format!("{QDISC}{ifindex}")));
-}
-
-fn forget(pin: &Path) {
-    if let Err(error) = std::fs::remove_file(pin)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::warn!(pin = %pin.display(), %error, "pin not removed");
-    }
 }

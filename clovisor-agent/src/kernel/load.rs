@@ -1,13 +1,15 @@
 //! Loading the object, pinning, attaching: the thin shell that carries out a [`plan`](super::plan).
 
 use super::flows::Flows;
+use super::pins;
+use super::pins::{FILTERS, HANDLE, LINKS, PRIORITY, PinError, QDISC, direction, filter, pin_root, pinned};
 use super::plan::{Hook, Place, Step, plan};
 use super::tables::{TableError, Tables};
 use super::versions::take_over;
 use crate::config::AttachMode;
 use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
-use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact};
-use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_add_clsact};
+use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use clovisor_common::abi::ABI_VERSION;
 use nix::fcntl::{Flock, FlockArg};
@@ -18,17 +20,6 @@ use std::path::{Path, PathBuf};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/clovisor.o"));
 
-/// Folder of the pinned TCX links.
-pub(super) const LINKS: &str = "links";
-/// Folder of the programs that clsact filters run, and of the marks of qdiscs that are ours.
-pub(super) const FILTERS: &str = "filters";
-/// Begin of the name of such a mark; the ifindex follows.
-pub(super) const QDISC: &str = "clsact-";
-
-/// Priority and handle of our filters where clsact is used.
-const PRIORITY: u16 = 1;
-const HANDLE: TcHandle = TcHandle::new(0, 0xc10);
-
 /// The kernel half could not be loaded or attached.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -36,10 +27,8 @@ pub enum LoadError {
     NoObject,
     #[error("{0} is not on a BPF file system; run `mount -t bpf bpf /sys/fs/bpf` or set --bpffs")]
     NotBpffs(PathBuf),
-    #[error("another agent holds {0}; stop it first, one node has one agent")]
-    Locked(PathBuf),
-    #[error("{path}: {source}; the agent needs root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
-    Io { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Pin(#[from] PinError),
     #[error(
         "the kernel refused the eBPF object: {0}; the agent needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
     )]
@@ -82,12 +71,6 @@ pub struct Programs {
     _lock: Flock<File>,
 }
 
-/// `<bpffs>/clovisor`: everything of ours.
-#[must_use]
-pub fn pin_root(bpffs: &Path) -> PathBuf {
-    bpffs.join("clovisor")
-}
-
 /// Loads (or adopts) maps and programs under `<bpffs>/clovisor/v<ABI>`, with the attachments of other versions. Nothing is
 /// attached yet.
 ///
@@ -104,14 +87,14 @@ pub fn load(bpffs: &Path, mode: AttachMode) -> Result<(Programs, Tables, Flows),
     let dir = pin_root(bpffs).join(format!("v{ABI_VERSION}"));
     let io = |path: &Path| {
         let path = path.to_owned();
-        move |source| LoadError::Io { path, source }
+        move |source| PinError::Io { path, source }
     };
     for kind in [LINKS, FILTERS] {
         std::fs::create_dir_all(dir.join(kind)).map_err(io(&dir))?;
     }
     let handle = File::open(&dir).map_err(io(&dir))?;
     let lock =
-        Flock::lock(handle, FlockArg::LockExclusiveNonblock).map_err(|_| LoadError::Locked(dir.clone()))?;
+        Flock::lock(handle, FlockArg::LockExclusiveNonblock).map_err(|_| PinError::Locked(dir.clone()))?;
     let taken_over = take_over(&dir)?;
     if taken_over > 0 {
         tracing::info!(taken_over, "attachments of another version, to be replaced in place");
@@ -130,30 +113,8 @@ pub fn load(bpffs: &Path, mode: AttachMode) -> Result<(Programs, Tables, Flows),
     Ok((programs, tables, flows))
 }
 
-/// Does a running agent hold one of these folders?
-#[must_use]
-pub fn is_held(dir: &Path) -> bool {
-    let handle = File::open(dir).ok();
-    handle.is_some_and(|handle| Flock::lock(handle, FlockArg::LockExclusiveNonblock).is_err())
-}
-
-/// The attachments that are pinned in a version's folder.
-#[must_use]
-pub fn pinned(dir: &Path) -> BTreeSet<Place> {
-    let folders = [LINKS, FILTERS].map(|kind| std::fs::read_dir(dir.join(kind)));
-    let names = folders.into_iter().flatten().flatten().flatten().map(|entry| entry.file_name());
-    names.filter_map(|name| Place::parse(&name.to_string_lossy())).collect()
-}
-
 fn classifier(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier, ProgramError> {
     ebpf.program_mut(hook.program()).ok_or(ProgramError::NotLoaded)?.try_into()
-}
-
-const fn direction(hook: Hook) -> TcAttachType {
-    match hook {
-        Hook::PodIn | Hook::WanIn => TcAttachType::Ingress,
-        Hook::WanOut => TcAttachType::Egress,
-    }
 }
 
 impl Programs {
@@ -169,7 +130,7 @@ impl Programs {
         for place in gone {
             self.detach(place, None);
         }
-        super::cleanup::forget_qdisc(&self.dir, ifindex);
+        pins::forget_qdisc(&self.dir, ifindex);
     }
 
     /// Makes the attachments be `wanted`; devices by ifindex. On an error the fresh ones of this call are undone.
@@ -235,9 +196,9 @@ impl Programs {
         }?;
         // An agent before may have used the other way: no packet may meet both.
         if attached.mode == AttachMode::Tcx {
-            super::cleanup::remove_filter(&self.dir, place, Some(name));
+            pins::remove_filter(&self.dir, place, Some(name));
         } else {
-            super::cleanup::remove_link(&self.dir, place);
+            pins::remove_link(&self.dir, place);
         }
         Ok(attached)
     }
@@ -302,16 +263,11 @@ impl Programs {
 
     /// Forgets the attachment; a device that is gone took its filter with it.
     fn detach(&mut self, place: Place, name: Option<&str>) {
-        super::cleanup::detach(&self.dir, place, name);
+        pins::detach(&self.dir, place, name);
         self.attached.remove(&place);
         self.inherited.remove(&place);
         tracing::info!(program = place.hook.program(), device = name.unwrap_or("(gone)"), "detached");
     }
-}
-
-/// Our filter on a device, by its priority and handle.
-pub(super) fn filter(device: &str, hook: Hook) -> std::io::Result<SchedClassifierLink> {
-    SchedClassifierLink::attached(device, direction(hook), PRIORITY, HANDLE, None)
 }
 
 /// Does this kernel attach TCX links at all?

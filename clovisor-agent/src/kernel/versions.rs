@@ -4,8 +4,7 @@
 //! next attachment an exchange, without a packet that meets both programs or none. Maps have another layout and go; their
 //! programs keep them until then.
 
-use super::cleanup::children;
-use super::load::{FILTERS, LINKS, LoadError, is_held};
+use super::pins::{FILTERS, LINKS, PinError, children, is_held};
 use std::fs;
 use std::path::Path;
 
@@ -13,11 +12,11 @@ use std::path::Path;
 ///
 /// # Errors
 /// An agent of another version runs, or a pin cannot be moved. What was moved stays so.
-pub(super) fn take_over(own: &Path) -> Result<usize, LoadError> {
+pub(super) fn take_over(own: &Path) -> Result<usize, PinError> {
     let versions = children(own.parent().unwrap_or(own));
     let others: Vec<_> = versions.into_iter().filter(|dir| dir.is_dir() && dir != own).collect();
     if let Some(held) = others.iter().find(|dir| is_held(dir)) {
-        return Err(LoadError::Locked(held.clone()));
+        return Err(PinError::Locked(held.clone()));
     }
     let mut moved = 0;
     for other in &others {
@@ -26,7 +25,7 @@ pub(super) fn take_over(own: &Path) -> Result<usize, LoadError> {
                 let place = own.join(kind).join(pin.file_name().unwrap_or_default());
                 // Where both have one, this version's program runs already; a link goes with its pin.
                 let done = if place.exists() { fs::remove_file(&pin) } else { fs::rename(&pin, &place) };
-                done.map_err(|source| LoadError::Io { path: pin, source })?;
+                done.map_err(|source| PinError::Io { path: pin, source })?;
                 moved += 1;
             }
         }
