@@ -13,7 +13,7 @@ use crate::{embryo, error, fragment, maps};
 #[inline(never)]
 pub(crate) fn deliver<A: Family>(packet: &mut Packet, l3: usize, index: u8, link: &Link) -> i32 {
     let (READ, Some(Place { segment, key, .. })) = (read::<A>(packet, l3), A::place()) else {
-        return error::inbound::<A>(packet, l3, index, link);
+        return error::inbound::<A>(packet, l3, index);
     };
     let by_link = REVERSE | u32::from(index);
     if segment.fragment == Fragment::Later && !fragment::complete(segment, by_link) {

@@ -2,26 +2,30 @@
 //!
 //! Without them a pod behind NAT never learns that a path beyond the link takes only small packets.
 
-use clovisor_common::abi::{FLOW_STACK, FlowKey, Link, Reason};
+use clovisor_common::abi::{FLOW_STACK, FlowKey, Reason};
 use clovisor_common::packet::{ETHERNET, Quoted};
 use clovisor_common::rule;
 
-use crate::maps;
+use crate::maps::{self, Place};
 use crate::packet::{DROP, PASS, Packet, verdict, verdict_at};
 use crate::steer::{Family, slot_of};
 
 /// An error that came in by an uplink, for the pod whose packet it quotes.
 #[inline(never)]
-pub(crate) fn inbound<A: Family>(packet: &mut Packet, l3: usize, index: u8, link: &Link) -> i32 {
+pub(crate) fn inbound<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i32 {
     let Some(quoted) = Quoted::<A>::parse(packet, l3) else {
         return PASS;
     };
+    // The key lies where that of a packet would: the stack has no room for it here.
+    let (Some(Place { key, .. }), Some(link)) = (A::place(), maps::link(index)) else {
+        return PASS;
+    };
     let [likely, other] = rule::scopes(index, link);
-    let mut key = quoted.key(likely);
-    let mut found = maps::flow(&key);
+    *key = quoted.key(likely);
+    let mut found = maps::flow(key);
     if found.is_none() {
         key.scope = other;
-        found = maps::flow(&key);
+        found = maps::flow(key);
     }
     let Some(flow) = found else {
         return PASS;

@@ -59,7 +59,7 @@ fn out_of<const PROTO: u8, A: Family>(packet: &mut Packet) -> Option<i32> {
     {
         return None;
     }
-    Some(carry(packet, segment, flow, slot, link, Reason::Steered))
+    Some(carry(packet, segment, flow, &slot, link, Reason::Steered))
 }
 
 #[inline(always)]

@@ -53,9 +53,9 @@ fn outcome<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
         },
     };
     *slot = slot_of(flow);
-    let slot = *black_box(slot);
+    let slot = &*black_box(slot);
     let link = maps::link(flow.state.link);
-    let outcome = match rule::course::<A>(&flow.state, link, slot, movable(key, flow, slot)) {
+    let outcome = match rule::course::<A>(&flow.state, link, *slot, movable(key, flow, *slot)) {
         Course::Reset => return reset(packet, segment, flow),
         Course::Hold => HELD,
         course => {
@@ -157,7 +157,7 @@ fn send<A: Family>(
     packet: &mut Packet,
     segment: &Segment<A>,
     flow: &mut Flow<A>,
-    slot: Slot,
+    slot: &Slot,
     reason: Reason,
 ) -> i32 {
     let Some(link) = maps::link(flow.state.link) else {
@@ -181,14 +181,14 @@ pub(crate) fn carry<A: Family>(
     packet: &mut Packet,
     segment: &Segment<A>,
     flow: &mut Flow<A>,
-    slot: Slot,
+    slot: &Slot,
     link: &Link,
     reason: Reason,
 ) -> i32 {
     let (packets, bytes) = packet.on_wire(ETHERNET, segment.headers());
     record(flow, segment, packets, bytes);
     let (tos, hops) =
-        (rule::flow_tos(&flow.state, segment.tos, rule::wire_dscp(slot, link)), segment.hops - 1);
+        (rule::flow_tos(&flow.state, segment.tos, rule::wire_dscp(*slot, link)), segment.hops - 1);
     if maps::refuses() || A::rewrite(packet, segment, flow, tos, hops).is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
@@ -204,7 +204,7 @@ fn mark<A: Family>(
     packet: &mut Packet,
     segment: &Segment<A>,
     flow: &mut Flow<A>,
-    slot: Slot,
+    slot: &Slot,
     reason: Reason,
 ) -> i32 {
     let Some(link) = maps::link(flow.state.link) else {
@@ -217,7 +217,7 @@ fn mark<A: Family>(
     let before = flow.state.tcp_flags;
     record(flow, segment, packets, bytes);
     let answered = rule::proves_answer(segment, before, &flow.state);
-    let tos = rule::flow_tos(&flow.state, segment.tos, rule::wire_dscp(slot, link));
+    let tos = rule::flow_tos(&flow.state, segment.tos, rule::wire_dscp(*slot, link));
     if A::set_tos(packet, segment, tos).is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);
     }

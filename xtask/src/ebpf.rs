@@ -3,6 +3,8 @@
 //! **In**: the sources of `clovisor-ebpf`. **Out**: the object `target/ebpf/clovisor`.
 //! **Owns**: the target folder `target/ebpf-build`. **Never**: touches the build of the host crates.
 
+mod stack;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -47,8 +49,11 @@ pub(crate) fn run() -> Result<PathBuf> {
         bail!("the kernel half did not compile with {toolchain:?}; see the errors above");
     }
     let built = build.join(target()).join("release");
+    let object = built.join("clovisor");
+    let bytes = std::fs::read(&object).with_context(|| format!("no object at {}", object.display()))?;
+    stack::check(&bytes)?;
     publish(&built.join("bare"), &root)?;
-    publish(&built.join("clovisor"), &root)
+    publish(&object, &root)
 }
 
 /// Copies the object only when it differs, so that its time stamp tells of real changes.
