@@ -222,9 +222,9 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        for netns in [&self.pod, &self.edge, &self.far, &self.beyond] {
-            let _gone = run(Command::new("ip").args(["netns", "del", netns.name()]), None);
-        }
+        let all = [&self.pod, &self.edge, &self.far, &self.beyond];
+        let lines: String = all.map(|netns| format!("netns del {}\n", netns.name())).concat();
+        let _gone = run(Command::new("ip").args(["-force", "-batch", "-"]), Some(&lines));
         let _gone = umount2(self.bpffs.path(), MntFlags::MNT_DETACH);
     }
 }

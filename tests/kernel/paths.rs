@@ -4,11 +4,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use harness::eventually::eventually;
 use harness::netns::Netns;
 use harness::talk::{PATIENCE, socket};
-use harness::wire::{BEYOND, FAR, NARROW, POD, SOURCE, TOS, Translation, Wire};
+use harness::wire::{BEYOND, FAR, NARROW, POD, SOURCE, TOS, Wire};
 use socket2::Type;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-
-use crate::attached::modes;
 
 /// IP and UDP header.
 pub(crate) const HEADERS: [usize; 2] = [28, 48];
@@ -69,30 +67,4 @@ pub(crate) fn narrow(wire: &Wire, family: usize) -> Result<()> {
     let (length, from) = far.recv_from(&mut buffer).context("what fits")?;
     ensure!(length == fits.len() && from.ip() == SOURCE[family], "{length} bytes from {from}");
     learned(wire, &wire.beyond, BEYOND[family], 1400)
-}
-
-#[test]
-fn datagrams_in_pieces_arrive_whole_both_ways() -> Result<()> {
-    if let Some(&mode) = modes()?.last() {
-        let wire = Wire::build()?;
-        let attached = wire.steer(mode, Translation::Nat)?;
-        for family in [0, 1] {
-            pieces(&wire, family).with_context(|| format!("{mode:?}"))?;
-        }
-        drop(attached);
-    }
-    Ok(())
-}
-
-#[test]
-fn a_pod_learns_how_narrow_the_path_beyond_its_link_is() -> Result<()> {
-    if let Some(&mode) = modes()?.last() {
-        let wire = Wire::build()?;
-        let attached = wire.steer(mode, Translation::Nat)?;
-        for family in [0, 1] {
-            narrow(&wire, family).with_context(|| format!("{mode:?}"))?;
-        }
-        drop(attached);
-    }
-    Ok(())
 }
