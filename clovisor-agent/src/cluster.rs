@@ -13,6 +13,8 @@ pub mod pod;
 
 pub mod service;
 
+pub mod network_policy;
+
 pub mod wan_mapping;
 
 pub mod wan_node;

@@ -147,6 +147,46 @@ fn connections_leave_a_link_that_their_mapping_lost() -> Result<()> {
     })
 }
 
+/// A NetworkPolicy for what pods send would be bypassed by a redirect: its namespace's connections leave redirected links
+/// until that is accepted. The control: one for what they receive changes nothing.
+#[test]
+fn a_network_policy_needs_a_word() -> Result<()> {
+    const POLICY: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
+                          metadata: {name: walled, namespace: shop}\n\
+                          spec: {podSelector: {}, policyTypes: [Ingress], egress: []}\n";
+    Site::builder("walled").run(|site| {
+        open(site, "")?;
+        let mut old = dial(site, 0, false, 0)?;
+        says(&mut old, b"one")?;
+        let before = site.agent()?.json("/v1/status")?["policyGeneration"].as_u64();
+        site.apply("5-policy.yaml", POLICY)?;
+        eventually("the policy is read", Duration::from_secs(5), || {
+            let now = site.agent()?.json("/v1/status")?["policyGeneration"].as_u64();
+            ensure!(now > before, "still {now:?}");
+            Ok(())
+        })?;
+        says(&mut old, b"two").context("with a policy for what pods receive")?;
+        ensure!(by_link(site, "s9")? == 1, "left for a policy for what pods receive");
+        site.apply("5-policy.yaml", &POLICY.replace("Ingress", "Egress"))?;
+        let error = old.read(&mut [0; 8]).map_err(|error| error.kind());
+        ensure!(error == Err(ErrorKind::ConnectionReset), "goes on past the policy: {error:?}");
+        for link in site.agent()?.links()? {
+            let reason = link["reason"].as_str().unwrap_or_default();
+            ensure!(link["state"] == "Up" && reason.contains("shop (walled)"), "{link}");
+        }
+        let mut new = dial(site, 0, false, 0)?;
+        says(&mut new, b"by the default route")?;
+        ensure!(by_link(site, "s9")? + by_link(site, "s8")? == 0, "redirected past the policy");
+        let accepted = "  policyBypass: Accepted\n";
+        site.apply("1-links.yaml", &(objects::link("s8", accepted) + &objects::link("s9", accepted)))?;
+        eventually("by the link where that is accepted", Duration::from_secs(5), || {
+            says(&mut dial(site, 0, false, 0)?, b"three")?;
+            ensure!(by_link(site, "s9")? > 0, "not by s9");
+            Ok(())
+        })
+    })
+}
+
 /// A link that was silent for a second and a half before it is down: the stream that moves goes on at once, not when its
 /// sender's timer, doubled three times by then, runs out.
 #[test]

@@ -6,7 +6,7 @@ use crate::cluster::condition::{Said, conditions};
 use crate::cluster::wan_node::{NodeLink, WanNode, WanNodeStatus};
 use crate::kernel::run::KernelState;
 use crate::kernel::tables::Fill;
-use crate::link::table::{Health, LinkTable};
+use crate::link::table::{Health, Link, LinkTable};
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -78,12 +78,15 @@ pub async fn run(client: Client, node: String, mut sources: Sources, pace: Durat
 
 /// The words for the node and for each link.
 fn said(links: &LinkTable, kernel: &KernelState, waiting: &[&'static str]) -> (Said, BTreeMap<String, Said>) {
-    let of_link = |health: Health| match health {
-        Health::Up => Said::new("Ready", Some(true), "Up", "it takes traffic"),
+    let of_link = |link: &Link| match link.health {
+        Health::Up => {
+            let words = link.closed().map_or("it takes traffic".into(), |closed| format!("it {closed}"));
+            Said::new("Ready", Some(true), "Up", words)
+        }
         Health::Down(reason) => Said::new("Ready", Some(false), reason.name(), reason.to_string()),
     };
     let links: BTreeMap<_, _> =
-        links.links.iter().map(|(name, link)| (name.clone(), of_link(link.health))).collect();
+        links.links.iter().map(|(name, link)| (name.clone(), of_link(link))).collect();
     let down: Vec<_> = links.iter().filter(|(_, said)| said.holds != Some(true)).collect();
     let node = if !waiting.is_empty() {
         Said::new("Ready", Some(false), "Starting", format!("waiting for {}", waiting.join(", ")))

@@ -115,7 +115,7 @@ pub fn links(table: &LinkTable, dump: &Dump) -> Vec<api::LinkStatus> {
 fn link_status(link: &Link, dump: &Dump) -> api::LinkStatus {
     let traffic = dump.links.get(&link.id.0).copied().unwrap_or_default();
     let (state, reason) = match link.health {
-        Health::Up => ("Up", None),
+        Health::Up => ("Up", link.closed()),
         Health::Down(reason) => ("Down", Some(reason.to_string())),
     };
     let both = |v4: Option<std::net::Ipv4Addr>, v6: Option<std::net::Ipv6Addr>| {

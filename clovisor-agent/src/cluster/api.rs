@@ -48,6 +48,7 @@ const MESH: [Known; 6] = [
     ("ServiceEntry", "networking.istio.io", "v1", "serviceentries"),
     ("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes"),
 ];
+const POLICIES: Known = ("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies");
 const PODS: Known = ("Pod", "", "v1", "pods");
 const NODE: Known = ("Node", "", "v1", "nodes");
 const SERVICES: Known = ("Service", "", "v1", "services");
@@ -65,8 +66,8 @@ pub enum View {
 impl View {
     fn kinds(&self) -> Vec<Known> {
         let own = match self {
-            Self::Node { sidecars: true, .. } => &[PODS, NODE, SERVICES][..],
-            Self::Node { .. } => &[PODS, NODE][..],
+            Self::Node { sidecars: true, .. } => &[PODS, NODE, POLICIES, SERVICES][..],
+            Self::Node { .. } => &[PODS, NODE, POLICIES][..],
             Self::Controller => &[SERVICES, NODES][..],
         };
         MESH.iter().chain(own).copied().collect()

@@ -2,6 +2,7 @@
 
 use super::gateway::HttpRoute;
 use super::istio::{DestinationRule, ServiceEntry, VirtualService};
+use super::network_policy::NetworkPolicy;
 use super::pod::{ISTIO_PROXY_UID, PROXY_UID, PodObject, PodStatus};
 use super::service::Service;
 use super::snapshot::{Dated, Mapping, ObjectKey, Snapshot};
@@ -27,6 +28,7 @@ pub enum Object {
     DestinationRule(Arc<DestinationRule>),
     ServiceEntry(Arc<ServiceEntry>),
     Service(Arc<Service>),
+    NetworkPolicy(Arc<NetworkPolicy>),
     Pod(Arc<PodObject>),
     WanNode(Arc<WanNodeStatus>),
     /// Labels of the node itself.
@@ -99,6 +101,7 @@ pub fn known(api_version: &str, kind: &str) -> Option<(&'static str, bool)> {
         ("gateway.networking.k8s.io", "HTTPRoute") => Some(("HTTPRoute", true)),
         ("networking.istio.io", "DestinationRule") => Some(("DestinationRule", true)),
         ("networking.istio.io", "ServiceEntry") => Some(("ServiceEntry", true)),
+        ("networking.k8s.io", "NetworkPolicy") => Some(("NetworkPolicy", true)),
         ("", "Service") => Some(("Service", true)),
         ("", "Node") => Some(("Node", false)),
         ("", "Pod") => Some(("Pod", true)),
@@ -132,6 +135,7 @@ pub fn decode(kind: &str, body: &impl Body, metadata: &Metadata) -> Result<Objec
             Object::DestinationRule(Arc::new(rule))
         }),
         "ServiceEntry" => body.spec().map(|spec| Object::ServiceEntry(Arc::new(spec))),
+        "NetworkPolicy" => body.spec().map(|spec| Object::NetworkPolicy(Arc::new(spec))),
         "WanNode" => body.status().map(|status| Object::WanNode(Arc::new(status))),
         "Node" => Ok(Object::Node(Arc::new(metadata.labels.clone()))),
         "Service" => body.spec().map(|spec| Object::Service(Arc::new(spec))),
@@ -164,6 +168,7 @@ pub fn insert(snapshot: &mut Snapshot, identity: &Identity, object: &Object) {
         Object::WanMapping(o) => drop(snapshot.mappings.insert(key, o.clone())),
         Object::VirtualService(o) => drop(snapshot.virtual_services.insert(key, o.clone())),
         Object::HttpRoute(o) => drop(snapshot.http_routes.insert(key, o.clone())),
+        Object::NetworkPolicy(o) => drop(snapshot.network_policies.insert(key, o.clone())),
         Object::DestinationRule(o) if o.is_ours => {}
         Object::DestinationRule(o) => drop(snapshot.destination_rules.insert(key, o.clone())),
         Object::ServiceEntry(o) => drop(snapshot.service_entries.insert(key, o.clone())),

@@ -2,6 +2,7 @@
 
 use super::gateway::HttpRoute;
 use super::istio::{DestinationRule, ServiceEntry, VirtualService};
+use super::network_policy::NetworkPolicy;
 use super::pod::PodObject;
 use super::service::Service;
 use super::wan_link::WanLinkSpec;
@@ -23,6 +24,7 @@ pub struct Snapshot {
     pub destination_rules: BTreeMap<ObjectKey, Arc<DestinationRule>>,
     pub service_entries: BTreeMap<ObjectKey, Arc<ServiceEntry>>,
     pub services: BTreeMap<ObjectKey, Arc<Service>>,
+    pub network_policies: BTreeMap<ObjectKey, Arc<NetworkPolicy>>,
     /// What the agents say, by node.
     pub nodes: BTreeMap<String, Arc<WanNodeStatus>>,
     /// Labels of this node; none where there is no API server.
@@ -47,6 +49,18 @@ impl Snapshot {
             .filter(|(_, link)| is_here(link))
             .map(|(name, link)| (name.clone(), link.clone()))
             .collect()
+    }
+
+    /// Namespaces of which a pod's packets are judged on their way out, each with the name of a NetworkPolicy that does so.
+    #[must_use]
+    pub fn policed(&self) -> BTreeMap<String, String> {
+        let judges = |(key, policy): &(&ObjectKey, &Arc<NetworkPolicy>)| {
+            let mut pods = self.pods.iter().filter(|(pod, _)| pod.namespace == key.namespace);
+            policy.is_for_egress() && pods.any(|(_, pod)| policy.selects(&pod.labels))
+        };
+        // The first one's name stays: it is put in last.
+        let found = self.network_policies.iter().rev().filter(judges);
+        found.map(|(key, _)| (key.namespace.clone(), key.name.clone())).collect()
     }
 }
 
@@ -98,4 +112,53 @@ pub struct Problem {
     pub field: String,
     /// What is wrong and what to do, as one sentence in lower case.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::document::{Document, read, split};
+    use crate::cluster::object::insert;
+
+    fn snapshot(policies: &str) -> Snapshot {
+        let pods = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: till-1, namespace: shop, labels: {app: till}}\n\
+                    status: {podIP: 10.1.0.5}\n---\napiVersion: v1\nkind: Pod\n\
+                    metadata: {name: b, namespace: bank}\nstatus: {podIP: 10.1.0.6}\n";
+        let mut snapshot = Snapshot::default();
+        for (at, text) in split(&format!("{pods}{policies}")) {
+            match read("f", at, &text) {
+                Document::Object(identity, object) => insert(&mut snapshot, &identity, &object),
+                Document::Refused(_, problem) => panic!("{problem:?}"),
+                Document::Ignored => {}
+            }
+        }
+        snapshot
+    }
+
+    #[test]
+    fn a_policy_for_what_pods_of_the_node_send_closes_their_namespace() {
+        for (spec, closed) in [
+            ("{podSelector: {}, policyTypes: [Egress]}", true),
+            ("{podSelector: {matchLabels: {app: till}}, policyTypes: [Ingress, Egress], egress: []}", true),
+            (
+                "{podSelector: {matchExpressions: [{key: app, operator: In, values: [till]}]}, policyTypes: [Egress]}",
+                true,
+            ),
+            (
+                "{podSelector: {matchExpressions: [{key: app, operator: Nonsense}]}, policyTypes: [Egress]}",
+                true,
+            ),
+            ("{podSelector: {}, egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8}}]}]}", true),
+            ("{podSelector: {}, policyTypes: [Ingress]}", false),
+            ("{podSelector: {}, ingress: []}", false),
+            ("{podSelector: {matchLabels: {app: other}}, policyTypes: [Egress]}", false),
+        ] {
+            let head = "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n";
+            let one =
+                |name: &str| format!("{head}metadata: {{name: {name}, namespace: shop}}\nspec: {spec}\n");
+            let found = snapshot(&(one("b") + &one("a"))).policed();
+            let wanted = closed.then(|| ("shop".to_owned(), "a".to_owned()));
+            assert_eq!(found, wanted.into_iter().collect(), "{spec}");
+        }
+    }
 }

@@ -59,7 +59,7 @@ pub struct WanLinkSpec {
     pub mode: Mode,
     /// Whether Redirect may bypass a policy of the node for forwarded packets (iptables, nftables). Where the node has
     /// one, or tables of iptables-legacy, which cannot be read, and this does not say Accepted, the link takes no
-    /// traffic.
+    /// traffic; where a namespace has a NetworkPolicy for egress, none of that namespace.
     #[serde(default)]
     pub policy_bypass: PolicyBypass,
     /// Largest IP packet the link carries, in bytes. Default: the device's.

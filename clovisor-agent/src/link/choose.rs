@@ -16,7 +16,7 @@ pub fn choose(wanted: &[String], table: &LinkTable, namespace: &str) -> Option<L
 /// Pods of `namespace` may have connections on the link by a mapping to `wanted`, whatever state it is in.
 #[must_use]
 pub fn permits(wanted: &[String], link: &Link, namespace: &str) -> bool {
-    wanted.contains(&link.name) && is_allowed(link, namespace)
+    wanted.contains(&link.name) && is_allowed(link, namespace) && !link.policed.contains_key(namespace)
 }
 
 fn is_allowed(link: &Link, namespace: &str) -> bool {
@@ -28,6 +28,12 @@ fn is_allowed(link: &Link, namespace: &str) -> bool {
 pub fn rejection(link: &Link, namespace: &str) -> Option<String> {
     if !is_allowed(link, namespace) {
         return Some(format!("namespace {namespace} is not in spec.allowedNamespaces"));
+    }
+    if let Some(policy) = link.policed.get(namespace) {
+        return Some(format!(
+            "a redirect would bypass NetworkPolicy {namespace}/{policy}, which is for egress; set spec.mode: Mark, or \
+             spec.policyBypass: Accepted"
+        ));
     }
     match (link.wanted, link.health) {
         (LinkState::Active, Health::Up) => None,
@@ -63,6 +69,7 @@ mod tests {
             wanted: LinkState::Active,
             peers: Vec::new(),
             allowed_namespaces: Vec::new(),
+            policed: std::sync::Arc::default(),
             health,
             since: jiff::Timestamp::UNIX_EPOCH,
         };
@@ -95,6 +102,26 @@ mod tests {
             table.links.entry("s9".into()).and_modify(|l| l.wanted = state);
             assert_eq!(pick(&["s9", "s8"], &table), want, "{state:?}");
         }
+    }
+
+    #[test]
+    fn a_link_that_would_bypass_a_policy_is_passed_over_for_its_namespace() {
+        let mut table = table();
+        let policed = |namespace: &str| [(namespace.to_owned(), "deny".to_owned())].into();
+        let wanted = ["s9".to_owned(), "s8".to_owned()];
+        for (namespace, chosen) in [("bank", Some(1)), ("shop", Some(0))] {
+            table
+                .links
+                .entry("s9".into())
+                .and_modify(|l| l.policed = std::sync::Arc::new(policed(namespace)));
+            assert_eq!(pick(&["s9", "s8"], &table), chosen, "{namespace}");
+            assert_eq!(permits(&wanted, &table.links["s9"], "shop"), chosen == Some(1), "{namespace}");
+        }
+        let said = rejection(&table.links["s9"], "shop").unwrap_or_default();
+        assert!(
+            said.contains("shop/deny")
+                && table.links["s9"].closed().is_some_and(|s| s.contains("shop (deny)"))
+        );
     }
 
     #[test]

@@ -79,6 +79,7 @@ fn link(
         wanted: spec.state,
         peers: spec.peers.iter().filter_map(peer).collect(),
         allowed_namespaces: spec.allowed_namespaces.clone(),
+        policed: Arc::default(),
         health: Health::Down(found.err().unwrap_or(DownReason::DeviceMissing)),
         since: jiff::Timestamp::UNIX_EPOCH,
     };

@@ -5,6 +5,7 @@ use crate::host::legacy::LegacyTables;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// Number of a link on this node, 0..64: index of the kernel map. Kept while the WanLink exists.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -99,9 +100,27 @@ pub struct Link {
     pub wanted: LinkState,
     pub peers: Vec<PeerAddress>,
     pub allowed_namespaces: Vec<String>,
+    /// Namespaces of which it takes nothing, each with the name of a NetworkPolicy that it would bypass.
+    pub policed: Arc<BTreeMap<String, String>>,
     pub health: Health,
     /// When `health` last changed between up and down.
     pub since: jiff::Timestamp,
+}
+
+impl Link {
+    /// The namespaces of which an otherwise usable link takes nothing, in words; none where there are none.
+    #[must_use]
+    pub fn closed(&self) -> Option<String> {
+        let names: Vec<_> =
+            self.policed.iter().map(|(namespace, policy)| format!("{namespace} ({policy})")).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "takes nothing of namespaces with NetworkPolicies for egress, which a redirect would bypass: {}; \
+                 set spec.mode: Mark, or spec.policyBypass: Accepted",
+                names.join(", ")
+            )
+        })
+    }
 }
 
 /// A destination with another address on the link.

@@ -3,6 +3,7 @@
 use super::health::{observe, unresolved};
 use super::table::{Health, Kept, LinkTable, MarkMask};
 use crate::cluster::snapshot::Snapshot;
+use crate::cluster::wan_link::{Mode, PolicyBypass, WanLinkSpec};
 use crate::host::net::HostNet;
 use crate::host::watch::solicit;
 use std::sync::Arc;
@@ -21,16 +22,8 @@ pub fn watch(
     mut snapshot: watch::Receiver<Arc<Snapshot>>,
     mut host: watch::Receiver<Arc<HostNet>>,
 ) -> watch::Receiver<Arc<LinkTable>> {
-    let mut table = observe(
-        &snapshot.borrow_and_update().links_here(),
-        &host.borrow_and_update(),
-        &LinkTable::default(),
-        &kept,
-        marks,
-        jiff::Timestamp::now(),
-    );
-    table.asked =
-        unresolved(&snapshot.borrow().links_here(), &table, &host.borrow()).len() + table.unrouted();
+    let table =
+        look(&snapshot.borrow_and_update(), &host.borrow_and_update(), &LinkTable::default(), &kept, marks);
     let (publish, links) = watch::channel(Arc::new(table));
     tokio::spawn(async move {
         let mut next = Instant::now();
@@ -56,6 +49,23 @@ pub fn watch(
     links
 }
 
+/// The table as it is now.
+fn look(snapshot: &Snapshot, net: &HostNet, old: &LinkTable, kept: &Kept, marks: MarkMask) -> LinkTable {
+    let here = snapshot.links_here();
+    let mut table = observe(&here, net, old, kept, marks, jiff::Timestamp::now());
+    table.asked = unresolved(&here, &table, net).len() + table.unrouted();
+    let policed = Arc::new(snapshot.policed());
+    for (name, link) in &mut table.links {
+        let bypasses = |spec: &Arc<WanLinkSpec>| {
+            (spec.mode, spec.policy_bypass) == (Mode::Redirect, PolicyBypass::Refused)
+        };
+        if here.get(name).is_some_and(bypasses) {
+            link.policed.clone_from(&policed);
+        }
+    }
+    table
+}
+
 fn update(
     publish: &watch::Sender<Arc<LinkTable>>,
     snapshot: &Snapshot,
@@ -64,14 +74,17 @@ fn update(
     marks: MarkMask,
 ) {
     publish.send_if_modified(|old| {
-        let here = snapshot.links_here();
-        let mut table = observe(&here, net, old, kept, marks, jiff::Timestamp::now());
-        table.asked = unresolved(&here, &table, net).len() + table.unrouted();
+        let table = look(snapshot, net, old, kept, marks);
         if table == **old {
             return false;
         }
         for (name, link) in &table.links {
             let before = old.links.get(name).map(|l| l.health);
+            if old.links.get(name).is_none_or(|before| before.policed != link.policed)
+                && let Some(closed) = link.closed()
+            {
+                tracing::warn!(link = name, "{closed}");
+            }
             match link.health {
                 health if before == Some(health) => {}
                 Health::Up => tracing::info!(link = name, device = link.device, "link up"),

@@ -9,7 +9,7 @@ use kube::api::{Api, ApiResource, DynamicObject, ListParams, LogParams};
 use std::path::{Path, PathBuf};
 
 /// Kind, group, version, plural, labels.
-const OBJECTS: [(&str, &str, &str, &str, &str); 9] = [
+const OBJECTS: [(&str, &str, &str, &str, &str); 10] = [
     ("WanLink", "clovisor.io", "v1alpha1", "wanlinks", ""),
     ("WanMapping", "clovisor.io", "v1alpha1", "wanmappings", ""),
     ("WanNode", "clovisor.io", "v1alpha1", "wannodes", ""),
@@ -22,6 +22,7 @@ const OBJECTS: [(&str, &str, &str, &str, &str); 9] = [
         "envoyfilters",
         "app.kubernetes.io/managed-by=clovisor",
     ),
+    ("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies", ""),
     ("ServiceEntry", "networking.istio.io", "v1", "serviceentries", ""),
     ("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes", ""),
     ("Node", "", "v1", "nodes", ""),

@@ -2,7 +2,7 @@ use super::*;
 use clovisor_common::abi::{FLOW_NAT, FlowState, LINK_NAT, LINK_UP, Link, NO_LINK, SLOT_REFUSE};
 use clovisor_common::packet::SYN;
 
-pub(in super::super) fn state(flags: u16, ack: u32) -> FlowState {
+fn state(flags: u16, ack: u32) -> FlowState {
     FlowState {
         created_ns: 0,
         last_seen_ns: 0,

@@ -1,0 +1,38 @@
+//! The part of a `NetworkPolicy` that Clovisor reads: whose packets it judges on their way out.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::{Selector, SelectorExt as _};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// `spec` of a `NetworkPolicy`.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkPolicy {
+    /// Pods of its namespace; empty: all.
+    #[serde(default)]
+    pub pod_selector: LabelSelector,
+    /// `Ingress`, `Egress`; the API server fills in what is left out.
+    #[serde(default)]
+    pub policy_types: Vec<String>,
+    /// What the rules say is not read.
+    #[serde(default)]
+    pub egress: Vec<serde_json::Value>,
+}
+
+impl NetworkPolicy {
+    /// It judges what its pods send: `policyTypes` says so, or, where that is left out, there are rules for it.
+    #[must_use]
+    pub fn is_for_egress(&self) -> bool {
+        match self.policy_types.is_empty() {
+            true => !self.egress.is_empty(),
+            false => self.policy_types.iter().any(|kind| kind == "Egress"),
+        }
+    }
+
+    /// It is for a pod with these labels. A selector that makes no sense selects every pod: that is the safe side.
+    #[must_use]
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        Selector::try_from(self.pod_selector.clone()).map_or(true, |selector| selector.matches(labels))
+    }
+}
