@@ -30,9 +30,10 @@ impl NetworkPolicy {
         }
     }
 
-    /// It is for a pod with these labels. A selector that makes no sense selects every pod: that is the safe side.
+    /// It is for one of the pods with these labels. A selector that makes no sense selects every pod: that is the safe side.
     #[must_use]
-    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
-        Selector::try_from(self.pod_selector.clone()).map_or(true, |selector| selector.matches(labels))
+    pub fn selects_any<'a>(&self, mut pods: impl Iterator<Item = &'a BTreeMap<String, String>>) -> bool {
+        let selector = Selector::try_from(self.pod_selector.clone()).unwrap_or_default();
+        pods.any(|labels| selector.matches(labels))
     }
 }

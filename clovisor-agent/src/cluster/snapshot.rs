@@ -55,8 +55,8 @@ impl Snapshot {
     #[must_use]
     pub fn policed(&self) -> BTreeMap<String, String> {
         let judges = |(key, policy): &(&ObjectKey, &Arc<NetworkPolicy>)| {
-            let mut pods = self.pods.iter().filter(|(pod, _)| pod.namespace == key.namespace);
-            policy.is_for_egress() && pods.any(|(_, pod)| policy.selects(&pod.labels))
+            let pods = self.pods.iter().filter(|(pod, _)| pod.namespace == key.namespace);
+            policy.is_for_egress() && policy.selects_any(pods.map(|(_, pod)| &pod.labels))
         };
         // The first one's name stays: it is put in last.
         let found = self.network_policies.iter().rev().filter(judges);

@@ -140,17 +140,34 @@ fn judge(link: &mut Link, spec: &WanLinkSpec, net: &HostNet, device: &Device, ol
     }
 }
 
+/// Closes links that would bypass a NetworkPolicy to its namespace. `policed`: namespaces, each with the name of one.
+pub(super) fn close(
+    table: &mut LinkTable,
+    specs: &BTreeMap<String, Arc<WanLinkSpec>>,
+    policed: &Arc<BTreeMap<String, String>>,
+) {
+    for (name, link) in &mut table.links {
+        if specs.get(name).is_some_and(|spec| must_not_bypass(spec)) {
+            link.policed.clone_from(policed);
+        }
+    }
+}
+
+/// The link takes packets past what judges forwarded ones, and nobody has accepted that.
+fn must_not_bypass(spec: &WanLinkSpec) -> bool {
+    (spec.mode, spec.policy_bypass) == (Mode::Redirect, PolicyBypass::Refused)
+}
+
 /// May packets get to the link the way that its mode says?
 fn forwarded(link: &Link, spec: &WanLinkSpec, net: &HostNet) -> Health {
-    match (spec.mode, spec.policy_bypass) {
-        (Mode::Mark, _) => by_mark(link, net),
-        (Mode::Redirect, PolicyBypass::Refused) if net.forward_policy.is_some() => {
-            Health::Down(DownReason::PolicyBypassed)
-        }
-        (Mode::Redirect, PolicyBypass::Refused) if !net.legacy_tables.is_empty() => {
+    match spec.mode {
+        Mode::Mark => by_mark(link, net),
+        Mode::Redirect if !must_not_bypass(spec) => Health::Up,
+        Mode::Redirect if net.forward_policy.is_some() => Health::Down(DownReason::PolicyBypassed),
+        Mode::Redirect if !net.legacy_tables.is_empty() => {
             Health::Down(DownReason::PolicyUnread(net.legacy_tables))
         }
-        (Mode::Redirect, _) => Health::Up,
+        Mode::Redirect => Health::Up,
     }
 }
 

@@ -1,11 +1,11 @@
 //! The task that keeps the link table.
 
-use super::health::{observe, unresolved};
+use super::health::{close, observe, unresolved};
 use super::table::{Health, Kept, LinkTable, MarkMask};
 use crate::cluster::snapshot::Snapshot;
-use crate::cluster::wan_link::{Mode, PolicyBypass, WanLinkSpec};
 use crate::host::net::HostNet;
 use crate::host::watch::solicit;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -22,8 +22,9 @@ pub fn watch(
     mut snapshot: watch::Receiver<Arc<Snapshot>>,
     mut host: watch::Receiver<Arc<HostNet>>,
 ) -> watch::Receiver<Arc<LinkTable>> {
-    let table =
-        look(&snapshot.borrow_and_update(), &host.borrow_and_update(), &LinkTable::default(), &kept, marks);
+    let mut policed = Arc::new(snapshot.borrow_and_update().policed());
+    let none = LinkTable::default();
+    let table = look(&snapshot.borrow(), &policed, &host.borrow_and_update(), &none, &kept, marks);
     let (publish, links) = watch::channel(Arc::new(table));
     tokio::spawn(async move {
         let mut next = Instant::now();
@@ -38,43 +39,52 @@ pub fn watch(
                 }
             }
             tokio::select! {
-                changed = snapshot.changed() => if changed.is_err() { return },
+                changed = snapshot.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    policed = Arc::new(snapshot.borrow().policed());
+                }
                 changed = host.changed() => if changed.is_err() { return },
                 () = publish.closed() => return,
                 () = sleep_until(next), if waiting => continue,
             }
-            update(&publish, &snapshot.borrow_and_update(), &host.borrow_and_update(), &kept, marks);
+            let (specs, net) = (snapshot.borrow_and_update(), host.borrow_and_update());
+            update(&publish, &specs, &policed, &net, &kept, marks);
         }
     });
     links
 }
 
+/// See [`Snapshot::policed`]: looked for when objects change, not with each word of the network.
+type Policed = Arc<BTreeMap<String, String>>;
+
 /// The table as it is now.
-fn look(snapshot: &Snapshot, net: &HostNet, old: &LinkTable, kept: &Kept, marks: MarkMask) -> LinkTable {
+fn look(
+    snapshot: &Snapshot,
+    policed: &Policed,
+    net: &HostNet,
+    old: &LinkTable,
+    kept: &Kept,
+    marks: MarkMask,
+) -> LinkTable {
     let here = snapshot.links_here();
     let mut table = observe(&here, net, old, kept, marks, jiff::Timestamp::now());
+    close(&mut table, &here, policed);
     table.asked = unresolved(&here, &table, net).len() + table.unrouted();
-    let policed = Arc::new(snapshot.policed());
-    for (name, link) in &mut table.links {
-        let bypasses = |spec: &Arc<WanLinkSpec>| {
-            (spec.mode, spec.policy_bypass) == (Mode::Redirect, PolicyBypass::Refused)
-        };
-        if here.get(name).is_some_and(bypasses) {
-            link.policed.clone_from(&policed);
-        }
-    }
     table
 }
 
 fn update(
     publish: &watch::Sender<Arc<LinkTable>>,
     snapshot: &Snapshot,
+    policed: &Policed,
     net: &HostNet,
     kept: &Kept,
     marks: MarkMask,
 ) {
     publish.send_if_modified(|old| {
-        let table = look(snapshot, net, old, kept, marks);
+        let table = look(snapshot, policed, net, old, kept, marks);
         if table == **old {
             return false;
         }

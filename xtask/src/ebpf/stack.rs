@@ -27,20 +27,23 @@ struct Function {
     calls: Vec<Place>,
 }
 
-/// The deepest chain of calls, in bytes, with the functions on it.
+/// Fails if a chain of calls needs more than the kernels allow, and names it.
 ///
 /// # Errors
-/// No object, or a chain that the kernels would refuse.
-pub(super) fn check(bytes: &[u8]) -> Result<usize> {
-    let functions = functions(bytes)?;
-    let deepest = functions.keys().map(|place| chain(&functions, *place)).max().unwrap_or_default();
-    let (depth, names) = deepest;
+/// No object, a call of what is no function, or such a chain.
+pub(super) fn check(bytes: &[u8]) -> Result<()> {
+    fits(&functions(bytes)?)
+}
+
+fn fits(functions: &BTreeMap<Place, Function>) -> Result<()> {
+    let chains = functions.keys().map(|place| chain(functions, *place, 0)).collect::<Result<Vec<_>>>()?;
+    let (depth, names) = chains.into_iter().max().unwrap_or_default();
     ensure!(
         depth <= LIMIT,
         "{} need {depth} bytes of stack; kernels before 6.13 allow {LIMIT}. Pass references into maps, or split one",
         names.join(", ")
     );
-    Ok(depth)
+    Ok(())
 }
 
 fn functions(bytes: &[u8]) -> Result<BTreeMap<Place, Function>> {
@@ -97,11 +100,15 @@ fn read(code: &[u8], depth: &mut usize, calls: &mut Vec<(u64, i32)>) -> Result<(
     Ok(())
 }
 
-fn chain(functions: &BTreeMap<Place, Function>, at: Place) -> (usize, Vec<String>) {
-    let Some(function) = functions.get(&at) else { return Default::default() };
-    let deepest = function.calls.iter().map(|call| chain(functions, *call)).max().unwrap_or_default();
+/// Bytes and functions of the deepest chain from a function on. `above`: bytes of what called it; beyond the limit the rest
+/// is of no interest, which also ends a function that calls itself.
+fn chain(functions: &BTreeMap<Place, Function>, at: Place, above: usize) -> Result<(usize, Vec<String>)> {
+    let function = functions.get(&at).context("a call of what is no function")?;
     let own = function.depth.max(1).next_multiple_of(GRAIN);
-    (deepest.0 + own, [vec![function.name.clone()], deepest.1].concat())
+    let calls = function.calls.iter().filter(|_| above <= LIMIT);
+    let below = calls.map(|call| chain(functions, *call, above + own)).collect::<Result<Vec<_>>>()?;
+    let (depth, names) = below.into_iter().max().unwrap_or_default();
+    Ok((depth + own, [vec![function.name.clone()], names].concat()))
 }
 
 #[cfg(test)]
@@ -125,16 +132,28 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_is_the_deepest_one_each_frame_rounded_up() {
+    fn a_chain_is_the_deepest_one_each_frame_rounded_up() -> Result<()> {
         let function = |name: &str, depth, calls: &[u64]| Function {
             name: name.into(),
             depth,
             calls: calls.iter().map(|call| (1, *call)).collect(),
         };
-        let all =
-            [(0, function("a", 33, &[8, 16])), (8, function("b", 0, &[])), (16, function("c", 40, &[8]))];
-        let functions = all.map(|(at, function)| ((1, at), function)).into();
-        let (depth, names) = chain(&functions, (1, 0));
+        let machine = |depth, calls: &[u64]| -> BTreeMap<_, _> {
+            let c = function("c", depth, calls);
+            let all = [(0, function("a", 33, &[8, 16])), (8, function("b", 0, &[])), (16, c)];
+            all.map(|(at, function)| ((1, at), function)).into()
+        };
+        let (depth, names) = chain(&machine(40, &[8]), (1, 0), 0)?;
         assert_eq!((depth, names), (64 + 64 + 32, ["a", "c", "b"].map(String::from).into()));
+        assert!(fits(&machine(LIMIT - 64 - 32, &[8])).is_ok(), "as much as there is");
+        for (depth, calls, said) in [
+            (LIMIT - 64 - 31, 8, "a, c, b need 544 bytes"),
+            (40, 0, "bytes of stack"),
+            (40, 9, "no function"),
+        ] {
+            let refused = fits(&machine(depth, &[calls])).err().map(|error| error.to_string());
+            assert!(refused.as_ref().is_some_and(|text| text.contains(said)), "{refused:?}");
+        }
+        Ok(())
     }
 }

@@ -184,3 +184,20 @@ fn numbers_stay_and_times_move_with_the_state() {
     let three = observe(&specs(&["s9"]), &HostNet::default(), &two, &Kept::default(), MARKS, at(3));
     assert_eq!(three.links["s9"].since, at(3));
 }
+
+#[test]
+fn only_a_redirect_that_nobody_has_accepted_is_closed_to_a_policed_namespace() {
+    let policed = Arc::new(BTreeMap::from([("shop".to_owned(), "deny".to_owned())]));
+    for (mode, policy_bypass, closed) in [
+        (Mode::Redirect, PolicyBypass::Refused, true),
+        (Mode::Redirect, PolicyBypass::Accepted, false),
+        (Mode::Mark, PolicyBypass::Refused, false),
+    ] {
+        let specs =
+            BTreeMap::from([("s9".to_owned(), Arc::new(WanLinkSpec { mode, policy_bypass, ..spec("s9") }))]);
+        let (before, epoch) = (LinkTable::default(), jiff::Timestamp::UNIX_EPOCH);
+        let mut table = observe(&specs, &net(), &before, &Kept::default(), MARKS, epoch);
+        close(&mut table, &specs, &policed);
+        assert_eq!(table.links["s9"].policed.contains_key("shop"), closed, "{mode:?} {policy_bypass:?}");
+    }
+}
