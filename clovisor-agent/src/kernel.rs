@@ -6,6 +6,8 @@
 
 pub mod image;
 
+mod lookup;
+
 pub mod diff;
 
 pub mod expiry;

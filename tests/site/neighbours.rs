@@ -88,7 +88,7 @@ fn attach(wire: &Wire, neighbour: Neighbour) -> Result<Ebpf> {
         ("count_out", "w1", TcAttachType::Egress),
     ];
     wire.edge.within(|| {
-        let mut ebpf = EbpfLoader::new().load(&std::fs::read(object("bare")?)?)?;
+        let mut ebpf = EbpfLoader::new().load(&std::fs::read(object("baseline")?)?)?;
         for (name, device, hook) in hooks {
             let program: &mut SchedClassifier =
                 ebpf.program_mut(name).context("no such program")?.try_into()?;

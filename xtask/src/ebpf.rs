@@ -52,7 +52,7 @@ pub(crate) fn run() -> Result<PathBuf> {
     let object = built.join("clovisor");
     let bytes = std::fs::read(&object).with_context(|| format!("no object at {}", object.display()))?;
     stack::check(&bytes)?;
-    publish(&built.join("bare"), &root)?;
+    publish(&built.join("baseline"), &root)?;
     publish(&object, &root)
 }
 

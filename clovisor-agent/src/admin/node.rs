@@ -101,7 +101,7 @@ fn said(links: &LinkTable, kernel: &KernelState, waiting: &[&'static str]) -> (S
     (node, links)
 }
 
-/// The words for the tables of answered flows.
+/// The words for the tables of replied flows.
 fn full_tables(full: &[Fill]) -> Said {
     let one = |fill: &Fill| format!("{} holds {} of {} entries", fill.map, fill.entries, fill.capacity);
     let words: Vec<_> = full.iter().map(one).collect();

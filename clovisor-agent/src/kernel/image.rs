@@ -9,7 +9,7 @@ use crate::link::table::{Health, Link, LinkTable};
 use crate::policy::model::{Class, ClassId, Policy, PrefixRules};
 use clovisor_common::abi;
 use clovisor_common::abi::{
-    Addr, AddrKey, ClassKey, DestKey, LINK_BARE, LINK_NAT, LINK_STACK, LINK_UP, NO_LINK, Peer, PeerKey, Pod,
+    Addr, AddrKey, ClassKey, DestKey, LINK_L3, LINK_MARK, LINK_NAT, LINK_UP, NO_LINK, Peer, PeerKey, Pod,
     PortRule, SLOT_FOLLOW, SLOT_REFUSE, Slot, TRAFFIC_RULES, Traffic, TrafficKey, slot_index,
 };
 use clovisor_common::packet::{Address as _, TCP, UDP};
@@ -71,7 +71,7 @@ pub fn image(
             add_destinations(&mut image, namespace.zone, reached.classes.clone(), endpoints);
         }
     }
-    for (number, (key, pod)) in (1..).zip(&policy.pods) {
+    for (key, pod) in &policy.pods {
         let (Some(veth), Some(namespace)) = (veths.get(key), policy.namespaces.get(&key.namespace)) else {
             continue;
         };
@@ -80,7 +80,7 @@ pub fn image(
             continue;
         }
         let traffic = bits(&namespace.traffic_of(&pod.labels)) as u16;
-        image.pods.insert(*veth, Pod { zone, traffic, proxy_uid: pod.proxy_uid, workload: number });
+        image.pods.insert(*veth, Pod { zone, traffic, proxy_uid: pod.proxy_uid });
         for address in &pod.addresses {
             image.addrs.insert(wide(*address), Addr { veth: *veth, zone, pad: 0 });
         }
@@ -94,18 +94,18 @@ fn add_link(image: &mut Image, link: &Link, ports: PortRange) {
     };
     let up = if link.health == Health::Up { LINK_UP } else { 0 };
     let nat = if link.nat == Nat::Masquerade { LINK_NAT } else { 0 };
-    let bare = if link.bare { LINK_BARE } else { 0 };
+    let l3 = if link.l3 { LINK_L3 } else { 0 };
     let by_mark = link.mode == Mode::Mark;
-    let stack = if by_mark { LINK_STACK } else { 0 };
+    let mark = if by_mark { LINK_MARK } else { 0 };
     // Without a next hop the kernel asks its routes for one, and for IPv6 it drops what they do not know, also where
     // the device has no link layer and takes any. So it gets one that is always there.
-    let gateway6 = link.gateway6.or(link.source6.filter(|_| link.bare));
+    let gateway6 = link.gateway6.or(link.source6.filter(|_| link.l3));
     let value = abi::Link {
         ifindex,
         mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
         wire_dscp: link.dscp,
         pad: 0,
-        flags: up | nat | bare | stack,
+        flags: up | nat | l3 | mark,
         mark: if by_mark { link.mark.value } else { 0 },
         mark_mask: if by_mark { link.mark.mask } else { 0 },
         port_min: ports.min,
@@ -132,9 +132,9 @@ fn add_class(image: &mut Image, namespace: &str, zone: u16, class: &Class, links
     let refuse = if class.on_links_down == Fallback::Refuse { SLOT_REFUSE } else { 0 };
     let follow = if class.established == Established::Follow { SLOT_FOLLOW } else { 0 };
     let others = links.links.values().filter(|link| !permits(&class.links, link, namespace));
-    let barred = others.fold(0, |barred, link| barred | 1 << link.id.0);
+    let forbidden = others.fold(0, |forbidden, link| forbidden | 1 << link.id.0);
     let flags = refuse | follow;
-    image.slots.insert(index, Slot { link, flags, wire_dscp: class.wire_dscp, barred, ..Slot::NONE });
+    image.slots.insert(index, Slot { link, flags, wire_dscp: class.wire_dscp, forbidden, ..Slot::NONE });
     image.classes.insert(ClassKey { zone, class: class.id.0, pad: 0 }, index);
 }
 
@@ -208,9 +208,9 @@ pub fn died<'a>(old: &'a Image, new: &'a Image) -> impl Iterator<Item = &'a abi:
 
 /// A link may not be used any more by flows that it may carry.
 #[must_use]
-pub fn barred(old: &Image, new: &Image) -> bool {
-    let before = |index: &u32| old.slots.get(index).map_or(0, |slot| slot.barred);
-    new.slots.iter().any(|(index, slot)| slot.barred & !before(index) != 0)
+pub fn forbidden(old: &Image, new: &Image) -> bool {
+    let before = |index: &u32| old.slots.get(index).map_or(0, |slot| slot.forbidden);
+    new.slots.iter().any(|(index, slot)| slot.forbidden & !before(index) != 0)
 }
 
 /// Everything of `new`, and what only `old` has: for the time in which proxies still use the old policy.

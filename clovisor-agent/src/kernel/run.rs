@@ -73,7 +73,7 @@ pub struct KernelHandle {
 }
 
 impl KernelHandle {
-    /// Tables of answered flows that are nearly full.
+    /// Tables of replied flows that are nearly full.
     #[must_use]
     pub fn full(&self) -> watch::Receiver<Vec<Fill>> {
         self.full.clone()

@@ -12,11 +12,12 @@ const EMPTY_NAMES: [&str; 8] = ["util", "utils", "helper", "helpers", "common", 
 
 /// Where unsafe code may be: the programs' access to maps and packets, the plain-data marks of the map layouts,
 /// and two system calls and two socket options that no safe crate has.
-const UNSAFE: [&str; 8] = [
-    "clovisor-ebpf/src/bare.rs",
+const UNSAFE: [&str; 9] = [
+    "clovisor-ebpf/src/baseline.rs",
     "clovisor-ebpf/src/maps.rs",
     "clovisor-ebpf/src/packet.rs",
     "clovisor-ebpf/src/programs.rs",
+    "clovisor-ebpf/src/switches.rs",
     "clovisor-common/src/abi.rs",
     "clovisor-common/src/batch.rs",
     "tests/harness/saved_syn.rs",

@@ -2,13 +2,13 @@
 //!
 //! Without them a pod behind NAT never learns that a path beyond the link takes only small packets.
 
-use clovisor_common::abi::{FLOW_STACK, FlowKey, Reason};
+use clovisor_common::abi::{FLOW_MARK, FlowKey, Reason};
 use clovisor_common::packet::{ETHERNET, Quoted};
 use clovisor_common::rule;
 
-use crate::maps::{self, Place};
+use crate::maps::{self, Scratch};
 use crate::packet::{DROP, PASS, Packet, verdict, verdict_at};
-use crate::steer::{Family, slot_of};
+use crate::rewrite::Family;
 
 /// An error that came in by an uplink, for the pod whose packet it quotes.
 #[inline(never)]
@@ -17,7 +17,7 @@ pub(crate) fn inbound<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i
         return PASS;
     };
     // The key lies where that of a packet would: the stack has no room for it here.
-    let (Some(Place { key, .. }), Some(link)) = (A::place(), maps::link(index)) else {
+    let (Some(Scratch { key, .. }), Some(link)) = (A::scratch(), maps::link(index)) else {
         return PASS;
     };
     let [likely, other] = rule::scopes(index, link);
@@ -30,13 +30,13 @@ pub(crate) fn inbound<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i
     let Some(flow) = found else {
         return PASS;
     };
-    if quoted.daddr != key.daddr || flow.state.flags & FLOW_STACK != 0 {
+    if quoted.daddr != key.daddr || flow.state.flags & FLOW_MARK != 0 {
         return PASS;
     }
     let bytes = u64::from(packet.ip_len(l3));
     // A router on the way speaks for itself; the far end speaks as what the pod dialled.
     let saddr = if quoted.saddr == key.saddr { flow.saddr } else { quoted.saddr };
-    let done = A::rewrite_error(packet, &quoted, flow, saddr, quoted.tos, quoted.hops)
+    let done = A::rewrite_error(packet, &quoted, flow, saddr, quoted.tos, quoted.ttl)
         .and_then(|()| packet.with_ethernet(l3, A::ETHER_BE));
     if done.is_none() {
         return verdict_at(packet, l3, Reason::HelperFailed, DROP);
@@ -60,21 +60,21 @@ pub(crate) fn outbound<A: Family>(packet: &mut Packet, class: u8) -> i32 {
     if quoted.saddr != key.saddr || quoted.daddr != key.daddr {
         return pass(packet, unknown);
     }
-    let slot = slot_of(flow);
+    let slot = maps::slot_of_flow(flow);
     let link = match maps::link(flow.state.link) {
         Some(link) if rule::stays::<A>(Some(link), &flow.state, slot) => link,
         _ => return verdict(packet, Reason::LinkDown, DROP),
     };
-    if flow.state.flags & FLOW_STACK != 0 {
+    if flow.state.flags & FLOW_MARK != 0 {
         packet.set_mark(link);
         return verdict(packet, Reason::Steered, PASS);
     }
-    if quoted.hops <= 1 {
-        return verdict(packet, Reason::HopsExceeded, DROP);
+    if quoted.ttl <= 1 {
+        return verdict(packet, Reason::TtlExceeded, DROP);
     }
     let bytes = u64::from(packet.ip_len(ETHERNET));
     let tos = rule::flow_tos(&flow.state, quoted.tos, rule::wire_dscp(slot, link));
-    if A::rewrite_error(packet, &quoted, flow, flow.saddr, tos, quoted.hops - 1).is_none() {
+    if A::rewrite_error(packet, &quoted, flow, flow.saddr, tos, quoted.ttl - 1).is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
     maps::count(Reason::ErrorTranslated, 1, bytes);

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use clovisor_common::abi::{
-    FLOW_REVERSE, LINK_UP, Link, POD_OPENS, POD_QUOTA, PodLoad, Reason, SLOT_REFUSE, Slot,
+    FLOW_REVERSE, LINK_UP, Link, POD_OPENS, POD_QUOTA, PodUsage, Reason, SLOT_REFUSE, Slot,
 };
 
 use crate::frames::{Seen, Shape, data, seen, syn};
@@ -35,12 +35,12 @@ fn answered(machine: &Machine, sport: u16, v6: bool) -> Result<Vec<u8>> {
     Ok(out.frame)
 }
 
-/// Entries among the embryos and among the answered flows.
+/// Entries in the unreplied table and among the replied flows.
 fn places(machine: &Machine, v6: bool) -> Result<(usize, usize)> {
     Ok(if v6 {
-        (machine.entries::<[u8; 16]>("EMBRYO6")?.len(), machine.entries::<[u8; 16]>("FLOW6")?.len())
+        (machine.entries::<[u8; 16]>("UNREPLIED6")?.len(), machine.entries::<[u8; 16]>("FLOW6")?.len())
     } else {
-        (machine.entries::<[u8; 4]>("EMBRYO4")?.len(), machine.entries::<[u8; 4]>("FLOW4")?.len())
+        (machine.entries::<[u8; 4]>("UNREPLIED4")?.len(), machine.entries::<[u8; 4]>("FLOW4")?.len())
     })
 }
 
@@ -107,17 +107,17 @@ fn a_flow_whose_forward_entry_was_displaced_is_whole_again_with_its_answer() -> 
         let mut machine = roomy(64)?;
         let out = machine.run("pod_in", &syn(v6).frame()?)?;
         if v6 {
-            let entries = machine.entries::<[u8; 16]>("EMBRYO6")?;
+            let entries = machine.entries::<[u8; 16]>("UNREPLIED6")?;
             let forward = entries.iter().find(|(_, flow)| flow.state.flags & FLOW_REVERSE == 0);
             machine.remove::<_, clovisor_common::abi::Flow6>(
-                "EMBRYO6",
+                "UNREPLIED6",
                 forward.map(|(key, _)| *key).ok_or_else(none)?,
             )?;
         } else {
-            let entries = machine.entries::<[u8; 4]>("EMBRYO4")?;
+            let entries = machine.entries::<[u8; 4]>("UNREPLIED4")?;
             let forward = entries.iter().find(|(_, flow)| flow.state.flags & FLOW_REVERSE == 0);
             machine.remove::<_, clovisor_common::abi::Flow4>(
-                "EMBRYO4",
+                "UNREPLIED4",
                 forward.map(|(key, _)| *key).ok_or_else(none)?,
             )?;
         }
@@ -145,8 +145,8 @@ fn a_full_table_leaves_new_flows_among_the_embryos() -> Result<()> {
         // The fifth entry has room, its pair does not.
         answered(&machine, 1003, v6)?;
         ensure!(machine.counted(Reason::FlowTableFull)? == 1, "not counted");
-        let (embryos, lasting) = places(&machine, v6)?;
-        ensure!((embryos, lasting) == (2, 4), "{embryos} embryos, {lasting} entries of answered flows");
+        let (unreplied, lasting) = places(&machine, v6)?;
+        ensure!((unreplied, lasting) == (2, 4), "{unreplied} unreplied, {lasting} entries of replied flows");
         for sport in [1001, 1003] {
             let next = machine.run("pod_in", &Shape { sport, ..data(v6, 5) }.frame()?)?;
             ensure!(next.verdict == REDIRECT, "{sport}: verdict {}", next.verdict);
@@ -158,7 +158,7 @@ fn a_full_table_leaves_new_flows_among_the_embryos() -> Result<()> {
 #[test]
 fn a_pod_with_its_share_goes_on_among_the_embryos() -> Result<()> {
     let mut machine = roomy(64)?;
-    machine.put("POD_LOAD", VETH, PodLoad { established: POD_QUOTA, ..PodLoad::default() })?;
+    machine.put("POD_USAGE", VETH, PodUsage { established: POD_QUOTA, ..PodUsage::default() })?;
     answered(&machine, 1001, false)?;
     ensure!(places(&machine, false)? == (2, 0), "{:?}", places(&machine, false)?);
     machine.expect_counted(&[Reason::FlowOpened, Reason::PodQuota, Reason::Returned])

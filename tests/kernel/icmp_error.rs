@@ -40,7 +40,7 @@ fn error(from: &[u8], to: &[u8], frame: &[u8]) -> Result<Vec<u8>> {
 struct Told {
     from: Vec<u8>,
     to: Vec<u8>,
-    hops: u8,
+    ttl: u8,
     quote: Vec<u8>,
 }
 
@@ -52,12 +52,12 @@ fn told(frame: &[u8]) -> Result<Told> {
         (NetHeaders::Ipv4(ip, _), TransportHeader::Icmpv4(icmp)) => {
             ensure!(ip.header_checksum == ip.calc_header_checksum(), "wrong IP checksum");
             ensure!(icmp.checksum == icmp.icmp_type.calc_checksum(&quote), "wrong ICMP checksum");
-            Ok(Told { from: ip.source.to_vec(), to: ip.destination.to_vec(), hops: ip.time_to_live, quote })
+            Ok(Told { from: ip.source.to_vec(), to: ip.destination.to_vec(), ttl: ip.time_to_live, quote })
         }
         (NetHeaders::Ipv6(ip, _), TransportHeader::Icmpv6(icmp)) => {
             let right = icmp.icmp_type.calc_checksum(ip.source, ip.destination, &quote)?;
             ensure!(icmp.checksum == right, "wrong ICMP checksum");
-            Ok(Told { from: ip.source.to_vec(), to: ip.destination.to_vec(), hops: ip.hop_limit, quote })
+            Ok(Told { from: ip.source.to_vec(), to: ip.destination.to_vec(), ttl: ip.hop_limit, quote })
         }
         other => bail!("no ICMP error: {other:?}"),
     }
@@ -127,11 +127,8 @@ fn an_error_from_beyond_the_link_reaches_the_pod_as_about_its_own_packet() -> Re
             for (speaker, heard) in [(&family.router, &family.router), (&family.real, &family.dialled)] {
                 let ran = machine.run("wan_in", &error(speaker, &on_wire.from, &left)?)?;
                 ensure!(ran.verdict == REDIRECT, "verdict {}", ran.verdict);
-                let Told { from, to, hops, quote } = told(&ran.frame)?;
-                ensure!(
-                    (&from, &to, hops) == (heard, &family.pod, 60),
-                    "from {from:?} to {to:?}, {hops} hops"
-                );
+                let Told { from, to, ttl, quote } = told(&ran.frame)?;
+                ensure!((&from, &to, ttl) == (heard, &family.pod, 60), "from {from:?} to {to:?}, {ttl} ttl");
                 let ports = (on_wire.tcp.source_port, 443);
                 ensure!(quote == head(&left, &family.pod, &family.dialled, ports)?, "it quotes {quote:02x?}");
             }
@@ -158,8 +155,8 @@ fn an_error_of_the_pod_reaches_the_far_end_as_about_what_that_sent() -> Result<(
             ensure!(came.verdict == REDIRECT, "the answer: verdict {}", came.verdict);
             let ran = machine.run("pod_in", &error(&family.pod, &family.dialled, &came.frame)?)?;
             ensure!(ran.verdict == REDIRECT, "verdict {}", ran.verdict);
-            let Told { from, to, hops, quote } = told(&ran.frame)?;
-            ensure!((&from, &to, hops) == (&out.from, &out.to, 59), "from {from:?} to {to:?}, {hops} hops");
+            let Told { from, to, ttl, quote } = told(&ran.frame)?;
+            ensure!((&from, &to, ttl) == (&out.from, &out.to, 59), "from {from:?} to {to:?}, {ttl} ttl");
             ensure!(
                 quote == head(&reply, &family.real, &out.from, (sport, dport))?,
                 "it quotes {quote:02x?}"
@@ -185,7 +182,7 @@ fn an_error_of_the_pod_does_not_leave_by_a_link_that_the_flow_may_not_stay_on() 
             if down {
                 machine.link(LINK, Link { flags: LINK_NAT, ..link() })?;
             } else {
-                machine.slot(Slot { link: NO_LINK, barred: 1 << LINK, ..Slot::NONE })?;
+                machine.slot(Slot { link: NO_LINK, forbidden: 1 << LINK, ..Slot::NONE })?;
             }
             let ran = machine.run("pod_in", &error(&family.pod, &family.dialled, &came.frame)?)?;
             ensure!(ran.verdict == DROP, "down {down}: verdict {}", ran.verdict);

@@ -105,7 +105,7 @@ fn the_pieces_of_a_packet_go_one_way_both_ways() -> Result<()> {
         let out = datagrams::seen(&out).with_context(|| format!("v6 {v6}, {kind:?}, NAT {nat}"))?;
         let source = if v6 { SOURCE6.to_vec() } else { SOURCE4.to_vec() };
         let from = if nat { source } else { sent.from.clone() };
-        ensure!(out == Datagram { from: from.clone(), hops: sent.hops - 1, ..sent.clone() }, "{out:?}");
+        ensure!(out == Datagram { from: from.clone(), ttl: sent.ttl - 1, ..sent.clone() }, "{out:?}");
         let kind = match sent.kind {
             Kind::Udp { sport, dport } => Kind::Udp { sport: dport, dport: sport },
             Kind::Request { id } | Kind::Reply { id } => Kind::Reply { id },
@@ -174,7 +174,7 @@ fn options_and_extension_headers_stay_and_the_rest_is_steered() -> Result<()> {
         );
         let seen = frames::seen(&ran.frame).with_context(|| format!("v6 {v6}"))?;
         let source = if v6 { SOURCE6.to_vec() } else { SOURCE4.to_vec() };
-        ensure!((&seen.from, seen.dscp, seen.hops) == (&source, 0, 63), "{seen:?}");
+        ensure!((&seen.from, seen.dscp, seen.ttl) == (&source, 0, 63), "{seen:?}");
         ensure!(
             seen.payload == frames::seen(&frame)?.payload && seen.mss() == Some(if v6 { 1440 } else { 1460 })
         );

@@ -4,13 +4,13 @@ use clovisor_common::abi::Reason;
 use clovisor_common::packet::Fragment;
 
 use crate::packet::{DROP, PASS, Packet, verdict_at};
-use crate::steer::Family;
+use crate::rewrite::Family;
 use crate::{fragment, maps};
 
 /// A packet that leaves by an uplink: stopped when it belongs to a flow that is bound elsewhere, or that should
 /// have been translated.
 #[inline(never)]
-pub(crate) fn guard<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i32 {
+pub(crate) fn leak_guard<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i32 {
     // Most packets here have an address of this node: nothing more is read of them.
     let Some(owner) = A::source_of(packet, l3).and_then(|saddr| maps::addr(&saddr.mapped())) else {
         return PASS;

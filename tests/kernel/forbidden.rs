@@ -9,10 +9,10 @@ use crate::frames::{data, seen, syn};
 use crate::machine::{LINK, Machine, REDIRECT, link};
 use crate::traffic::everything;
 
-/// The mapping's link is `to` now; those in `barred` are not its own.
-fn only(machine: &mut Machine, to: u8, flags: u8, barred: &[u8]) -> Result<()> {
-    let barred = barred.iter().fold(0, |bits, link| bits | 1 << link);
-    machine.slot(Slot { link: to, flags, barred, ..Slot::NONE })
+/// The mapping's link is `to` now; those in `forbidden` are not its own.
+fn only(machine: &mut Machine, to: u8, flags: u8, forbidden: &[u8]) -> Result<()> {
+    let forbidden = forbidden.iter().fold(0, |bits, link| bits | 1 << link);
+    machine.slot(Slot { link: to, flags, forbidden, ..Slot::NONE })
 }
 
 #[test]

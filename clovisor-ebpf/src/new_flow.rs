@@ -3,64 +3,21 @@
 use core::hint::black_box;
 
 use clovisor_common::abi::{
-    Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_AS_IS, FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_REVERSE,
-    FLOW_STACK, Flow, FlowKey, LINK_NAT, LINK_STACK, Link, Peer, PeerKey, Pod, Reason, Slot, SlotIndex,
-    Traffic, TrafficKey,
+    FLOW_AS_IS, FLOW_BY_TRAFFIC, FLOW_MARK, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey, LINK_MARK, LINK_NAT, Link,
+    Pod, Reason, Slot,
 };
 use clovisor_common::packet::{ETHERNET, Segment};
-use clovisor_common::rule::{self, Denial, Grant, PORT_TRIES, Tables};
+use clovisor_common::rule::{self, Denial, Grant, PORT_TRIES};
 
-use crate::embryo;
-use crate::maps::{self, Draft, Refused, Stage};
+use crate::maps::{self, Maps, NewFlow, Refused, Stage};
 use crate::packet::{DROP, PASS, Packet, now, random, verdict};
-use crate::steer::Family;
-
-impl Tables for Packet {
-    #[inline(always)]
-    fn addr(&self, key: &AddrKey) -> Option<Addr> {
-        maps::addr(key)
-    }
-
-    #[inline(always)]
-    fn slot_of(&self, key: &ClassKey) -> Option<SlotIndex> {
-        maps::slot_of(key)
-    }
-
-    #[inline(always)]
-    fn dest(&self, key: &DestKey) -> Option<DestClasses> {
-        maps::dest(key)
-    }
-
-    #[inline(always)]
-    fn traffic(&self, key: &TrafficKey) -> Option<&Traffic> {
-        maps::traffic(key)
-    }
-
-    #[inline(always)]
-    fn slot(&self, index: SlotIndex) -> Option<Slot> {
-        maps::slot(index)
-    }
-
-    #[inline(always)]
-    fn link(&self, index: u8) -> Option<&Link> {
-        maps::link(index)
-    }
-
-    #[inline(always)]
-    fn peer(&self, key: &PeerKey) -> Option<Peer> {
-        maps::peer(key)
-    }
-
-    #[inline(always)]
-    fn socket_uid(&self) -> u32 {
-        Packet::socket_uid(self)
-    }
-}
+use crate::rewrite::Family;
+use crate::unreplied;
 
 /// A packet without a flow: pins one when the rule grants it, else counts why not and gives the verdict. `granted`:
 /// where this is noted meanwhile.
 #[inline(always)]
-pub(crate) fn first<'a, A: Family>(
+pub(crate) fn open<'a, A: Family>(
     packet: &mut Packet,
     pod: &Pod,
     segment: &Segment<A>,
@@ -70,15 +27,15 @@ pub(crate) fn first<'a, A: Family>(
     *granted = admit(packet, pod, segment);
     let outcome = match *black_box(granted) {
         granted if granted & GRANTED == 0 => granted as u32,
-        granted if !embryo::may_open(packet.ifindex()) => {
+        granted if !unreplied::may_open(packet.ifindex()) => {
             packed(Denial::of_slot(Reason::OpensLimited, unpacked(granted).slot))
         }
-        granted if draft(key, granted, pod.zone) => pin(key, granted),
+        granted if prepare(key, granted, pod.zone) => insert(key, granted),
         _ => packed(Denial::drop(Reason::HelperFailed)),
     };
     if outcome == Reason::FlowOpened as u32 {
-        return maps::embryo(key)
-            .or_else(|| maps::answered(key))
+        return maps::unreplied(key)
+            .or_else(|| maps::replied(key))
             .ok_or_else(|| verdict(packet, Reason::HelperFailed, DROP));
     }
     if outcome == Reason::Passed as u32 {
@@ -113,7 +70,7 @@ const BY_TRAFFIC: u64 = 1 << 62;
 /// A packed [`Grant`], or a packed [`Denial`].
 #[inline(never)]
 fn admit<A: Family>(packet: &Packet, pod: &Pod, segment: &Segment<A>) -> u64 {
-    match rule::admit(packet, pod, packet.ifindex(), segment) {
+    match rule::admit(&Maps, pod, packet.ifindex(), segment, || packet.socket_uid()) {
         Ok(Grant { class, by_traffic, index, slot: Slot { link, flags, .. } }) => {
             let [a, b] = index.to_ne_bytes();
             let way = if by_traffic { BY_TRAFFIC } else { 0 };
@@ -137,18 +94,9 @@ fn unpacked(granted: u64) -> Grant {
     Grant { class, by_traffic: granted & BY_TRAFFIC != 0, index: u16::from_ne_bytes([a, b]), slot }
 }
 
-/// Where a packet to what the pod dialled goes on a link.
-#[inline(always)]
-pub(crate) fn far_end<A: Family>(dialled: &FlowKey<A>, link: u8) -> (A, u16) {
-    match maps::peer(&rule::peer_key(dialled, link)) {
-        Some(peer) => (A::unmapped(peer.addr), peer.port_be),
-        None => (dialled.daddr, dialled.dport_be),
-    }
-}
-
 /// Writes both entries of a new flow as they were drafted; returns `FlowOpened` or a packed denial.
 #[inline(never)]
-fn pin<A: Family>(key: &FlowKey<A>, granted: u64) -> u32 {
+fn insert<A: Family>(key: &FlowKey<A>, granted: u64) -> u32 {
     let grant = unpacked(granted);
     match write_pair(key, &grant) {
         Ok(()) => Reason::FlowOpened as u32,
@@ -160,12 +108,12 @@ fn pin<A: Family>(key: &FlowKey<A>, granted: u64) -> u32 {
 #[inline(always)]
 fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant) -> Result<(), Reason> {
     let link = maps::link(grant.slot.link).ok_or(Reason::NoLinkDefault)?;
-    let draft = A::draft().ok_or(Reason::HelperFailed)?;
+    let draft = A::new_flow().ok_or(Reason::HelperFailed)?;
     reserve_port(draft, key, link)?;
-    match maps::reserve(Stage::Embryo, key, &draft.forward) {
+    match maps::reserve(Stage::Unreplied, key, &draft.forward) {
         Ok(()) => Ok(()),
         Err(refused) => {
-            maps::forget(Stage::Embryo, &draft.reverse_key);
+            maps::forget(Stage::Unreplied, &draft.reverse_key);
             // Taken: another CPU pinned the same flow at the same time, and its entry holds.
             if matches!(refused, Refused::Taken) { Ok(()) } else { Err(Reason::FlowTableFull) }
         }
@@ -175,16 +123,16 @@ fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant) -> Result<(), Reason> 
 /// Drafts all of both entries but the source port; false: there is no room to draft in. (A function of its own must
 /// return a number: the verifier looks at what a function without a result leaves behind.)
 #[inline(never)]
-fn draft<A: Family>(key: &FlowKey<A>, granted: u64, zone: u16) -> bool {
+fn prepare<A: Family>(key: &FlowKey<A>, granted: u64, zone: u16) -> bool {
     let grant = unpacked(granted);
-    let (Some(link), Some(Draft { forward, reverse, reverse_key })) =
-        (maps::link(grant.slot.link), A::draft())
+    let (Some(link), Some(NewFlow { forward, reverse, reverse_key })) =
+        (maps::link(grant.slot.link), A::new_flow())
     else {
         return false;
     };
     let nat = rule::translates(link);
     let pinned = if link.flags & LINK_NAT != 0 { FLOW_NAT } else { 0 };
-    let stack = if link.flags & LINK_STACK != 0 { FLOW_STACK } else { 0 };
+    let stack = if link.flags & LINK_MARK != 0 { FLOW_MARK } else { 0 };
     // What counts packets is zero in every draft: nothing ever writes it there.
     forward.state.created_ns = now();
     forward.state.veth = key.scope;
@@ -195,7 +143,7 @@ fn draft<A: Family>(key: &FlowKey<A>, granted: u64, zone: u16) -> bool {
     forward.state.flags = pinned | stack | if grant.by_traffic { FLOW_BY_TRAFFIC } else { 0 };
     reverse.state = forward.state;
     reverse.state.flags |= FLOW_REVERSE;
-    let (daddr, dport_be) = far_end(key, grant.slot.link);
+    let (daddr, dport_be) = rule::far_end(&Maps, key, grant.slot.link);
     if pinned | stack == 0 && daddr == key.daddr && dport_be == key.dport_be {
         forward.state.flags |= FLOW_AS_IS;
         reverse.state.flags |= FLOW_AS_IS;
@@ -213,18 +161,18 @@ fn draft<A: Family>(key: &FlowKey<A>, granted: u64, zone: u16) -> bool {
 
 /// Inserts the reverse entry under the first free source port and leaves that port in the forward entry.
 #[inline(always)]
-fn reserve_port<A: Family>(draft: &mut Draft<A>, key: &FlowKey<A>, link: &Link) -> Result<(), Reason> {
+fn reserve_port<A: Family>(draft: &mut NewFlow<A>, key: &FlowKey<A>, link: &Link) -> Result<(), Reason> {
     let (ports, random) = (rule::source_ports(key.sport_be, link), random());
-    let Draft { forward, reverse, reverse_key } = draft;
+    let NewFlow { forward, reverse, reverse_key } = draft;
     for n in 0..PORT_TRIES {
         let sport_be = ports.nth(n, random);
         rule::translate_ports(forward, key, sport_be, forward.dport_be);
         reverse.port_delta = rule::undone(forward.port_delta);
         reverse_key.dport_be = sport_be;
-        match maps::reserve(Stage::Embryo, reverse_key, reverse) {
+        match maps::reserve(Stage::Unreplied, reverse_key, reverse) {
             // Answered flows keep their ports too.
-            Ok(()) if maps::answered(reverse_key).is_none() => return Ok(()),
-            Ok(()) => maps::forget(Stage::Embryo, reverse_key),
+            Ok(()) if maps::replied(reverse_key).is_none() => return Ok(()),
+            Ok(()) => maps::forget(Stage::Unreplied, reverse_key),
             Err(Refused::Full) => return Err(Reason::FlowTableFull),
             Err(Refused::Taken) => {}
         }

@@ -15,7 +15,7 @@ pub type Frame = [u8; 112];
 
 /// What an ICMP error says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Complaint {
+pub enum IcmpError {
     /// Use packets of at most so many bytes.
     TooBig(u32),
     /// Network unreachable (RFC 792), no route to destination (RFC 4443): TCP tries again later, and sooner than its
@@ -24,7 +24,7 @@ pub enum Complaint {
 }
 
 /// A family that knows its answers.
-pub trait Answer: Address {
+pub trait Reply: Address {
     /// Writes the RST that ends the sender's connection at once (RFC 9293, 3.10.7.1) and returns the frame's length;
     /// `payload` in bytes.
     fn reset<B: Bytes + ?Sized>(
@@ -35,15 +35,15 @@ pub trait Answer: Address {
     ) -> Option<usize>;
     /// Writes the ICMP error about the packet and returns the frame's length. It quotes the packet's IP header, as if
     /// that had no options, and 8 bytes of the transport.
-    fn complain<B: Bytes + ?Sized>(
+    fn icmp_error<B: Bytes + ?Sized>(
         bytes: &B,
         of: &Segment<Self>,
-        complaint: Complaint,
+        error: IcmpError,
         frame: &mut Frame,
     ) -> Option<usize>;
 }
 
-impl Answer for [u8; 4] {
+impl Reply for [u8; 4] {
     #[inline(always)]
     fn reset<B: Bytes + ?Sized>(
         bytes: &B,
@@ -59,17 +59,17 @@ impl Answer for [u8; 4] {
     }
 
     #[inline(always)]
-    fn complain<B: Bytes + ?Sized>(
+    fn icmp_error<B: Bytes + ?Sized>(
         bytes: &B,
         of: &Segment<Self>,
-        complaint: Complaint,
+        error: IcmpError,
         frame: &mut Frame,
     ) -> Option<usize> {
         ethernet(bytes, frame, IPV4_BE)?;
         header4(frame, of, 56, ICMP4);
-        let (code, mtu) = match complaint {
-            Complaint::TooBig(mtu) => (4, mtu.min(0xffff) as u16),
-            Complaint::Unreachable => (0, 0),
+        let (code, mtu) = match error {
+            IcmpError::TooBig(mtu) => (4, mtu.min(0xffff) as u16),
+            IcmpError::Unreachable => (0, 0),
         };
         put(frame, 34, [3, code, 0, 0, 0, 0]);
         put(frame, 40, mtu.to_be_bytes());
@@ -82,7 +82,7 @@ impl Answer for [u8; 4] {
     }
 }
 
-impl Answer for [u8; 16] {
+impl Reply for [u8; 16] {
     #[inline(always)]
     fn reset<B: Bytes + ?Sized>(
         bytes: &B,
@@ -98,17 +98,17 @@ impl Answer for [u8; 16] {
     }
 
     #[inline(always)]
-    fn complain<B: Bytes + ?Sized>(
+    fn icmp_error<B: Bytes + ?Sized>(
         bytes: &B,
         of: &Segment<Self>,
-        complaint: Complaint,
+        error: IcmpError,
         frame: &mut Frame,
     ) -> Option<usize> {
         ethernet(bytes, frame, IPV6_BE)?;
         header6(frame, of, 56, ICMP6);
-        let (kind, mtu) = match complaint {
-            Complaint::TooBig(mtu) => (2, mtu),
-            Complaint::Unreachable => (1, 0),
+        let (kind, mtu) = match error {
+            IcmpError::TooBig(mtu) => (2, mtu),
+            IcmpError::Unreachable => (1, 0),
         };
         put(frame, 54, [kind, 0, 0, 0]);
         put(frame, 58, mtu.to_be_bytes());

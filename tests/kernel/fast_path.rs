@@ -1,10 +1,10 @@
-//! The short way through the programs against the long one: the same packets, the same maps, the same outcome.
+//! The fast path through the programs against the long one: the same packets, the same maps, the same outcome.
 
 use anyhow::{Context as _, Result, ensure};
 use aya::Pod as Plain;
 use clovisor_common::abi::{
-    Counter, Flow, FlowKey, FlowState, LINK_NAT, LINK_STACK, LINK_UP, Link, NO_LINK, Pod, Reason,
-    SLOT_FOLLOW, Slot, dscp_of_class,
+    Counter, Flow, FlowKey, FlowState, LINK_MARK, LINK_NAT, LINK_UP, Link, NO_LINK, Pod, Reason, SLOT_FOLLOW,
+    Slot, dscp_of_class,
 };
 use harness::programs::Variant;
 use std::fmt::Debug;
@@ -54,24 +54,24 @@ struct Story {
 
 impl Story {
     fn frame(&self, dice: &mut Dice, out: bool) -> Result<Vec<u8>> {
-        let nat = self.flags & (LINK_NAT | LINK_STACK) == LINK_NAT;
+        let nat = self.flags & (LINK_NAT | LINK_MARK) == LINK_NAT;
         let (pod, peer) =
             if self.v6 { (POD6.to_vec(), PEER6.to_vec()) } else { (POD4.to_vec(), PEER4.to_vec()) };
         let source = if self.v6 { SOURCE6.to_vec() } else { SOURCE4.to_vec() };
         let (from, to) = if out { (pod, peer) } else { (peer, if nat { source } else { pod }) };
-        let (dscp, hops) =
+        let (dscp, ttl) =
             (dice.of(&[dscp_of_class(CLASS), 0, 46, dscp_of_class(2)])?, dice.of(&[64, 64, 64, 2, 1, 0])?);
         let payload = dice.of(&[0, 1, 20, 700, 1420, 1460, 1480])?;
         let (sport, dport) = if out { (SPORT, 443) } else { (443, SPORT) };
         let mut frame = if self.udp {
             let mut sent = datagram(UDP, self.v6);
             sent.kind = crate::datagrams::Kind::Udp { sport, dport };
-            (sent.from, sent.to, sent.dscp, sent.hops, sent.payload) = (from, to, dscp, hops, payload);
+            (sent.from, sent.to, sent.dscp, sent.ttl, sent.payload) = (from, to, dscp, ttl, payload);
             sent.frame()?
         } else {
             let flags = dice.of(&["A", "A", "A", "A", "SA", "S", "FA", "RA", ""])?;
             let (from, to) = (Some(from), Some(to));
-            Shape { from, to, sport, dport, dscp, hops, flags, payload, ..data(self.v6, 0) }.frame()?
+            Shape { from, to, sport, dport, dscp, ttl, flags, payload, ..data(self.v6, 0) }.frame()?
         };
         // Now and then a byte of the headers is another, or the end is missing.
         match dice.roll(12) {
@@ -97,7 +97,7 @@ impl Story {
                     link: dice.of(&[LINK, LINK, OTHER, NO_LINK])?,
                     flags,
                     wire_dscp: dice.of(&[0, 46])?,
-                    barred: dice.of(&[0, 0, 1 << LINK, 1 << OTHER])?,
+                    forbidden: dice.of(&[0, 0, 1 << LINK, 1 << OTHER])?,
                     ..Slot::NONE
                 })
             }
@@ -126,7 +126,7 @@ where
     Flow<A>: Plain,
 {
     let mut all = Vec::new();
-    for table in [map.to_owned(), map.replace("FLOW", "EMBRYO")] {
+    for table in [map.to_owned(), map.replace("FLOW", "UNREPLIED")] {
         for (key, flow) in machine.entries::<A>(&table)? {
             let state = FlowState { created_ns: 0, last_seen_ns: 0, jiffies: 0, ..flow.state };
             all.push(format!("{table} {key:?} {:?}", Flow { state, ..flow }));
@@ -159,7 +159,7 @@ fn the_short_way_does_what_the_long_way_does() -> Result<()> {
     let mut dice = Dice(2020);
     let mut steered = 0;
     for number in 0..STORIES {
-        let flags = dice.of(&[link().flags, LINK_UP, link().flags | LINK_STACK])?;
+        let flags = dice.of(&[link().flags, LINK_UP, link().flags | LINK_MARK])?;
         let story = Story { v6: number % 2 == 0, udp: number % 3 == 0, flags };
         let mut machines = [story.machine(Variant::Shipped)?, story.machine(Variant::LongWay)?];
         // A flow, answered: what most packets meet.
@@ -175,11 +175,11 @@ fn the_short_way_does_what_the_long_way_does() -> Result<()> {
             let (one, other) = (taken(short, step)?, taken(long, step)?);
             ensure!(
                 one == other,
-                "{story:?}, step {at}, {step:02x?}: {one:02x?}, by the long way {other:02x?}"
+                "{story:?}, step {at}, {step:02x?}: {one:02x?}, by the slow path {other:02x?}"
             );
             if at % LOOK == 0 || at + 1 == steps.len() {
                 let (one, other) = (all_of(short)?, all_of(long)?);
-                ensure!(one == other, "{story:?}, step {at}: {one:#?}, by the long way {other:#?}");
+                ensure!(one == other, "{story:?}, step {at}: {one:#?}, by the slow path {other:#?}");
             }
         }
         steered += machines[0].counted(Reason::Steered)? + machines[0].counted(Reason::Returned)?;
@@ -188,7 +188,7 @@ fn the_short_way_does_what_the_long_way_does() -> Result<()> {
     Ok(())
 }
 
-/// The control: the two are not the same code. Only the long way looks the pod up for every packet.
+/// The control: the two are not the same code. Only the slow path looks the pod up for every packet.
 #[test]
 fn the_short_way_is_taken() -> Result<()> {
     for v6 in [false, true] {
