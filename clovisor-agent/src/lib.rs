@@ -15,11 +15,14 @@ pub mod policy;
 /// What netlink says of this node: devices, addresses, routes, neighbours.
 pub mod host;
 
+/// The only door to BPF: load, pin, adopt, image, diff, flows, counters.
+pub mod kernel;
+
 /// The node's links: health, and which of a mapping's links to use.
 pub mod link;
 
-/// The only door to BPF: load, pin, adopt, image, diff, flows, counters.
-pub mod kernel;
+/// Policy, links and network to what the kernel half shall do.
+pub mod desired;
 
 /// Policy to the files of the Envoys that Clovisor configures.
 pub mod envoy;

@@ -5,12 +5,13 @@
 
 use crate::netns::{Netns, run};
 use anyhow::{Context, Result};
-use clovisor_agent::config::AttachMode;
 use clovisor_agent::kernel::diff::diff;
 use clovisor_agent::kernel::flows::Flows;
 use clovisor_agent::kernel::image::{Image, wide};
 use clovisor_agent::kernel::load::{Programs, load};
+use clovisor_agent::kernel::plan::AttachMode;
 use clovisor_agent::kernel::plan::{Hook, Place};
+use clovisor_agent::kernel::state::NamedDevice;
 use clovisor_agent::kernel::tables::Tables;
 use clovisor_common::abi::{
     Addr, ClassKey, DestKey, LINK_L3, LINK_MARK, LINK_NAT, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot,
@@ -172,7 +173,8 @@ impl Wire {
             for hook in [Hook::WanIn, Hook::WanOut] {
                 places.extend(["w0", "w1"].map(|name| Place { hook, ifindex: index(name) }));
             }
-            programs.converge(&places, &names)?;
+            let named = names.into_iter().map(|(index, name)| (index, NamedDevice { name, epoch: 0 }));
+            programs.converge(&places, &named.collect())?;
             Ok(Steered { programs, tables, flows })
         })?
     }

@@ -1,8 +1,9 @@
 //! Devices as the agent sees them: what it would fill in is what the programs are tested with.
 
 use anyhow::{Context as _, Result, ensure};
+use clovisor_agent::desired::image::image;
 use clovisor_agent::host::watch::watch;
-use clovisor_agent::kernel::image::{PortRange, image};
+use clovisor_agent::kernel::image::PortRange;
 use clovisor_agent::link::health::observe;
 use clovisor_agent::link::table::{Health, Kept, LinkId, LinkTable, MarkMask};
 use clovisor_agent::policy::model::Policy;

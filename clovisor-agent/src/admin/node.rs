@@ -4,7 +4,7 @@ use super::serve::Sources;
 use crate::cluster::api::chain;
 use crate::cluster::condition::{Said, conditions};
 use crate::cluster::wan_node::{NodeLink, WanNode, WanNodeStatus};
-use crate::kernel::run::KernelState;
+use crate::kernel::state::KernelState;
 use crate::kernel::tables::Fill;
 use crate::link::table::{Health, Link, LinkTable};
 use k8s_openapi::api::core::v1::{Node, ObjectReference};

@@ -4,7 +4,7 @@ use super::flows::{FlowEntry, Flows, Swept};
 use super::image::{Image, died, forbidden};
 use super::keepalive::question;
 use super::notice::{Notice, notice};
-use super::run::{KernelState, now_ns};
+use super::state::{FlowDump, KernelState, now_ns};
 use super::tables::Fill;
 use crate::host::raw::RawSockets;
 use std::io;
@@ -15,9 +15,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 const SWEEP: Duration = Duration::from_secs(5);
-
-/// The flows of one moment, and how full their tables are.
-pub type FlowDump = (Vec<FlowEntry>, Vec<Fill>);
 
 /// The task before it runs.
 #[derive(Debug)]
