@@ -12,7 +12,7 @@ use crate::admin::{
     serve::{self, Sources},
 };
 use crate::cluster::api::{self, View};
-use crate::cluster::folder;
+use crate::cluster::folder_watch;
 use crate::cluster::saved::SavedFile;
 use crate::cluster::snapshot::Snapshot;
 use crate::config::{ControllerArgs, RunArgs};
@@ -180,7 +180,7 @@ async fn cluster(args: &RunArgs) -> Result<Option<Cluster>> {
 /// Follows the source of objects that the flags name.
 async fn snapshots(args: &RunArgs, cluster: Option<&Cluster>) -> Result<watch::Receiver<Arc<Snapshot>>> {
     match (&args.config, cluster) {
-        (Some(dir), _) => Ok(folder::watch(dir)?),
+        (Some(dir), _) => Ok(folder_watch::watch(dir)?),
         (None, Some(Cluster { client, node, .. })) => {
             let saved = SavedFile::in_dir(&args.state_dir);
             let view = View::Node { name: node.clone(), saved, sidecars: args.sidecars };

@@ -6,6 +6,7 @@ use super::ready::Ready;
 use super::view;
 use crate::cluster::snapshot::Problem;
 use crate::envoy::run::EnvoyStatus;
+use crate::files::{Access, bind_socket};
 use crate::host::net::HostNet;
 use crate::kernel::run::{Dump, KernelHandle};
 use crate::link::table::{Health, LinkTable};
@@ -17,9 +18,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::UnixListener;
@@ -41,21 +40,12 @@ pub struct Sources {
     pub started: jiff::Timestamp,
 }
 
-/// Binds the socket, readable for its owner and group only; one of an agent before is replaced.
+/// Binds the socket, for its owner and group only; the socket of an earlier agent is replaced.
 ///
 /// # Errors
 /// The folder cannot be written.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
-    let fresh = path.with_extension("new");
-    if let Err(error) = std::fs::remove_file(&fresh)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let listener = UnixListener::bind(&fresh)?;
-    std::fs::set_permissions(&fresh, Permissions::from_mode(0o660))?;
-    std::fs::rename(&fresh, path)?;
-    Ok(listener)
+    UnixListener::from_std(bind_socket(path, Access { mode: 0o660, group: None })?)
 }
 
 /// Answers until `shutdown` is ready.
