@@ -12,7 +12,7 @@ use crate::admin::{
     serve::{self, Sources},
 };
 use crate::cluster::api::{self, View};
-use crate::cluster::folder;
+use crate::cluster::folder_watch;
 use crate::cluster::saved::SavedFile;
 use crate::cluster::snapshot::Snapshot;
 use crate::config::{ControllerArgs, RunArgs};
@@ -23,7 +23,8 @@ use crate::kernel::load::load;
 use crate::kernel::run::Kernel;
 use crate::link::ports::{Keeper, Record};
 use crate::link::table::MarkMask;
-use crate::policy::compile::{Numbering, Proxies, Purpose};
+use crate::policy::allocation::Numbering;
+use crate::policy::compile::{Proxies, Purpose};
 use crate::policy::model::Policy;
 use crate::session::tally::Tally;
 use crate::{controller, desired, envoy, host, kernel, link, session};
@@ -184,7 +185,7 @@ async fn cluster(args: &RunArgs) -> Result<Option<Cluster>> {
 /// Follows the source of objects that the flags name.
 async fn snapshots(args: &RunArgs, cluster: Option<&Cluster>) -> Result<watch::Receiver<Arc<Snapshot>>> {
     match (&args.config, cluster) {
-        (Some(dir), _) => Ok(folder::watch(dir)?),
+        (Some(dir), _) => Ok(folder_watch::watch(dir)?),
         (None, Some(Cluster { client, node, .. })) => {
             let saved = SavedFile::in_dir(&args.state_dir);
             let view = View::Node { name: node.clone(), saved, sidecars: args.sidecars };

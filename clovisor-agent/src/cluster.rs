@@ -27,7 +27,11 @@ pub mod object;
 
 pub mod document;
 
+mod last_good;
+
 pub mod folder;
+
+pub mod folder_watch;
 
 pub mod saved;
 

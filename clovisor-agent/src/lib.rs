@@ -3,6 +3,12 @@
 //! The modules below form one list, and each may use only those above it.
 #![forbid(unsafe_code)]
 
+/// Files, folders and sockets that a reader never finds half made.
+pub mod files;
+
+/// An error with its causes, in one line.
+pub mod causes;
+
 /// Flags and environment, checked, as one value per module.
 pub mod config;
 

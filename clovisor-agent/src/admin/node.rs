@@ -1,7 +1,7 @@
 //! What the agent says of its node in the cluster: a `WanNode`, and Events of its links.
 
 use super::serve::Sources;
-use crate::cluster::api::chain;
+use crate::causes::causes;
 use crate::cluster::condition::{Said, conditions};
 use crate::cluster::wan_node::{NodeLink, WanNode, WanNodeStatus};
 use crate::kernel::state::KernelState;
@@ -50,7 +50,7 @@ pub async fn run(client: Client, node: String, mut sources: Sources, pace: Durat
                 Ok(false) => {}
                 Ok(true) => (written, earliest, failure) = (true, now + pace, None),
                 Err(error) => {
-                    let error = chain(&error);
+                    let error = causes(&error);
                     if failure.as_ref() != Some(&error) {
                         tracing::warn!(error, "WanNode not written");
                     }
@@ -229,7 +229,7 @@ impl Teller {
             ..ObjectReference::default()
         };
         if let Err(error) = self.recorder.publish(&event, &about).await {
-            tracing::warn!(error = chain(&error), "no Event written");
+            tracing::warn!(error = causes(&error), "no Event written");
         }
     }
 }

@@ -7,10 +7,11 @@ use super::view;
 use crate::cluster::snapshot::Problem;
 use crate::desired::pods::Pods;
 use crate::envoy::run::EnvoyStatus;
+use crate::files::{Access, bind_socket};
 use crate::host::net::HostNet;
 use crate::kernel::state::{Dump, KernelHandle};
 use crate::link::table::{Health, LinkTable};
-use crate::policy::model::Compiled;
+use crate::policy::compiled::Compiled;
 use crate::session::tally::Tally;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};
@@ -18,9 +19,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::UnixListener;
@@ -43,21 +42,12 @@ pub struct Sources {
     pub started: jiff::Timestamp,
 }
 
-/// Binds the socket, readable for its owner and group only; one of an agent before is replaced.
+/// Binds the socket, for its owner and group only; the socket of an earlier agent is replaced.
 ///
 /// # Errors
 /// The folder cannot be written.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
-    let fresh = path.with_extension("new");
-    if let Err(error) = std::fs::remove_file(&fresh)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let listener = UnixListener::bind(&fresh)?;
-    std::fs::set_permissions(&fresh, Permissions::from_mode(0o660))?;
-    std::fs::rename(&fresh, path)?;
-    Ok(listener)
+    UnixListener::from_std(bind_socket(path, Access { mode: 0o660, group: None })?)
 }
 
 /// Answers until `shutdown` is ready.

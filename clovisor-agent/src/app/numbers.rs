@@ -1,11 +1,12 @@
 //! The numbers of namespaces, classes and links on disk: what pinned flows and running proxies still use after
 //! a restart of the agent.
 
+use crate::files::replace;
 use crate::link::table::Kept;
 use crate::policy::allocation::Allocation;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Everything that is kept.
@@ -51,17 +52,12 @@ impl NumbersFile {
         }
     }
 
-    /// Replaces the file; complete or not at all, also after a power cut.
+    /// Replaces the file.
     ///
     /// # Errors
     /// The folder cannot be written.
     pub(super) fn save(&self, numbers: &Numbers) -> io::Result<()> {
-        let temporary = self.0.with_extension("new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec_pretty(numbers)?)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.0)?;
-        self.0.parent().map_or(Ok(()), |dir| File::open(dir).and_then(|dir| dir.sync_all()))
+        Ok(replace(&self.0, &serde_json::to_vec_pretty(numbers)?)?)
     }
 }
 
@@ -69,7 +65,7 @@ impl NumbersFile {
 mod tests {
     use super::*;
     use crate::link::table::{Chosen, LinkId};
-    use crate::policy::model::ClassName;
+    use crate::policy::class::ClassName;
     use std::collections::{BTreeMap, BTreeSet};
 
     #[test]

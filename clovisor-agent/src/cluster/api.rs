@@ -8,6 +8,7 @@ mod tests;
 use super::object::{Body, Failure, Identity, Metadata, Object, decode};
 use super::saved::SavedFile;
 use super::snapshot::{ObjectKey, Snapshot};
+use crate::causes::causes;
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use kube::api::{Api, ApiResource, DynamicObject};
@@ -16,7 +17,6 @@ use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
 use kube::{Client, Config, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::error::Error;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -248,7 +248,7 @@ fn heard(kind: &'static str, event: Event<DynamicObject>) -> Heard {
 
 /// `last`: the words of the failure before, which are not repeated in the log.
 fn failed(kind: &str, error: &watcher::Error, last: &mut Option<String>) -> Heard {
-    let words = chain(error);
+    let words = causes(error);
     let is_new = last.replace(words.clone()).is_none_or(|before| before != words);
     if let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error
         && status.code == 404
@@ -269,21 +269,6 @@ fn failed(kind: &str, error: &watcher::Error, last: &mut Option<String>) -> Hear
         watcher::Error::InitialListFailed(_) | watcher::Error::NoResourceVersion => Heard::Failed(words),
         _ => Heard::Interrupted(words, Instant::now() + AGAIN),
     }
-}
-
-/// The error with its causes: that a certificate is not trusted is said by the innermost only.
-#[must_use]
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let words = inner.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 fn key(object: &DynamicObject) -> ObjectKey {

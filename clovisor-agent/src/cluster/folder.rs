@@ -1,30 +1,18 @@
-//! A folder of YAML files as the source of objects.
+//! A folder of YAML files as the source of objects: one reading.
 
 use super::document::{Document, read, split};
+use super::last_good::LastGood;
 use super::object::{Identity, Object, insert, label};
 use super::snapshot::{Problem, Snapshot};
-use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecursiveMode, Watcher};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
 
-/// Editors and `kubectl` write in several steps; one reading serves them.
-const SETTLE: Duration = Duration::from_millis(50);
-/// A reading without an event, should one have been lost (network file systems send none).
-const RESCAN: Duration = Duration::from_secs(5);
-const WRITTEN: AccessKind = AccessKind::Close(AccessMode::Write);
-
-/// The folder cannot be used at all.
+/// The folder cannot be listed.
 #[derive(Debug, thiserror::Error)]
-pub enum FolderError {
-    #[error("{path}: {source}; create the folder or set --config to the one with your YAML files")]
-    Read { path: PathBuf, source: std::io::Error },
-    #[error("{path}: cannot be watched: {source}; is fs.inotify.max_user_watches used up?")]
-    Watch { path: PathBuf, source: notify::Error },
+#[error("{path}: {source}; create the folder or set --config to the one with your YAML files")]
+pub struct FolderError {
+    pub path: PathBuf,
+    pub source: std::io::Error,
 }
 
 /// Remembers the last good state of every object of every file.
@@ -38,7 +26,8 @@ pub struct Folder {
 struct File {
     /// None: it could not be read.
     text: Option<String>,
-    objects: BTreeMap<Identity, Object>,
+    objects: LastGood<Identity, Object>,
+    /// Of the file itself, and of documents that name no object.
     problems: Vec<Problem>,
 }
 
@@ -64,11 +53,13 @@ impl Folder {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let mut problems: Vec<_> = self.files.values().flat_map(|file| file.problems.clone()).collect();
+        let of_files =
+            self.files.values().flat_map(|file| file.problems.iter().chain(file.objects.problems()));
+        let mut problems: Vec<_> = of_files.cloned().collect();
         let mut snapshot = Snapshot::default();
         let mut seen: BTreeMap<&Identity, &String> = BTreeMap::new();
         for (file, File { objects, .. }) in &self.files {
-            for (identity, object) in objects {
+            for (identity, object) in objects.values() {
                 if let Some(first) = seen.get(identity) {
                     problems.push(Problem {
                         reason: "InvalidObject",
@@ -91,14 +82,15 @@ impl Folder {
 
 /// The YAML files of a folder by name, in order; links are followed, hidden files left out.
 fn list(dir: &Path) -> Result<BTreeMap<String, PathBuf>, FolderError> {
-    let entries =
-        std::fs::read_dir(dir).map_err(|source| FolderError::Read { path: dir.to_owned(), source })?;
+    let entries = std::fs::read_dir(dir).map_err(|source| FolderError { path: dir.to_owned(), source })?;
     let named = entries.flatten().map(|e| (e.file_name().to_string_lossy().into_owned(), e.path()));
     let yaml = |name: &str| !name.starts_with('.') && (name.ends_with(".yaml") || name.ends_with(".yml"));
     Ok(named.filter(|(name, path)| yaml(name) && path.is_file()).collect())
 }
 
-fn unreadable(name: &str, error: &std::io::Error, objects: BTreeMap<Identity, Object>) -> File {
+fn unreadable(name: &str, error: &std::io::Error, before: LastGood<Identity, Object>) -> File {
+    let mut objects = LastGood::default();
+    objects.keep_absent(before);
     let problem = Problem {
         reason: "InvalidObject",
         kind: "File".into(),
@@ -109,29 +101,27 @@ fn unreadable(name: &str, error: &std::io::Error, objects: BTreeMap<Identity, Ob
     File { text: None, objects, problems: vec![problem] }
 }
 
-fn parsed(name: &str, text: String, before: BTreeMap<Identity, Object>) -> File {
+fn parsed(name: &str, text: String, before: LastGood<Identity, Object>) -> File {
     let mut file = File::default();
     let mut lost = false;
     for (offset, document) in split(&text) {
         match read(name, offset, &document) {
             Document::Ignored => {}
             Document::Object(identity, object) => {
-                file.objects.insert(identity, object);
+                file.objects.list(&before, identity, Ok(object));
             }
-            Document::Refused(identity, problem) => {
-                match identity.and_then(|i| before.get(&i).map(|old| (i, old.clone()))) {
-                    Some((identity, old)) => drop(file.objects.insert(identity, old)),
-                    None => lost = true,
-                }
+            Document::Refused(Some(identity), problem) => {
+                lost |= !file.objects.list(&before, identity, Err(problem));
+            }
+            Document::Refused(None, problem) => {
+                lost = true;
                 file.problems.push(problem);
             }
         }
     }
     if lost {
         // Which object the bad document was is not known: nothing of the file is lost.
-        for (identity, old) in before {
-            file.objects.entry(identity).or_insert(old);
-        }
+        file.objects.keep_absent(before);
     }
     file.text = Some(text);
     file
@@ -143,53 +133,6 @@ fn parsed(name: &str, text: String, before: BTreeMap<Identity, Object>) -> File 
 /// It cannot be listed.
 pub fn read_once(dir: &Path) -> Result<Snapshot, FolderError> {
     Folder::default().read(dir)
-}
-
-/// The snapshot now, and a task that follows the folder.
-///
-/// # Errors
-/// The folder cannot be listed or watched.
-pub fn watch(dir: &Path) -> Result<watch::Receiver<Arc<Snapshot>>, FolderError> {
-    let mut folder = Folder::default();
-    let (wake, mut woken) = mpsc::channel::<()>(1);
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Our own reading is an access too; an error may have cost an event.
-        if !event.is_ok_and(|e| matches!(e.kind, EventKind::Access(kind) if kind != WRITTEN)) {
-            // A full channel means that a reading is due anyway.
-            let _due = wake.try_send(());
-        }
-    })
-    .map_err(|source| FolderError::Watch { path: dir.to_owned(), source })?;
-    let (publish, snapshots) = watch::channel(Arc::new(folder.read(dir)?));
-    watcher
-        .watch(dir, RecursiveMode::NonRecursive)
-        .map_err(|source| FolderError::Watch { path: dir.to_owned(), source })?;
-    let dir = dir.to_owned();
-    tokio::spawn(async move {
-        let _watcher = watcher;
-        while !publish.is_closed() {
-            if let Ok(Some(())) = timeout(RESCAN, woken.recv()).await {
-                sleep(SETTLE).await;
-            }
-            // Large files take their time: not on the threads that answer callouts.
-            let place = dir.clone();
-            let reading = tokio::task::spawn_blocking(move || {
-                let snapshot = folder.read(&place);
-                (folder, snapshot)
-            });
-            let Ok((back, snapshot)) = reading.await else { return };
-            folder = back;
-            match snapshot {
-                Ok(snapshot) => drop(publish.send_if_modified(|old| {
-                    let changed = **old != snapshot;
-                    *old = Arc::new(snapshot);
-                    changed
-                })),
-                Err(error) => tracing::warn!(%error, "last good objects stay in force"),
-            }
-        }
-    });
-    Ok(snapshots)
 }
 
 #[cfg(test)]
@@ -251,36 +194,6 @@ mod tests {
         assert_eq!(devices(&snapshot), [("s9", "first")]);
         assert!(snapshot.problems[0].message.contains("a.yaml"));
         Ok(())
-    }
-
-    #[tokio::test]
-    async fn changes_are_followed_also_through_swapped_links() -> std::io::Result<()> {
-        let dir = tempfile::tempdir()?;
-        // As the kubelet mounts a ConfigMap: files are links into ..data, which is a link that is swapped.
-        for (version, device) in [("one", "s9"), ("two", "eth9")] {
-            fs::create_dir(dir.path().join(version))?;
-            fs::write(dir.path().join(version).join("a.yaml"), link("s9", device))?;
-        }
-        std::os::unix::fs::symlink("one", dir.path().join("..data"))?;
-        std::os::unix::fs::symlink("..data/a.yaml", dir.path().join("a.yaml"))?;
-        let mut snapshots = watch(dir.path()).map_err(std::io::Error::other)?;
-        assert_eq!(devices(&snapshots.borrow_and_update()), [("s9", "s9")]);
-        std::os::unix::fs::symlink("two", dir.path().join("..next"))?;
-        fs::rename(dir.path().join("..next"), dir.path().join("..data"))?;
-        next(&mut snapshots).await?;
-        assert_eq!(devices(&snapshots.borrow_and_update()), [("s9", "eth9")]);
-        fs::write(dir.path().join(".b"), link("s8", "s8"))?;
-        fs::rename(dir.path().join(".b"), dir.path().join("b.yaml"))?;
-        next(&mut snapshots).await?;
-        assert_eq!(devices(&snapshots.borrow_and_update()), [("s8", "s8"), ("s9", "eth9")]);
-        Ok(())
-    }
-
-    async fn next(snapshots: &mut watch::Receiver<Arc<Snapshot>>) -> std::io::Result<()> {
-        timeout(Duration::from_secs(4), snapshots.changed())
-            .await
-            .map_err(std::io::Error::other)?
-            .map_err(std::io::Error::other)
     }
 
     #[test]

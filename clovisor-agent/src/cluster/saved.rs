@@ -2,16 +2,17 @@
 
 use super::object::{Identity, Object, insert};
 use super::snapshot::Snapshot;
+use crate::files::replace;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Raised with every change of the form; another version is not read.
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
-struct Content {
+struct SavedObjects {
     version: u32,
     saved: jiff::Timestamp,
     objects: Vec<(Identity, Object)>,
@@ -46,30 +47,25 @@ impl SavedFile {
         Some(snapshot)
     }
 
-    /// Replaces the file; complete or not at all, also after a power cut.
+    /// Replaces the file.
     ///
     /// # Errors
     /// The folder cannot be written.
     pub fn save(&self, objects: Vec<(Identity, Object)>, now: jiff::Timestamp) -> io::Result<()> {
-        let content = serde_json::to_vec(&Content { version: VERSION, saved: now, objects })?;
-        let temporary = self.0.with_extension("new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(format!("{:08x}\n", crc32fast::hash(&content)).as_bytes())?;
-        file.write_all(&content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.0)?;
-        self.0.parent().map_or(Ok(()), |dir| File::open(dir).and_then(|dir| dir.sync_all()))
+        let content = serde_json::to_vec(&SavedObjects { version: VERSION, saved: now, objects })?;
+        let checksum = format!("{:08x}\n", crc32fast::hash(&content));
+        Ok(replace(&self.0, &[checksum.as_bytes(), &content].concat())?)
     }
 }
 
 /// A line with the checksum of what follows, then the content.
-fn decode(text: &[u8]) -> Result<Content, String> {
+fn decode(text: &[u8]) -> Result<SavedObjects, String> {
     let end = text.iter().position(|byte| *byte == b'\n').ok_or("no checksum")?;
     let (line, content) = (text.get(..end).unwrap_or_default(), text.get(end + 1..).unwrap_or_default());
     if line != format!("{:08x}", crc32fast::hash(content)).as_bytes() {
         return Err("damaged: the checksum differs".into());
     }
-    let content: Content = serde_json::from_slice(content).map_err(|error| error.to_string())?;
+    let content: SavedObjects = serde_json::from_slice(content).map_err(|error| error.to_string())?;
     match content.version {
         VERSION => Ok(content),
         other => Err(format!("written in version {other}, this agent reads {VERSION}")),

@@ -9,9 +9,9 @@ use crate::cluster::folder::read_once;
 use crate::cluster::snapshot::Snapshot;
 use crate::envoy::istio::{self, IstioConfig, Phase};
 use crate::envoy::render::{RenderConfig, render as files};
-use crate::policy::allocation::Allocation;
-use crate::policy::compile::{Numbering, Proxies, Purpose, compile};
-use crate::policy::model::Compiled;
+use crate::policy::allocation::{Allocation, Numbering};
+use crate::policy::compile::{Proxies, Purpose, compile};
+use crate::policy::compiled::Compiled;
 use std::collections::BTreeSet;
 
 /// The documents; problems go to stderr, and leave their own objects out only.

@@ -7,7 +7,8 @@ use crate::cluster::wan_mapping::{Established, Fallback};
 use crate::kernel::image::{Image, PortRange, wide};
 use crate::link::choose::{choose, permits};
 use crate::link::table::{Health, Link, LinkTable};
-use crate::policy::model::{Class, ClassId, Policy, PrefixRules};
+use crate::policy::class::ClassId;
+use crate::policy::model::{Class, Policy, PrefixRules};
 use clovisor_common::abi::{
     self, Addr, ClassKey, DestKey, LINK_L3, LINK_MARK, LINK_NAT, LINK_UP, NO_LINK, Peer, PeerKey, Pod,
     PortRule, SLOT_FOLLOW, SLOT_REFUSE, Slot, TRAFFIC_RULES, Traffic, TrafficKey, slot_index,

@@ -7,7 +7,7 @@ use crate::host::watch::solicit;
 use crate::kernel::image::PortRange;
 use crate::kernel::state::{Desired, NamedDevice};
 use crate::link::table::LinkTable;
-use crate::policy::model::Compiled;
+use crate::policy::compiled::Compiled;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,17 +2,17 @@
 
 use super::bootstrap;
 use super::steps::{Files, Step};
+use crate::files::{Access, FileError, create_folder, remove, replace_with_mode};
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Why the files of a namespace could not be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    #[error("cannot {action} {path}: {source}; check the folder given as --envoy-dir and its space")]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("{0}; check the folder given as --envoy-dir and its free space")]
+    Io(#[from] FileError),
     #[error("namespace {0:?} is no valid folder name; use lower case letters, digits and '-'")]
     Namespace(String),
 }
@@ -30,10 +30,7 @@ impl Folder {
             return Err(FolderError::Namespace(namespace.to_owned()));
         }
         let path = root.join(namespace);
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o755).create(&path).map_err(failed("create", &path))?;
-        // The mode above is cut by the process's umask.
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).map_err(failed("make readable", &path))?;
+        create_folder(&path, Access { mode: 0o755, group: None })?;
         Ok(Self { path })
     }
 
@@ -45,8 +42,8 @@ impl Folder {
     /// The JSON files that are there; one that is no text counts as empty and is written again.
     pub fn read(&self) -> Result<Files, FolderError> {
         let mut files = Files::new();
-        for entry in fs::read_dir(&self.path).map_err(failed("read", &self.path))? {
-            let entry = entry.map_err(failed("read", &self.path))?;
+        for entry in fs::read_dir(&self.path).map_err(unreadable(&self.path))? {
+            let entry = entry.map_err(unreadable(&self.path))?;
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };
@@ -58,38 +55,15 @@ impl Folder {
         Ok(files)
     }
 
-    /// Does one step; a write is complete or not there at all, also after a power cut.
+    /// Carries one step out.
     pub fn apply(&self, step: &Step) -> Result<(), FolderError> {
         match step {
-            Step::Write { name, content } => self.replace(name, content),
-            Step::Remove { name } => {
-                let path = self.path.join(name);
-                match fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        Err(failed("remove", &path)(error))
-                    }
-                    _ => Ok(()),
-                }
+            Step::Write { name, content } => {
+                replace_with_mode(&self.path.join(name), content.as_bytes(), 0o644)?;
             }
+            Step::Remove { name } => remove(&self.path.join(name))?,
         }
-    }
-
-    fn replace(&self, name: &str, content: &str) -> Result<(), FolderError> {
-        let target = self.path.join(name);
-        let temporary = self.path.join(format!(".{name}.new"));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o644)
-            .open(&temporary)
-            .map_err(failed("create", &temporary))?;
-        file.write_all(content.as_bytes())
-            .and_then(|()| file.set_permissions(Permissions::from_mode(0o644)))
-            .and_then(|()| file.sync_all())
-            .map_err(failed("write", &temporary))?;
-        fs::rename(&temporary, &target).map_err(failed("replace", &target))?;
-        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(failed("write", &self.path))
+        Ok(())
     }
 }
 
@@ -105,14 +79,14 @@ fn is_name(namespace: &str) -> bool {
     (1..=63).contains(&namespace.len()) && namespace.chars().all(allowed)
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
-    let path = path.to_owned();
-    move |source| FolderError::Io { action, path, source }
+fn unreadable(path: &Path) -> impl Fn(io::Error) -> FileError {
+    move |source| FileError { action: "read", path: path.to_owned(), source }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn what_is_written_is_read_and_readable_for_all() -> Result<(), Box<dyn std::error::Error>> {

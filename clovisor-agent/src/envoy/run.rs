@@ -119,9 +119,9 @@ async fn converge(policy: &Arc<Policy>, config: &EnvoyConfig) -> Pass {
 impl Pass {
     fn fail(&mut self, error: &FolderError) {
         // A bad name stays bad: only what may pass is tried again.
-        self.failed |= matches!(error, FolderError::Io { .. });
+        self.failed |= matches!(error, FolderError::Io(_));
         let object = match error {
-            FolderError::Io { path, .. } => path.display().to_string(),
+            FolderError::Io(error) => error.path.display().to_string(),
             FolderError::Namespace(name) => name.clone(),
         };
         self.problems.push(Problem {

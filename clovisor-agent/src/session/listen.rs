@@ -1,8 +1,9 @@
-//! The socket: its folder, its rights, its connections.
+//! The socket: its folder, its permissions, its connections.
 
-use std::fs::{self, DirBuilder, Permissions};
+use crate::files::{Access, FileError, bind_socket, create_folder};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,48 +24,24 @@ pub enum ListenError {
     NoFolder(PathBuf),
     #[error("{0} exists and is no socket; remove it or choose another path for the callout socket")]
     NotASocket(PathBuf),
-    #[error(
-        "cannot {action} {path} for the callout: {source}; check the path and that the agent may write there"
-    )]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("callout socket: {0}; check the path and that the agent may write there")]
+    Io(#[from] FileError),
 }
 
 /// Binds the socket: folder 0750, socket 0660, both of the group `gid` if given.
 ///
-/// It is made under another name and moved to its place, so that a proxy never finds it without its rights, and
-/// a stale one (or that of an agent that is about to end) is replaced without a gap.
+/// # Errors
+/// The path has no folder, a file that is no socket stands there, or the folder cannot be written.
 pub fn bind(path: &Path, gid: Option<u32>) -> Result<UnixListener, ListenError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.ok_or_else(|| ListenError::NoFolder(path.to_owned()))?;
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o750).create(folder).map_err(failed("create", folder))?;
+    create_folder(folder, Access { mode: 0o750, group: gid })?;
     if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
         return Err(ListenError::NotASocket(path.to_owned()));
     }
-    let fresh = path.with_extension("new");
-    match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("remove", &fresh)(error));
-        }
-        _ => {}
-    }
-    let listener = UnixListener::bind(&fresh).map_err(failed("listen on", &fresh))?;
-    grant(folder, 0o750, gid)?;
-    grant(&fresh, 0o660, gid)?;
-    fs::rename(&fresh, path).map_err(failed("create", path))?;
-    Ok(listener)
-}
-
-fn grant(path: &Path, mode: u32, gid: Option<u32>) -> Result<(), ListenError> {
-    if gid.is_some() {
-        chown(path, None, gid).map_err(failed("change the group of", path))?;
-    }
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("change the mode of", path))
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ListenError {
-    let path = path.to_owned();
-    move |source| ListenError::Io { action, path, source }
+    let listener = bind_socket(path, Access { mode: 0o660, group: gid })?;
+    UnixListener::from_std(listener)
+        .map_err(|source| FileError { action: "listen on", path: path.to_owned(), source }.into())
 }
 
 /// The listener's connections, without end; at most [`CONNECTIONS`] at a time, the next ones wait.
@@ -132,6 +109,7 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[tokio::test]
     async fn a_stale_socket_is_replaced_and_the_rights_are_narrow() -> Result<(), Box<dyn std::error::Error>>

@@ -1,5 +1,6 @@
 //! What was heard from the API server, to consistent snapshots; pure.
 
+use crate::cluster::last_good::LastGood;
 use crate::cluster::object::{Identity, Object, insert, label};
 use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
 use std::collections::BTreeMap;
@@ -30,18 +31,12 @@ pub(super) enum Heard {
     Interrupted(String, Instant),
 }
 
-/// An object, its last good state, and what is wrong with its newest.
+/// The objects of one kind.
 #[derive(Clone, Debug, Default)]
-struct Held {
-    object: Option<Object>,
-    problem: Option<Problem>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Kind {
-    held: BTreeMap<ObjectKey, Held>,
+struct KindState {
+    objects: LastGood<ObjectKey, Object>,
     /// A list under way.
-    fresh: Option<BTreeMap<ObjectKey, Held>>,
+    fresh: Option<LastGood<ObjectKey, Object>>,
     /// Listed once, or known to be absent.
     known: bool,
     failure: Option<String>,
@@ -52,35 +47,34 @@ struct Kind {
 /// Everything heard so far, by kind.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
-    kinds: BTreeMap<&'static str, Kind>,
+    kinds: BTreeMap<&'static str, KindState>,
 }
 
 impl Store {
     /// Nothing heard of these kinds yet.
     pub(super) fn new(kinds: impl IntoIterator<Item = &'static str>) -> Self {
-        Self { kinds: kinds.into_iter().map(|kind| (kind, Kind::default())).collect() }
+        Self { kinds: kinds.into_iter().map(|kind| (kind, KindState::default())).collect() }
     }
 
     /// Takes in one event.
     pub(super) fn hear(&mut self, kind: &'static str, heard: Heard) {
         let kind = self.kinds.entry(kind).or_default();
         match heard {
-            Heard::Begin => kind.fresh = Some(BTreeMap::new()),
+            Heard::Begin => kind.fresh = Some(LastGood::default()),
             Heard::Listed(raw) => {
-                let held = hold(kind.held.get(&raw.identity.key), &raw);
-                kind.fresh.get_or_insert_default().insert(raw.identity.key, held);
+                let fresh = kind.fresh.get_or_insert_default();
+                fresh.list(&kind.objects, raw.identity.key.clone(), version(raw));
             }
             Heard::Complete => {
-                kind.held = kind.fresh.take().unwrap_or_default();
+                kind.objects = kind.fresh.take().unwrap_or_default();
                 (kind.known, kind.failure, kind.over) = (true, None, None);
             }
             Heard::Changed(raw) => {
-                let held = hold(kind.held.get(&raw.identity.key), &raw);
-                kind.held.insert(raw.identity.key, held);
+                kind.objects.update(raw.identity.key.clone(), version(raw));
                 (kind.failure, kind.over) = (None, None);
             }
-            Heard::Gone(key) => drop(kind.held.remove(&key)),
-            Heard::Absent => *kind = Kind { known: true, ..Kind::default() },
+            Heard::Gone(key) => kind.objects.remove(&key),
+            Heard::Absent => *kind = KindState { known: true, ..KindState::default() },
             Heard::Failed(reason) => {
                 kind.fresh = None;
                 (kind.failure, kind.over) = (Some(reason), None);
@@ -125,13 +119,10 @@ impl Store {
         }
         let mut snapshot = Snapshot::default();
         for (name, kind) in &self.kinds {
-            for (key, held) in &kind.held {
-                let identity = Identity { kind: (*name).to_owned(), key: key.clone() };
-                if let Some(object) = &held.object {
-                    insert(&mut snapshot, &identity, object);
-                }
-                snapshot.problems.extend(held.problem.clone());
+            for (key, object) in kind.objects.values() {
+                insert(&mut snapshot, &identity(name, key), object);
             }
+            snapshot.problems.extend(kind.objects.problems().cloned());
         }
         snapshot.problems.extend(self.unreadable());
         snapshot.problems.sort();
@@ -142,29 +133,24 @@ impl Store {
     pub(super) fn objects(&self) -> Vec<(Identity, Object)> {
         let mut objects = Vec::new();
         for (name, kind) in &self.kinds {
-            let good = kind.held.iter().filter_map(|(key, held)| Some((key, held.object.as_ref()?)));
-            objects.extend(good.map(|(key, object)| {
-                (Identity { kind: (*name).to_owned(), key: key.clone() }, object.clone())
-            }));
+            objects.extend(kind.objects.values().map(|(key, object)| (identity(name, key), object.clone())));
         }
         objects
     }
 }
 
-fn hold(before: Option<&Held>, raw: &Raw) -> Held {
-    match &raw.decoded {
-        Ok(object) => Held { object: Some(object.clone()), problem: None },
-        Err((field, message)) => Held {
-            object: before.and_then(|held| held.object.clone()),
-            problem: Some(Problem {
-                reason: "InvalidObject",
-                kind: raw.identity.kind.clone(),
-                object: label(&raw.identity),
-                field: field.clone(),
-                message: format!("{message}; the object's last good state stays in force"),
-            }),
-        },
-    }
+fn identity(kind: &str, key: &ObjectKey) -> Identity {
+    Identity { kind: kind.to_owned(), key: key.clone() }
+}
+
+fn version(raw: Raw) -> Result<Object, Problem> {
+    raw.decoded.map_err(|(field, message)| Problem {
+        reason: "InvalidObject",
+        object: label(&raw.identity),
+        kind: raw.identity.kind,
+        field,
+        message: format!("{message}; the object's last good state stays in force"),
+    })
 }
 
 fn unreadable(kind: &str, reason: &str) -> Problem {

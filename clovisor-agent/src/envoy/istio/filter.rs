@@ -6,8 +6,9 @@ use super::{IstioObject, Kind, Phase};
 use crate::cluster::snapshot::ObjectKey;
 use crate::envoy::cluster::{socket_options, unlimited};
 use crate::envoy::names::{cluster_of_subset, subset};
-use crate::policy::model::{ClassId, RouteDecision};
-use crate::policy::sidecar::{Sidecar, Switch, Target};
+use crate::policy::class::ClassId;
+use crate::policy::model::RouteDecision;
+use crate::policy::sidecar::plan::{Sidecar, Switch, Target};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -5,14 +5,14 @@ use super::{IstioObject, Kind, Phase};
 use crate::cluster::istio::Subset;
 use crate::cluster::snapshot::ObjectKey;
 use crate::envoy::names;
-use crate::policy::model::ClassId;
-use crate::policy::service::{Rules, default_sni};
-use crate::policy::sidecar::{Sidecar, Target};
+use crate::policy::class::ClassId;
+use crate::policy::hosts::{DestinationRules, default_sni};
+use crate::policy::sidecar::plan::{Sidecar, Target};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One rule for each place that its destinations need.
-pub(super) fn rules(rules: &Rules<'_>, sidecar: &Sidecar) -> Vec<IstioObject> {
+pub(super) fn rules(rules: &DestinationRules<'_>, sidecar: &Sidecar) -> Vec<IstioObject> {
     let client = &sidecar.mapping.namespace;
     let targets = sidecar.switches.iter().flat_map(|switch| &switch.to);
     let mut found = BTreeMap::<ObjectKey, (Home<'_>, BTreeMap<String, Wanted>)>::new();
