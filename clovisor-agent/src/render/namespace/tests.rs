@@ -9,6 +9,7 @@ use crate::policy::model::{
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 fn service(routes: Vec<Route>) -> Service {
     Service {
