@@ -3,27 +3,35 @@
 //! **In**: `Snapshot`, the class allocation so far. **Out**: [`model::Policy`] and problems; the class of one
 //! request. **Never**: I/O, clocks, randomness: the same input gives the same policy.
 
+pub mod class;
+
 pub mod matcher;
 
 pub mod rule;
+
+pub mod origin;
 
 pub mod model;
 
 pub mod allocation;
 
-pub(crate) mod hosts;
+pub mod hosts;
 
-pub(crate) mod service;
+mod protocol;
 
-mod route;
+mod objects;
 
-mod http_route;
+mod attachment;
 
-pub(crate) mod claim;
-
-pub(crate) mod objects;
+mod mapping;
 
 mod traffic;
+
+mod managed;
+
+pub mod sidecar;
+
+pub mod compiled;
 
 pub mod compile;
 
@@ -32,5 +40,3 @@ pub mod decide;
 pub mod explain;
 
 pub mod packet;
-
-pub mod sidecar;

@@ -10,7 +10,7 @@ use crate::files::{Access, bind_socket};
 use crate::host::net::HostNet;
 use crate::kernel::run::{Dump, KernelHandle};
 use crate::link::table::{Health, LinkTable};
-use crate::policy::model::Compiled;
+use crate::policy::compiled::Compiled;
 use crate::session::tally::Tally;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};

@@ -9,7 +9,8 @@ use crate::kernel::flows::FlowEntry;
 use crate::kernel::load::Origin;
 use crate::kernel::run::{Dump, KernelState};
 use crate::link::table::{Health, Link, LinkTable};
-use crate::policy::model::{Compiled, Policy};
+use crate::policy::compiled::Compiled;
+use crate::policy::model::Policy;
 use clovisor_common::packet::{TCP, UDP};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -176,7 +177,7 @@ fn session(
         .namespaces
         .values()
         .find(|own| own.zone == state.zone)
-        .and_then(|own| own.classes.get(&crate::policy::model::ClassId(state.class)));
+        .and_then(|own| own.classes.get(&crate::policy::class::ClassId(state.class)));
     let link = table.links.values().find(|link| link.id.0 == state.link);
     let back = flow.reverse.as_ref();
     let last = back.map_or(state.last_seen_ns, |b| b.last_seen_ns.max(state.last_seen_ns));

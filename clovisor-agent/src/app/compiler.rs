@@ -5,7 +5,7 @@ use crate::cluster::snapshot::{Problem, Snapshot};
 use crate::link::table::LinkTable;
 use crate::policy::allocation::Allocation;
 use crate::policy::compile::{Purpose, compile};
-use crate::policy::model::Compiled;
+use crate::policy::compiled::Compiled;
 use std::sync::Arc;
 use tokio::sync::watch;
 

@@ -5,7 +5,8 @@
 
 use crate::envoy::run::EnvoyStatus;
 use crate::kernel::run::KernelState;
-use crate::policy::model::{Compiled, Policy};
+use crate::policy::compiled::Compiled;
+use crate::policy::model::Policy;
 use std::sync::Arc;
 use tokio::sync::watch;
 

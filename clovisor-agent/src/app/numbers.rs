@@ -65,7 +65,7 @@ impl NumbersFile {
 mod tests {
     use super::*;
     use crate::link::table::{Chosen, LinkId};
-    use crate::policy::model::ClassName;
+    use crate::policy::class::ClassName;
     use std::collections::{BTreeMap, BTreeSet};
 
     #[test]

@@ -1,7 +1,7 @@
 //! One YAML document to one typed object, or a problem that says where and why.
 
-use super::object::{Body, Failure, Identity, Metadata, Object, decode, known, label};
-use super::snapshot::{ObjectKey, Problem};
+use super::object::{Body, Failure, Identity, Metadata, Object, decode, insert, known, label};
+use super::snapshot::{ObjectKey, Problem, Snapshot};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -85,6 +85,21 @@ pub fn read(file: &str, offset: usize, text: &str) -> Document {
             Document::Refused(Some(identity), refused(kind, object, field, message))
         }
     }
+}
+
+/// The objects of a text with any number of documents; what is refused is among the snapshot's problems.
+#[must_use]
+pub fn read_all(file: &str, text: &str) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    for (offset, document) in split(text) {
+        match read(file, offset, &document) {
+            Document::Object(identity, object) => insert(&mut snapshot, &identity, &object),
+            Document::Refused(_, problem) => snapshot.problems.push(problem),
+            Document::Ignored => {}
+        }
+    }
+    snapshot.problems.sort();
+    snapshot
 }
 
 fn refused(kind: &str, object: String, field: String, message: String) -> Problem {

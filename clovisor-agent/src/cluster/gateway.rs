@@ -90,3 +90,24 @@ pub struct BackendRef {
 pub struct Timeouts {
     pub request: Option<String>,
 }
+
+impl ParentRef {
+    /// Whether the parent is a Kubernetes Service; the kind of a parent is Gateway by default.
+    #[must_use]
+    pub fn is_service(&self) -> bool {
+        is_service(self.group.as_deref(), self.kind.as_deref().unwrap_or("Gateway"))
+    }
+}
+
+impl BackendRef {
+    /// Whether the backend is a Kubernetes Service, which it is by default.
+    #[must_use]
+    pub fn is_service(&self) -> bool {
+        is_service(self.group.as_deref(), self.kind.as_deref().unwrap_or("Service"))
+    }
+}
+
+/// A Service is of the core group.
+fn is_service(group: Option<&str>, kind: &str) -> bool {
+    kind == "Service" && group.unwrap_or_default().is_empty()
+}

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// `spec` of a `VirtualService` (networking.istio.io).
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -173,4 +173,13 @@ pub struct Endpoint {
     /// Port name to number.
     #[serde(default)]
     pub ports: BTreeMap<String, u16>,
+}
+
+impl Endpoint {
+    /// Where a port of the ServiceEntry is served: at the endpoint's port of that name, else at `targetPort`.
+    #[must_use]
+    pub fn socket_address(&self, port: &ServicePort) -> Option<SocketAddr> {
+        let number = self.ports.get(&port.name).copied().or(port.target_port).unwrap_or(port.number);
+        self.address.map(|address| SocketAddr::new(address, number))
+    }
 }

@@ -3,7 +3,7 @@
 use crate::cluster::condition::Said;
 use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
 use crate::cluster::wan_mapping::{ClassNumber, WanMappingSpec};
-use crate::policy::model::Compiled;
+use crate::policy::compiled::Compiled;
 use std::collections::BTreeMap;
 
 /// Reasons that cost a mapping some of its links and not itself.

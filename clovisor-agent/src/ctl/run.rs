@@ -13,7 +13,7 @@ use crate::cluster::wan_mapping::WanMapping;
 use crate::cluster::wan_node::WanNode;
 use crate::policy::allocation::Allocation;
 use crate::policy::compile::{Purpose, compile};
-use crate::policy::model::Compiled;
+use crate::policy::compiled::Compiled;
 use clap::CommandFactory as _;
 use kube::CustomResourceExt as _;
 use serde::Serialize;

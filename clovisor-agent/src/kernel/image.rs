@@ -6,7 +6,8 @@ use crate::cluster::wan_mapping::traffic::TrafficProtocol;
 use crate::cluster::wan_mapping::{Established, Fallback};
 use crate::link::choose::{choose, permits};
 use crate::link::table::{Health, Link, LinkTable};
-use crate::policy::model::{Class, ClassId, Policy, PrefixRules};
+use crate::policy::class::ClassId;
+use crate::policy::model::{Class, Policy, PrefixRules};
 use clovisor_common::abi;
 use clovisor_common::abi::{
     Addr, AddrKey, ClassKey, DestKey, LINK_BARE, LINK_NAT, LINK_STACK, LINK_UP, NO_LINK, Peer, PeerKey, Pod,

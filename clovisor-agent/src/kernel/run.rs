@@ -12,7 +12,7 @@ use crate::host::net::HostNet;
 use crate::host::resolve::{Unresolved, bridge_to_ask, resolve_pod};
 use crate::host::watch::{forget_neighbour, solicit};
 use crate::link::table::LinkTable;
-use crate::policy::model::Compiled;
+use crate::policy::compiled::Compiled;
 use clovisor_common::abi::{Counter, LinkCounters, Reason};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -2,10 +2,22 @@
 //!
 //! A number that was freed is taken again last, oldest first: a proxy that still uses it meets no new owner.
 
-use super::model::{ClassId, ClassName};
+use super::class::{ClassId, ClassName};
 use clovisor_common::abi::{MAX_CLASSES, MAX_ZONES};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Who gives numbers to classes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Numbering {
+    /// This process, for itself.
+    #[default]
+    Own,
+    /// The controller, in the status of the mappings: all nodes and proxies agree.
+    Status,
+    /// This process is the controller: numbers in statuses stay, new owners get the next ones.
+    Controller,
+}
 
 /// All numbers in use on this node; kept on disk across restarts.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]

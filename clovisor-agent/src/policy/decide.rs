@@ -1,7 +1,8 @@
 //! The class of one request, for the callout.
 
+use super::class::ClassId;
 use super::matcher::Request;
-use super::model::{ClassId, Mapping, NamespacePolicy};
+use super::model::{Mapping, NamespacePolicy};
 use super::rule::Verdict;
 
 /// Class of a request and how it came about.

@@ -1,7 +1,8 @@
 //! How one request is decided, step by step, for people.
 
+use super::class::ClassId;
 use super::matcher::{Request, RouteMatch};
-use super::model::{ClassId, Mapping, NamespacePolicy, Policy, Route, RouteDecision, Service};
+use super::model::{Mapping, NamespacePolicy, Policy, Route, RouteDecision, Service};
 use super::rule::Verdict;
 use crate::cluster::snapshot::ObjectKey;
 use std::collections::BTreeMap;

@@ -1,28 +1,16 @@
 //! The compiled policy: what every later stage reads.
 
-use super::sidecar::Sidecar;
-use crate::cluster::snapshot::{ObjectKey, Problem};
+use super::class::{ClassId, ClassName};
+use super::matcher::RouteMatch;
+use super::rule::Rule;
+use crate::cluster::snapshot::ObjectKey;
 use crate::cluster::wan_mapping::traffic::TrafficProtocol;
 use crate::cluster::wan_mapping::{Established, Fallback};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Result of a compilation: always usable; what could not be exact is in `problems` and not in `policy`.
-#[derive(Clone, Debug, Default)]
-pub struct Compiled {
-    /// Grows by one with every compilation.
-    pub generation: u64,
-    pub policy: Arc<Policy>,
-    pub problems: Vec<Problem>,
-    /// What Istio's sidecars need; empty where Clovisor configures the proxies itself.
-    pub sidecars: Vec<Sidecar>,
-    /// Since when the objects come from disk because the API server is not heard.
-    pub stale_since: Option<jiff::Timestamp>,
-}
 
 /// Who goes where, by namespace of the client pods.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -121,10 +109,6 @@ impl RouteDecision {
     }
 }
 
-/// Number of a class inside its namespace, 1..=16. Never 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ClassId(pub u8);
-
 /// Requests with the same decision. Its number stays the same while the mapping (or rule) that asks for it
 /// exists, whatever else changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,22 +123,6 @@ pub struct Class {
     pub wire_dscp: u8,
 }
 
-/// What a class stands for: a mapping, or one rule of it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ClassName {
-    pub mapping: String,
-    pub rule: Option<String>,
-}
-
-impl fmt::Display for ClassName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.rule {
-            None => f.write_str(&self.mapping),
-            Some(rule) => write!(f, "{}/{rule}", self.mapping),
-        }
-    }
-}
-
 /// A mapping as the callout needs it.
 #[derive(Clone, Debug)]
 pub struct Mapping {
@@ -163,7 +131,7 @@ pub struct Mapping {
     pub class: Option<ClassId>,
     pub on_agent_loss: Fallback,
     /// Compiled rules in order (`policy::rule`).
-    pub rules: Vec<super::rule::Rule>,
+    pub rules: Vec<Rule>,
 }
 
 /// One destination: host and port.
@@ -216,7 +184,7 @@ pub struct Route {
     /// Where it comes from, for `explain`: the VirtualService, or none for the added catch-all.
     pub origin: Option<ObjectKey>,
     /// Any of these; empty: every request.
-    pub matches: Vec<super::matcher::RouteMatch>,
+    pub matches: Vec<RouteMatch>,
     /// Most often the service itself.
     pub destination: Destination,
     /// Per-route timeout; none: no limit.
@@ -248,6 +216,24 @@ pub struct Retries {
     pub per_try_timeout: Option<Duration>,
     /// Envoy's `retry_on` list.
     pub retry_on: String,
+}
+
+impl Mapping {
+    /// How the class of the requests that the mapping governs is found.
+    #[must_use]
+    pub fn decision(&self) -> RouteDecision {
+        let mapping = self.name.clone();
+        match self.class {
+            class if !self.rules.is_empty() => RouteDecision::Callout {
+                mapping,
+                classes: self.rules.iter().map(|rule| rule.class).collect(),
+                fallback: class,
+                on_agent_loss: self.on_agent_loss,
+            },
+            Some(class) => RouteDecision::Class { mapping, class },
+            None => RouteDecision::Unmapped,
+        }
+    }
 }
 
 impl PartialEq for Mapping {

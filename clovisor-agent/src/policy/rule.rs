@@ -1,7 +1,7 @@
 //! Compiled rules of a mapping: decisions that a route cannot express.
 
+use super::class::ClassId;
 use super::matcher::{Pattern, Request};
-use super::model::ClassId;
 use crate::cluster::wan_mapping::{self, ValueMatch};
 use std::collections::{BTreeSet, HashSet};
 

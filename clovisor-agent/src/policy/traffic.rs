@@ -1,7 +1,8 @@
 //! Mappings of traffic to a table by prefix: pure.
 
-use super::claim::{Claims, problem};
-use super::model::{ClassId, NamespacePolicy, PodTraffic, PortClass, PrefixRules};
+use super::attachment::{Claims, problem};
+use super::class::ClassId;
+use super::model::{NamespacePolicy, PodTraffic, PortClass, PrefixRules};
 use crate::cluster::snapshot::{ObjectKey, Problem};
 use crate::cluster::wan_mapping::traffic::{TrafficDestination, TrafficProtocol, TrafficSelector};
 use clovisor_common::abi::TRAFFIC_RULES;

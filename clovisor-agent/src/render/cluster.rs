@@ -3,7 +3,8 @@
 use super::names::{self, BLACK_HOLE, PASSTHROUGH, seconds};
 use super::proxy::RenderConfig;
 use super::resources::{response, watched_file};
-use crate::policy::model::{ClassId, NamespacePolicy, Protocol, Service, Tls};
+use crate::policy::class::ClassId;
+use crate::policy::model::{NamespacePolicy, Protocol, Service, Tls};
 use clovisor_common::abi::dscp_of_class;
 use serde_json::{Value, json};
 

@@ -16,14 +16,14 @@ mod rule;
 mod rule_set;
 
 use crate::cluster::snapshot::Snapshot;
-use crate::policy::objects::Objects;
-use crate::policy::sidecar::Sidecar;
+use crate::policy::hosts::destination_rules;
+use crate::policy::sidecar::plan::Sidecar;
 use object::{IstioConfig, IstioObject};
 
 /// The objects for these plans, in the order in which they are to be written.
 #[must_use]
 pub fn objects(snapshot: &Snapshot, planned: &[Sidecar], config: &IstioConfig) -> Vec<IstioObject> {
-    let rules = Objects::new(snapshot).rules;
+    let rules = destination_rules(snapshot);
     let mut all = Vec::new();
     for sidecar in planned {
         all.extend(rule::rules(&rules, sidecar));

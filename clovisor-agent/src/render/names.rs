@@ -1,6 +1,6 @@
 //! Names that several resources, files or their readers share.
 
-use crate::policy::model::ClassId;
+use crate::policy::class::ClassId;
 use std::time::Duration;
 
 /// Header that carries the class from the callout's answer to the route; a client's own copy is removed early.

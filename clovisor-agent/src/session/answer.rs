@@ -1,9 +1,10 @@
 //! What the agent says to one message of the proxy.
 
 use super::tally::AnswerReason;
+use crate::policy::class::ClassId;
 use crate::policy::decide::{DecisionReason, decide};
 use crate::policy::matcher::Request;
-use crate::policy::model::{ClassId, NamespacePolicy, Policy};
+use crate::policy::model::{NamespacePolicy, Policy};
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue, HeaderValueOption};
 use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request as Phase;

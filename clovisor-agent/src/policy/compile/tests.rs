@@ -1,7 +1,8 @@
 use super::*;
-use crate::cluster::folder::read_once;
+use crate::cluster::document::read_all;
 use crate::policy::explain::{Trace, explain};
 use crate::policy::matcher::Request;
+use crate::policy::model::RouteDecision;
 use proptest::prelude::*;
 use std::fmt::Write as _;
 
@@ -51,10 +52,7 @@ fn target(section: &str) -> String {
 }
 
 fn compiled(parts: &[String]) -> Compiled {
-    let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("{e}"));
-    let text = format!("{SERVICE}{}", parts.concat());
-    std::fs::write(dir.path().join("a.yaml"), text).unwrap_or_else(|e| panic!("{e}"));
-    let snapshot = read_once(dir.path()).unwrap_or_else(|e| panic!("{e}"));
+    let snapshot = read_all("a.yaml", &format!("{SERVICE}{}", parts.concat()));
     compile(&snapshot, &Allocation::default(), 1, Purpose::default()).0
 }
 

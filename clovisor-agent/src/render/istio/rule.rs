@@ -4,15 +4,15 @@ use super::object::{IstioKind, IstioObject, Phase};
 use super::rule_set::{RuleSet, rule_sets};
 use crate::cluster::istio::Subset;
 use crate::cluster::snapshot::ObjectKey;
-use crate::policy::model::ClassId;
-use crate::policy::service::{Rules, default_sni};
-use crate::policy::sidecar::{Sidecar, Target};
+use crate::policy::class::ClassId;
+use crate::policy::hosts::{DestinationRules, default_sni};
+use crate::policy::sidecar::plan::{Sidecar, Target};
 use crate::render::names;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One rule for each place that its destinations need.
-pub(super) fn rules(rules: &Rules<'_>, sidecar: &Sidecar) -> Vec<IstioObject> {
+pub(super) fn rules(rules: &DestinationRules<'_>, sidecar: &Sidecar) -> Vec<IstioObject> {
     let client = &sidecar.mapping.namespace;
     let targets = sidecar.switches.iter().flat_map(|switch| &switch.to);
     let mut found = BTreeMap::<ObjectKey, (RuleSet<'_>, BTreeMap<String, ClassSubset>)>::new();

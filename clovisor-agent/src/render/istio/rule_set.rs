@@ -4,9 +4,8 @@
 //! that has one wins completely. Only rules with the same host, `exportTo` and selector are merged.
 
 use crate::cluster::istio::{DestinationRule, Subset};
-use crate::policy::hosts::Found;
-use crate::policy::service::{ROOT_NAMESPACE, Rules, visible};
-use crate::policy::sidecar::Target;
+use crate::policy::hosts::{DestinationRules, HostMatch, ROOT_NAMESPACE, visible};
+use crate::policy::sidecar::plan::Target;
 use serde_json::{Map, Value, json};
 
 /// The user's DestinationRules of one namespace, host, `exportTo` and selector, which Istio merges.
@@ -20,9 +19,9 @@ pub(super) struct RuleSet<'a> {
 }
 
 impl<'a> RuleSet<'a> {
-    fn of(found: &Found<'a, DestinationRule>, all: &[Found<'a, DestinationRule>]) -> Self {
+    fn of(found: &HostMatch<'a, DestinationRule>, all: &[HostMatch<'a, DestinationRule>]) -> Self {
         let rule = found.object;
-        let same = |other: &&Found<'a, DestinationRule>| {
+        let same = |other: &&HostMatch<'a, DestinationRule>| {
             other.key.namespace == found.key.namespace
                 && other.object.host == rule.host
                 && other.object.export_to == rule.export_to
@@ -64,7 +63,7 @@ impl<'a> RuleSet<'a> {
 }
 
 /// The sets that need the class subsets of a destination, for the clients of a namespace.
-pub(super) fn rule_sets<'a>(rules: &Rules<'a>, client: &str, target: &Target) -> Vec<RuleSet<'a>> {
+pub(super) fn rule_sets<'a>(rules: &DestinationRules<'a>, client: &str, target: &Target) -> Vec<RuleSet<'a>> {
     let all: Vec<_> = rules
         .covering(&target.host)
         .into_iter()
@@ -84,7 +83,7 @@ pub(super) fn rule_sets<'a>(rules: &Rules<'a>, client: &str, target: &Target) ->
     let nearest = [client, &target.home, ROOT_NAMESPACE].into_iter().find_map(|namespace| {
         let here =
             all.iter().filter(|f| f.key.namespace == namespace && f.object.workload_selector.is_none());
-        here.max_by_key(|f| (f.fit, std::cmp::Reverse(f.key)))
+        here.max_by_key(|f| (f.specificity, std::cmp::Reverse(f.key)))
     });
     sets.push(nearest.map_or_else(|| uncovered(target), |found| RuleSet::of(found, &all)));
     sets

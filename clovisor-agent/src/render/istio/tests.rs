@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::cluster::folder::read_once;
-use crate::policy::allocation::Allocation;
-use crate::policy::compile::{Numbering, Proxies, Purpose, compile};
+use crate::policy::allocation::{Allocation, Numbering};
+use crate::policy::compile::{Proxies, Purpose, compile};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

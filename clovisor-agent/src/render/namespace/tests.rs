@@ -3,10 +3,9 @@
 use super::*;
 use crate::cluster::snapshot::ObjectKey;
 use crate::cluster::wan_mapping::Fallback;
+use crate::policy::class::ClassId;
 use crate::policy::matcher::{RouteMatch, StringMatch};
-use crate::policy::model::{
-    ClassId, Destination, Mapping, PodIdentity, Protocol, Retries, Route, RouteDecision, Tls,
-};
+use crate::policy::model::{Destination, Mapping, PodIdentity, Protocol, Retries, Route, RouteDecision, Tls};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! A proxy's view of the service, over a real socket.
 
 use super::*;
-use crate::policy::model::{ClassId, Mapping, NamespacePolicy};
+use crate::policy::class::ClassId;
+use crate::policy::model::{Mapping, NamespacePolicy};
 use crate::session::listen::bind;
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue};
 use envoy_types::pb::envoy::service::ext_proc::v3::HttpHeaders;

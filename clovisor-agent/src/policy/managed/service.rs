@@ -1,17 +1,14 @@
 //! ServiceEntries and DestinationRules to the services that the pods of one namespace can reach.
 
-use super::hosts::ByHost;
-use super::model::{Protocol, Service, Tls};
-use crate::cluster::istio::{DestinationRule, Endpoint, ServiceEntry, ServicePort};
+use crate::cluster::istio::ServiceEntry;
 use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
+use crate::policy::hosts::{DestinationRules, ROOT_NAMESPACE, ServiceName, default_sni, visible};
+use crate::policy::model::{Protocol, Service, Tls};
+use crate::policy::protocol::AppProtocol;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::{IpAddr, SocketAddr};
-
-/// Namespace whose DestinationRules hold where no nearer one does.
-pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
-const SUFFIX: &str = ".svc.cluster.local";
+use std::net::IpAddr;
 
 /// The services of a namespace, and the ports whose requests the proxy cannot see.
 #[derive(Debug, Default)]
@@ -23,11 +20,8 @@ pub(crate) struct Services {
     pub(crate) problems: Vec<Problem>,
 }
 
-/// DestinationRules by host.
-pub(crate) type Rules<'a> = ByHost<'a, DestinationRule>;
-
 /// The services that pods of `client` can reach; of two with one host and port the nearer one holds.
-pub(crate) fn services(snapshot: &Snapshot, rules: &Rules<'_>, client: &str) -> Services {
+pub(crate) fn services(snapshot: &Snapshot, rules: &DestinationRules<'_>, client: &str) -> Services {
     let mut found = Services::default();
     let mut entries: Vec<_> = snapshot.service_entries.iter().collect();
     entries.sort_by_key(|(key, _)| (key.namespace != client, *key));
@@ -39,22 +33,20 @@ pub(crate) fn services(snapshot: &Snapshot, rules: &Rules<'_>, client: &str) -> 
     found
 }
 
-/// Istio's `exportTo`: does `client` see an object of `own`?
-pub(crate) fn visible(export_to: &[String], own: &str, client: &str) -> bool {
-    let one = |to: &String| to == "*" || (to == "." && own == client) || to == client;
-    export_to.is_empty() || export_to.iter().any(one)
-}
-
 impl Services {
-    fn add(&mut self, rules: &Rules<'_>, client: &str, key: &ObjectKey, entry: &ServiceEntry) {
+    fn add(&mut self, rules: &DestinationRules<'_>, client: &str, key: &ObjectKey, entry: &ServiceEntry) {
         let addresses = match checked(entry) {
             Ok(addresses) => addresses,
             Err((field, message)) => return self.refuse(key, field, message),
         };
         for (host, port) in entry.hosts.iter().flat_map(|h| entry.ports.iter().map(move |p| (h, p))) {
-            let Some(by_port) = protocol(port) else {
-                self.opaque.insert(host.clone(), port.protocol.clone());
-                continue;
+            let by_port = match AppProtocol::of_entry(port) {
+                AppProtocol::Http1 => Protocol::Http1,
+                AppProtocol::Http2 => Protocol::Http2,
+                AppProtocol::Opaque | AppProtocol::Undeclared => {
+                    self.opaque.insert(host.clone(), port.protocol.clone());
+                    continue;
+                }
             };
             let policy = traffic_policy(rules, client, &key.namespace, host);
             let tls = match tls(policy, host, port.number) {
@@ -69,7 +61,7 @@ impl Services {
                 port: port.number,
                 aliases: aliases(host, client),
                 addresses: addresses.clone(),
-                endpoints: entry.endpoints.iter().filter_map(|e| endpoint(e, port)).collect(),
+                endpoints: entry.endpoints.iter().filter_map(|e| e.socket_address(port)).collect(),
                 protocol: upgraded(policy).unwrap_or(by_port),
                 tls,
                 routes: Vec::new(),
@@ -123,25 +115,9 @@ fn checked(entry: &ServiceEntry) -> Result<Vec<IpAddr>, (String, String)> {
     Ok(addresses)
 }
 
-/// By `protocol`, else by the port name's first word, as in Istio; none: not HTTP.
-fn protocol(port: &ServicePort) -> Option<Protocol> {
-    let by_name = port.name.split('-').next().unwrap_or_default();
-    let word = if port.protocol.is_empty() { by_name } else { port.protocol.as_str() };
-    match word.to_ascii_uppercase().as_str() {
-        "HTTP" => Some(Protocol::Http1),
-        "HTTP2" | "GRPC" | "GRPC-WEB" => Some(Protocol::Http2),
-        _ => None,
-    }
-}
-
-pub(crate) fn endpoint(endpoint: &Endpoint, port: &ServicePort) -> Option<SocketAddr> {
-    let number = endpoint.ports.get(&port.name).copied().or(port.target_port).unwrap_or(port.number);
-    endpoint.address.map(|address| SocketAddr::new(address, number))
-}
-
 /// The short forms that a client's resolver would complete.
 fn aliases(host: &str, client: &str) -> Vec<String> {
-    let Some(name) = host.strip_suffix(SUFFIX) else {
+    let Some(name) = ServiceName::relative(host) else {
         return Vec::new();
     };
     let mut aliases = vec![format!("{name}.svc"), name.to_owned()];
@@ -154,13 +130,18 @@ fn aliases(host: &str, client: &str) -> Vec<String> {
 }
 
 /// The nearest DestinationRule's policy: of the client, then of the service, then of the root namespace.
-fn traffic_policy<'a>(rules: &Rules<'a>, client: &str, service: &str, host: &str) -> Option<&'a Value> {
+fn traffic_policy<'a>(
+    rules: &DestinationRules<'a>,
+    client: &str,
+    service: &str,
+    host: &str,
+) -> Option<&'a Value> {
     let covering = rules.covering(host);
     let in_namespace = |namespace: &str| {
         let here = covering.iter().filter(|found| {
             found.key.namespace == namespace && visible(&found.object.export_to, namespace, client)
         });
-        here.max_by_key(|found| (found.fit, found.key)).map(|found| found.object)
+        here.max_by_key(|found| (found.specificity, found.key)).map(|found| found.object)
     };
     let rule =
         in_namespace(client).or_else(|| in_namespace(service)).or_else(|| in_namespace(ROOT_NAMESPACE));
@@ -185,38 +166,5 @@ fn tls(policy: Option<&Value>, host: &str, port: u16) -> Result<Tls, String> {
         other => Err(format!(
             "its DestinationRule wants tls.mode {other}, which managed proxies do not do; use ISTIO_MUTUAL or DISABLE"
         )),
-    }
-}
-
-/// Istio's name of a port of a service in the ClientHello, without a subset.
-pub(crate) fn default_sni(host: &str, port: u16) -> String {
-    format!("outbound_.{port}_._.{host}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_protocol_is_named_by_the_port() {
-        let port = |name: &str, protocol: &str| ServicePort {
-            name: name.into(),
-            protocol: protocol.into(),
-            ..ServicePort::default()
-        };
-        assert_eq!(protocol(&port("http", "HTTP")), Some(Protocol::Http1));
-        assert_eq!(protocol(&port("grpc-x", "")), Some(Protocol::Http2));
-        assert_eq!(protocol(&port("db", "TCP")), None);
-        assert_eq!(protocol(&port("http", "HTTPS")), None);
-    }
-
-    #[test]
-    fn export_to_limits_who_sees_an_object() {
-        let to = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert!(visible(&[], "a", "b"));
-        assert!(visible(&to(&["*"]), "a", "b"));
-        assert!(!visible(&to(&["."]), "a", "b"));
-        assert!(visible(&to(&["."]), "a", "a"));
-        assert!(visible(&to(&["b"]), "a", "b"));
     }
 }

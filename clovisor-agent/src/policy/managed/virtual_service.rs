@@ -1,17 +1,12 @@
 //! One VirtualService to the routes of one service, as Istio makes them for a sidecar.
 
-use super::hosts::qualify;
-use super::matcher::{Pattern, RouteMatch, StringMatch};
-use super::model::{Destination, Retries, Route, RouteDecision, Service};
+use super::route::{Client, RETRY_ON, Refusal, default_retries, duration};
 use crate::cluster::istio::{self, HttpMatch, HttpRoute, Retry, VirtualService};
 use crate::cluster::snapshot::ObjectKey;
-use jiff::SignedDuration;
+use crate::policy::hosts::qualify;
+use crate::policy::matcher::{Pattern, RouteMatch, StringMatch};
+use crate::policy::model::{Destination, Retries, Route, RouteDecision, Service};
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-/// What Istio retries where the route does not say.
-const RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled";
-const RETRIES: u32 = 2;
 
 /// Parts of a route that change its requests and that managed proxies do not do yet.
 const UNSUPPORTED: [&str; 10] = [
@@ -26,22 +21,6 @@ const UNSUPPORTED: [&str; 10] = [
     "headers",
     "corsPolicy",
 ];
-
-/// Field path and what is wrong there: the whole VirtualService is not used, since a part of it would send
-/// requests elsewhere than its author meant.
-pub(crate) type Refusal = (String, String);
-
-/// What Istio retries where a route does not say.
-pub(crate) fn default_retries() -> Retries {
-    Retries { attempts: RETRIES, per_try_timeout: None, retry_on: RETRY_ON.into() }
-}
-
-/// For whom routes are made.
-pub(crate) struct Client<'a> {
-    pub(crate) namespace: &'a str,
-    /// Ports of each host, for destinations without a port.
-    pub(crate) ports: &'a BTreeMap<String, Vec<u16>>,
-}
 
 /// The routes of `service` that `key` defines; `decision` says what each entry of the list is mapped to.
 pub(crate) fn routes(
@@ -76,19 +55,6 @@ pub(crate) fn routes(
         }
     }
     Ok(routes)
-}
-
-/// The route of a service without a VirtualService.
-pub(crate) fn plain(service: &Service) -> Route {
-    Route {
-        name: None,
-        origin: None,
-        matches: Vec::new(),
-        destination: Destination { host: service.host.clone(), port: service.port },
-        timeout: None,
-        retries: Some(default_retries()),
-        decision: RouteDecision::Unmapped,
-    }
 }
 
 fn join(at: &str, field: &str) -> String {
@@ -220,28 +186,9 @@ fn retries(source: Option<&Retry>) -> Result<Option<Retries>, Refusal> {
     }))
 }
 
-/// Istio's duration: `1h30m`, `2s`, `250ms`; not negative.
-pub(crate) fn duration(field: &str, text: &str) -> Result<Duration, Refusal> {
-    let parsed: Option<SignedDuration> = text.parse().ok();
-    parsed.and_then(|d| Duration::try_from(d).ok()).ok_or_else(|| {
-        (field.to_owned(), format!("{text:?} is no duration; write it like \"1.5s\", \"250ms\" or \"1m\""))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_istios() {
-        let parse = |text| duration("timeout", text).ok();
-        assert_eq!(parse("250ms"), Some(Duration::from_millis(250)));
-        assert_eq!(parse("1.5s"), Some(Duration::from_millis(1500)));
-        assert_eq!(parse("1h30m"), Some(Duration::from_secs(5400)));
-        for bad in ["", "5", "-1s", "soon"] {
-            assert_eq!(parse(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn conditions_known_before_a_request() {

@@ -1,82 +1,15 @@
 //! Routes of VirtualServices to the routes that Istio makes of them, by Istio's names.
 
-use super::gamma::of_http_route;
-use super::reach::{Host, Reach};
-use super::{Switch, Target};
+use super::hosts::Reach;
+use super::place::{Refusal, TARGET, place};
+use super::plan::{Switch, Target};
 use crate::cluster::istio::{DestinationHost, HttpMatch, HttpRoute, VirtualService};
 use crate::cluster::snapshot::ObjectKey;
-use crate::policy::claim::Origin;
 use crate::policy::hosts::qualify;
-use crate::policy::model::RouteDecision;
+use crate::policy::origin::Origin;
 use std::collections::BTreeSet;
 
-/// Reason, field of the mapping, and what is wrong there.
-pub(super) type Refusal = (&'static str, String, String);
-
-pub(super) const TARGET: &str = "spec.targetRefs";
-
-/// Every Envoy route of the places of a mapping.
-pub(super) fn switches(
-    reach: &Reach<'_>,
-    places: &[(&Origin, usize)],
-    decision: &RouteDecision,
-) -> Result<Vec<Switch>, Refusal> {
-    let mut all = Vec::new();
-    let origins: BTreeSet<&Origin> = places.iter().map(|(origin, _)| *origin).collect();
-    for origin in origins {
-        let governed: Vec<_> = places.iter().filter(|(o, _)| *o == origin).map(|(_, i)| *i).collect();
-        let found = match origin {
-            Origin::VirtualService(key) => of_virtual_service(reach, key, &governed)?,
-            Origin::HttpRoute(key) => of_http_route(reach, key, &governed)?,
-        };
-        if found.is_empty() {
-            return Err(ineffective(reach, origin));
-        }
-        all.extend(found);
-    }
-    let weighted = all.iter().find(|switch| switch.to.len() > 1);
-    if let (RouteDecision::Callout { .. }, Some(switch)) = (decision, weighted) {
-        let message = format!(
-            "route {} of {} is weighted, and the agent's answer to a rule would replace the weights; move the \
-             requests of the rules to a route of their own",
-            switch.route.as_deref().unwrap_or_default(),
-            switch.host
-        );
-        return Err(("ClassNotSeparable", "spec.rules".into(), message));
-    }
-    Ok(all)
-}
-
-/// Why an object has no routes in the sidecars.
-fn ineffective(reach: &Reach<'_>, origin: &Origin) -> Refusal {
-    let hosts = match origin {
-        Origin::VirtualService(key) => {
-            let vs = reach.snapshot.virtual_services.get(key);
-            let names = vs.into_iter().flat_map(|vs| &vs.spec.hosts);
-            names.map(|name| qualify(name, &key.namespace)).collect::<Vec<_>>()
-        }
-        Origin::HttpRoute(key) => reach.parents(key).into_iter().map(|(host, _)| host).collect(),
-    };
-    let known: Vec<_> = hosts.iter().flat_map(|host| reach.covered(host)).collect();
-    let (reason, why) = if known.is_empty() {
-        (
-            "RuleNotEffective",
-            "no Service or ServiceEntry defines its hosts; create it, or fix the names".into(),
-        )
-    } else if known.iter().all(|(_, host)| host.ports.values().all(|http| !http)) {
-        let why = "its hosts speak TLS or TCP, in which the proxy sees no requests; name an HTTP port";
-        ("EncryptedBeforeProxy", why.into())
-    } else if let Some(other) = known.iter().find_map(|(host, _)| reach.ruler(host)).filter(|o| o != origin) {
-        ("RuleNotEffective", format!("its hosts are ruled by {other}; they are not merged: join the two"))
-    } else {
-        let why =
-            "none of its routes holds on an HTTP port of its hosts; check match.port and match.gateways";
-        ("RuleNotEffective", why.into())
-    };
-    (reason, TARGET.into(), format!("{origin}: {why}"))
-}
-
-fn of_virtual_service(
+pub(super) fn of_virtual_service(
     reach: &Reach<'_>,
     key: &ObjectKey,
     governed: &[usize],
@@ -185,25 +118,4 @@ fn targets(reach: &Reach<'_>, key: &ObjectKey, http: &HttpRoute, port: u16) -> R
         Ok(Target { host, port, subset, weight: d.weight.unwrap_or(0), headers: d.headers.clone(), home })
     })
     .collect()
-}
-
-/// As Istio: the port that is named, else the service's only one, else that of the listener.
-pub(super) fn place(
-    reach: &Reach<'_>,
-    host: &str,
-    named: Option<u16>,
-    listener: u16,
-) -> Result<(String, u16), Refusal> {
-    let Some(Host { home, ports }) = reach.host(host) else {
-        let message =
-            format!("no Service or ServiceEntry defines the destination {host}; create it, or fix the name");
-        return Err(("RuleNotEffective", TARGET.into(), message));
-    };
-    let single = ports.keys().next().filter(|_| ports.len() == 1).copied();
-    let port = named.or(single).unwrap_or(listener);
-    if ports.contains_key(&port) {
-        return Ok((home.clone(), port));
-    }
-    let message = format!("the destination {host} has no port {port}; name one of {:?}", ports.keys());
-    Err(("RuleNotEffective", TARGET.into(), message))
 }

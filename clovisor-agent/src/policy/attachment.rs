@@ -1,34 +1,10 @@
 //! Which mapping governs which route: valid mappings, oldest first.
 
+use super::origin::Origin;
 use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
 use crate::cluster::wan_mapping::traffic::TrafficSelector;
 use crate::cluster::wan_mapping::{TargetRef, WanMappingSpec};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-
-/// An object with routes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Origin {
-    VirtualService(ObjectKey),
-    HttpRoute(ObjectKey),
-}
-
-impl Origin {
-    pub(crate) const fn key(&self) -> &ObjectKey {
-        match self {
-            Self::VirtualService(key) | Self::HttpRoute(key) => key,
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::VirtualService(key) => write!(f, "VirtualService {key}"),
-            Self::HttpRoute(key) => write!(f, "HTTPRoute {key}"),
-        }
-    }
-}
 
 /// The mappings in force and the routes they govern.
 #[derive(Debug, Default)]

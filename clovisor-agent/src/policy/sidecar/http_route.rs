@@ -1,8 +1,8 @@
 //! Rules of HTTPRoutes with a Service as parent to the routes that Istio makes of them.
 
-use super::names::{Refusal, TARGET, place};
-use super::reach::Reach;
-use super::{Switch, Target};
+use super::hosts::Reach;
+use super::place::{Refusal, TARGET, place};
+use super::plan::{Switch, Target};
 use crate::cluster::gateway::RouteRule;
 use crate::cluster::snapshot::ObjectKey;
 use crate::policy::hosts::qualify;
@@ -39,9 +39,7 @@ fn backends(reach: &Reach<'_>, key: &ObjectKey, rule: &RouteRule) -> Result<Vec<
     let used = rule.backend_refs.iter().filter(|backend| backend.weight != Some(0));
     used.map(|backend| {
         let refuse = |message: String| ("RuleNotEffective", TARGET.to_owned(), message);
-        let is_service = backend.kind.as_deref().unwrap_or("Service") == "Service"
-            && backend.group.as_deref().unwrap_or_default().is_empty();
-        if !is_service {
+        if !backend.is_service() {
             return Err(refuse(format!(
                 "backend {} is no Service; only Services can be classed",
                 backend.name

@@ -1,63 +1,18 @@
 //! HTTPRoutes of a mesh to the routes of one service, in the order that the Gateway API gives to matches.
 
-use super::hosts::qualify;
-use super::matcher::{Pattern, RouteMatch, StringMatch};
-use super::model::{Destination, Route, RouteDecision, Service};
 use super::route::{Client, Refusal, default_retries, duration};
-use crate::cluster::gateway::{self, HttpRoute, PathMatch, RouteRule, ValueMatch};
-use crate::cluster::snapshot::{Dated, ObjectKey};
+use crate::cluster::gateway::{self, PathMatch, RouteRule, ValueMatch};
+use crate::cluster::snapshot::ObjectKey;
+use crate::policy::hosts::qualify;
+use crate::policy::matcher::{Pattern, RouteMatch, StringMatch};
+use crate::policy::model::{Destination, Route, RouteDecision};
+use crate::policy::objects::NamedHttpRoute;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
-
-const SUFFIX: &str = ".svc.cluster.local";
-
-/// An HTTPRoute and its name.
-pub(crate) type Named<'a> = (&'a ObjectKey, &'a Dated<HttpRoute>);
-
-/// Name and namespace of a Service.
-type Home<'a> = (&'a str, &'a str);
-/// The port of the Service that is meant, none: all; and the HTTPRoute.
-type OnPort<'a> = (Option<u16>, Named<'a>);
-
-/// HTTPRoutes by the Services that they name as parents.
-#[derive(Debug)]
-pub(crate) struct ByService<'a>(HashMap<Home<'a>, Vec<OnPort<'a>>>);
-
-impl<'a> ByService<'a> {
-    /// Sorts in every parent of a mesh route; gateways as parents are not for sidecars.
-    pub(crate) fn new(routes: impl Iterator<Item = Named<'a>>) -> Self {
-        let mut index: HashMap<_, Vec<_>> = HashMap::new();
-        for (key, route) in routes {
-            for parent in &route.spec.parent_refs {
-                let is_core = parent.group.as_deref().unwrap_or_default().is_empty();
-                if parent.kind.as_deref() == Some("Service") && is_core {
-                    let namespace = parent.namespace.as_deref().unwrap_or(&key.namespace);
-                    index.entry((&*parent.name, namespace)).or_default().push((parent.port, (key, route)));
-                }
-            }
-        }
-        Self(index)
-    }
-
-    /// The HTTPRoutes of a service for clients of a namespace: the clients' own before those of the service's
-    /// namespace; nobody else's.
-    pub(crate) fn attached(&self, service: &Service, client: &str) -> Vec<Named<'a>> {
-        let Some(home) = service.host.strip_suffix(SUFFIX).and_then(|name| name.split_once('.')) else {
-            return Vec::new();
-        };
-        let routes = self.0.get(&home).into_iter().flatten();
-        let routes =
-            routes.filter(|(port, _)| port.is_none_or(|p| p == service.port)).map(|(_, named)| *named);
-        let (own, theirs): (Vec<_>, Vec<_>) = routes
-            .filter(|(key, _)| key.namespace == client || key.namespace == home.1)
-            .partition(|(key, _)| key.namespace == client);
-        if own.is_empty() { theirs } else { own }
-    }
-}
+use std::collections::BTreeMap;
 
 /// The routes; `decision` says what a rule of an HTTPRoute is mapped to. A refusal names the HTTPRoute.
 pub(crate) fn routes<'a>(
-    sources: &[Named<'a>],
+    sources: &[NamedHttpRoute<'a>],
     client: &Client<'_>,
     decision: impl Fn(&ObjectKey, usize) -> RouteDecision,
 ) -> Result<Vec<Route>, (&'a ObjectKey, Refusal)> {
@@ -170,9 +125,7 @@ fn destination(key: &ObjectKey, rule: &RouteRule, client: &Client<'_>) -> Result
         return Err((".backendRefs".into(), message));
     };
     let at = |message: &str| Err((".backendRefs[0]".to_owned(), message.to_owned()));
-    let is_service = only.kind.as_deref().unwrap_or("Service") == "Service"
-        && only.group.as_deref().unwrap_or_default().is_empty();
-    if !is_service || !only.filters.is_empty() {
+    if !only.is_service() || !only.filters.is_empty() {
         return at("is no plain Service; managed proxies know Services without filters only");
     }
     let Some(port) = only.port else {

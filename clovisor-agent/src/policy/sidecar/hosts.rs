@@ -1,14 +1,12 @@
 //! The hosts of the mesh as the clients of one namespace reach them: ports, and who rules them.
 
-use crate::cluster::istio::ServicePort;
-use crate::cluster::service::Port;
+use crate::cluster::gateway::ParentRef;
 use crate::cluster::snapshot::{ObjectKey, Snapshot};
-use crate::policy::claim::Origin;
+use crate::policy::hosts::{ServiceName, visible};
 use crate::policy::objects::Objects;
-use crate::policy::service::visible;
+use crate::policy::origin::Origin;
+use crate::policy::protocol::AppProtocol;
 use std::collections::BTreeMap;
-
-const SUFFIX: &str = ".svc.cluster.local";
 
 /// A host and where it is defined.
 #[derive(Debug)]
@@ -33,8 +31,9 @@ impl<'a> Reach<'a> {
     pub(super) fn new(snapshot: &'a Snapshot, objects: &'a Objects<'a>, client: &str) -> Self {
         let mut hosts = BTreeMap::<String, Host>::new();
         for (key, service) in &snapshot.services {
-            let host = format!("{}.{}{SUFFIX}", key.name, key.namespace);
-            let ports = service.ports.iter().map(|port| (port.port, of_service(port))).collect();
+            let host = ServiceName { name: &key.name, namespace: &key.namespace }.host();
+            let is_http = |port| AppProtocol::of_service(port).is_http();
+            let ports = service.ports.iter().map(|port| (port.port, is_http(port))).collect();
             hosts.insert(host, Host { home: key.namespace.clone(), ports });
         }
         for (key, entry) in &snapshot.service_entries {
@@ -45,7 +44,8 @@ impl<'a> Reach<'a> {
                 let ports = BTreeMap::new();
                 let host = hosts.entry(name.to_ascii_lowercase());
                 let host = host.or_insert_with(|| Host { home: key.namespace.clone(), ports });
-                host.ports.extend(entry.ports.iter().map(|port| (port.number, of_entry(port))));
+                let is_http = |port| AppProtocol::of_entry(port).is_http();
+                host.ports.extend(entry.ports.iter().map(|port| (port.number, is_http(port))));
             }
         }
         Self { snapshot, client: client.to_owned(), objects, hosts }
@@ -67,7 +67,7 @@ impl<'a> Reach<'a> {
 
     /// The object whose routes hold for a host.
     pub(super) fn ruler(&self, host: &str) -> Option<Origin> {
-        let best = self.objects.ruling(&self.client, host).into_iter().next();
+        let best = self.objects.virtual_services_of(&self.client, host).into_iter().next();
         best.map(|(key, ..)| Origin::VirtualService(key.clone()))
     }
 
@@ -75,29 +75,10 @@ impl<'a> Reach<'a> {
     pub(super) fn parents(&self, key: &ObjectKey) -> Vec<(String, Option<u16>)> {
         let route = self.snapshot.http_routes.get(key);
         let parents = route.into_iter().flat_map(|route| &route.spec.parent_refs);
-        let parents = parents.filter(|p| {
-            p.kind.as_deref() == Some("Service") && p.group.as_deref().unwrap_or_default().is_empty()
-        });
-        let host = |p: &crate::cluster::gateway::ParentRef| {
+        let host = |p: &ParentRef| {
             let namespace = p.namespace.as_deref().unwrap_or(&key.namespace);
-            (format!("{}.{namespace}{SUFFIX}", p.name), p.port)
+            (ServiceName { name: &p.name, namespace }.host(), p.port)
         };
-        parents.map(host).collect()
+        parents.filter(|p| p.is_service()).map(host).collect()
     }
-}
-
-/// Istio looks into a port whose protocol nobody names, and routes what it finds to be HTTP.
-fn of_service(port: &Port) -> bool {
-    let by_name = port.name.split('-').next().unwrap_or_default();
-    is_http(port.app_protocol.as_deref().unwrap_or(by_name))
-}
-
-fn of_entry(port: &ServicePort) -> bool {
-    let by_name = port.name.split('-').next().unwrap_or_default();
-    is_http(if port.protocol.is_empty() { by_name } else { &port.protocol })
-}
-
-fn is_http(protocol: &str) -> bool {
-    let opaque = ["TCP", "TLS", "HTTPS", "UDP", "MONGO", "MYSQL", "REDIS", "KUBERNETES.IO/WSS"];
-    !opaque.contains(&protocol.to_ascii_uppercase().as_str())
 }
