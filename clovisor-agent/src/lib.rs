@@ -18,6 +18,9 @@ pub mod cluster;
 /// Snapshot to policy: classes, routes, problems; one request to its class.
 pub mod policy;
 
+/// Policies as configuration of proxies: Envoy's files, or Istio's objects.
+pub mod render;
+
 /// What netlink says of this node: devices, addresses, routes, neighbours.
 pub mod host;
 
@@ -30,7 +33,7 @@ pub mod link;
 /// Policy, links and network to what the kernel half shall do.
 pub mod desired;
 
-/// Policy to the files of the Envoys that Clovisor configures.
+/// The files of the Envoys that Clovisor configures, kept like the policy.
 pub mod envoy;
 
 /// What one process of a cluster does for all nodes.

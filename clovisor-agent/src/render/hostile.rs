@@ -2,8 +2,10 @@
 //!
 //! `CLOVISOR_HOSTILE_OBJECTS` sets how many; 100,000 are for every run, a million for a release.
 
-use super::istio::{IstioConfig, objects};
-use super::render::{RenderConfig, render};
+use super::istio::object::IstioConfig;
+use super::istio::objects;
+use super::namespace::render;
+use super::proxy::RenderConfig;
 use crate::cluster::document::{Document, read};
 use crate::cluster::object::insert;
 use crate::cluster::snapshot::Snapshot;

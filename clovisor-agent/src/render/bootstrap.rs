@@ -1,14 +1,12 @@
-//! What Envoy starts with: who it is and where its other files are.
+//! Envoy's bootstrap: its identity, and where its other files are.
 
-use super::names::{AGENT_CLUSTER, seconds};
-use super::render::{Admin, RenderConfig};
-use super::{cluster, listener};
+use super::cluster;
+use super::names::{AGENT_CLUSTER, CLUSTERS_FILE, LISTENER_FILE, seconds};
+use super::proxy::{Admin, RenderConfig};
+use super::resources::watched_file;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
-
-/// Name of the file.
-pub(crate) const FILE: &str = "bootstrap.json";
 
 /// The bootstrap of every proxy of a namespace.
 pub(crate) fn bootstrap(namespace: &str, config: &RenderConfig) -> Value {
@@ -16,21 +14,10 @@ pub(crate) fn bootstrap(namespace: &str, config: &RenderConfig) -> Value {
         "node": { "id": format!("clovisor~{namespace}"), "cluster": namespace },
         "admin": { "address": admin(&config.admin) },
         "dynamic_resources": {
-            "cds_config": watched_file(&config.mount, cluster::FILE),
-            "lds_config": watched_file(&config.mount, listener::FILE),
+            "cds_config": watched_file(&config.mount, CLUSTERS_FILE),
+            "lds_config": watched_file(&config.mount, LISTENER_FILE),
         },
         "static_resources": { "clusters": [agent(&config.callout, config.callout_timeout)] },
-    })
-}
-
-/// A config source: one file of the folder, read again when something is moved into the folder.
-pub(crate) fn watched_file(folder: &Path, file: &str) -> Value {
-    json!({
-        "resource_api_version": "V3",
-        "path_config_source": {
-            "path": folder.join(file),
-            "watched_directory": { "path": folder },
-        },
     })
 }
 

@@ -1,16 +1,12 @@
 //! One cluster per destination and class: the class is in the socket options, so in every SYN.
 
-use super::bootstrap::watched_file;
 use super::names::{self, BLACK_HOLE, PASSTHROUGH, seconds};
-use super::render::RenderConfig;
-use super::resources::response;
+use super::proxy::RenderConfig;
+use super::resources::{response, watched_file};
 use crate::policy::class::ClassId;
 use crate::policy::model::{NamespacePolicy, Protocol, Service, Tls};
 use clovisor_common::abi::dscp_of_class;
 use serde_json::{Value, json};
-
-/// Name of the file.
-pub(crate) const FILE: &str = "cds.json";
 
 const TYPE: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 const IDENTITY: &str = "sds-identity.json";

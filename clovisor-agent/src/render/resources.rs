@@ -1,13 +1,14 @@
 //! A discovery response as text, a resource a line: the configuration of a large mesh is in memory as text only.
 
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// The text of a file with these resources, each a JSON text.
-pub(crate) fn response(resources: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+pub fn response(resources: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     let mut text = String::from("{\"resources\":[");
     for (count, resource) in resources.into_iter().enumerate() {
         text.push_str(if count == 0 { "\n" } else { ",\n" });
@@ -27,7 +28,8 @@ pub(crate) fn with_list(object: &Value, field: &str, items: &[String]) -> String
 
 /// The wanted resources, and after them the old ones whose names are not among them; an old text that is no
 /// discovery response has none.
-pub(crate) fn union(old: &str, wanted: &str) -> String {
+#[must_use]
+pub fn union(old: &str, wanted: &str) -> String {
     let (old, new) = (named(old), named(wanted));
     let names: BTreeSet<&str> = new.iter().map(|(name, _)| name.as_ref()).collect();
     let mut kept = old.iter().filter(|(name, _)| !names.contains(name.as_ref())).peekable();
@@ -35,6 +37,17 @@ pub(crate) fn union(old: &str, wanted: &str) -> String {
         return wanted.to_owned();
     }
     response(new.iter().chain(kept).map(|(_, text)| text))
+}
+
+/// A config source: one file of the folder, read again when something is moved into the folder.
+pub(crate) fn watched_file(folder: &Path, file: &str) -> Value {
+    json!({
+        "resource_api_version": "V3",
+        "path_config_source": {
+            "path": folder.join(file),
+            "watched_directory": { "path": folder },
+        },
+    })
 }
 
 /// The names and texts of the resources of a file.
@@ -45,7 +58,7 @@ fn named(text: &str) -> Vec<(Cow<'_, str>, &str)> {
         resources: Vec<&'a RawValue>,
     }
     #[derive(Deserialize)]
-    struct Named<'a> {
+    struct Resource<'a> {
         #[serde(borrow)]
         name: Cow<'a, str>,
     }
@@ -54,7 +67,7 @@ fn named(text: &str) -> Vec<(Cow<'_, str>, &str)> {
     };
     let mut all = Vec::new();
     for resource in resources {
-        if let Ok(Named { name }) = serde_json::from_str(resource.get()) {
+        if let Ok(Resource { name }) = serde_json::from_str(resource.get()) {
             all.push((name, resource.get()));
         }
     }
@@ -64,7 +77,6 @@ fn named(text: &str) -> Vec<(Cow<'_, str>, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_list_is_added_to_any_object() {

@@ -5,6 +5,7 @@ use crate::cluster::folder::read_once;
 use crate::policy::allocation::{Allocation, Numbering};
 use crate::policy::compile::{Proxies, Purpose, compile};
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 const SERVICE: &str = "
 apiVersion: v1
@@ -232,7 +233,7 @@ fn clients_elsewhere_get_subsets_in_the_services_namespace() {
         documents(&[vs, mapping, dr("a", "{host: reviews, trafficPolicy: {outlierDetection: {}}}")]);
     let rule = of_kind(&documents, "DestinationRule");
     assert_eq!(rule.iter().map(place).collect::<Vec<_>>(), ["shop reviews"]);
-    assert_eq!(rule[0]["metadata"]["labels"][NAMESPACE_LABEL], "till");
+    assert_eq!(rule[0]["metadata"]["labels"][object::NAMESPACE_LABEL], "till");
     assert!(rule[0]["metadata"]["name"].as_str().is_some_and(|n| n.starts_with("clovisor-till-m-")));
 }
 

@@ -1,4 +1,4 @@
-//! Names that more than one of the files use.
+//! Names that several resources, files or their readers share.
 
 use crate::policy::class::ClassId;
 use std::time::Duration;
@@ -21,6 +21,25 @@ pub(crate) const PASSTHROUGH: &str = "PassthroughCluster";
 pub(crate) const BLACK_HOLE: &str = "BlackHoleCluster";
 /// The callout filter, in the chain and in the routes that enable it.
 pub(crate) const CALLOUT_FILTER: &str = "envoy.filters.http.ext_proc";
+
+/// File with the bootstrap, by which Envoy starts.
+pub const BOOTSTRAP_FILE: &str = "bootstrap.json";
+/// File with the clusters.
+pub const CLUSTERS_FILE: &str = "cds.json";
+/// File with the listener.
+pub const LISTENER_FILE: &str = "lds.json";
+const ROUTES_PREFIX: &str = "rds-";
+
+/// File with the route configuration of this name.
+pub(crate) fn routes_file(configuration: &str) -> String {
+    format!("{ROUTES_PREFIX}{configuration}.json")
+}
+
+/// Whether a file has routes.
+#[must_use]
+pub fn is_routes_file(name: &str) -> bool {
+    name.starts_with(ROUTES_PREFIX)
+}
 
 /// Subset of a class; beside a subset of the user's own: that one's copy.
 pub(crate) fn subset(ClassId(class): ClassId, of: Option<&str>) -> String {

@@ -8,9 +8,9 @@ use crate::policy::hosts::{DestinationRules, HostMatch, ROOT_NAMESPACE, visible}
 use crate::policy::sidecar::plan::Target;
 use serde_json::{Map, Value, json};
 
-/// The user's rules that Istio merges with a rule of the same namespace, host, `exportTo` and selector.
+/// The user's DestinationRules of one namespace, host, `exportTo` and selector, which Istio merges.
 #[derive(Clone, Debug)]
-pub(super) struct Home<'a> {
+pub(super) struct RuleSet<'a> {
     pub(super) namespace: String,
     pub(super) host: String,
     pub(super) export_to: Vec<String>,
@@ -18,7 +18,7 @@ pub(super) struct Home<'a> {
     merged: Vec<&'a DestinationRule>,
 }
 
-impl<'a> Home<'a> {
+impl<'a> RuleSet<'a> {
     fn of(found: &HostMatch<'a, DestinationRule>, all: &[HostMatch<'a, DestinationRule>]) -> Self {
         let rule = found.object;
         let same = |other: &&HostMatch<'a, DestinationRule>| {
@@ -62,22 +62,22 @@ impl<'a> Home<'a> {
     }
 }
 
-/// Every place where the class subsets of a destination must be, for the clients of a namespace.
-pub(super) fn homes<'a>(rules: &DestinationRules<'a>, client: &str, target: &Target) -> Vec<Home<'a>> {
+/// The sets that need the class subsets of a destination, for the clients of a namespace.
+pub(super) fn rule_sets<'a>(rules: &DestinationRules<'a>, client: &str, target: &Target) -> Vec<RuleSet<'a>> {
     let all: Vec<_> = rules
         .covering(&target.host)
         .into_iter()
         .filter(|f| visible(&f.object.export_to, &f.key.namespace, client))
         .collect();
-    let mut homes: Vec<Home<'a>> = Vec::new();
+    let mut sets: Vec<RuleSet<'a>> = Vec::new();
     // A rule with a selector holds for some of the client's pods only; the others need theirs too.
     for found in all.iter().filter(|f| f.key.namespace == client && f.object.workload_selector.is_some()) {
-        let home = Home::of(found, &all);
-        if !homes
+        let set = RuleSet::of(found, &all);
+        if !sets
             .iter()
-            .any(|h| (&h.host, &h.export_to, h.selector) == (&home.host, &home.export_to, home.selector))
+            .any(|h| (&h.host, &h.export_to, h.selector) == (&set.host, &set.export_to, set.selector))
         {
-            homes.push(home);
+            sets.push(set);
         }
     }
     let nearest = [client, &target.home, ROOT_NAMESPACE].into_iter().find_map(|namespace| {
@@ -85,13 +85,13 @@ pub(super) fn homes<'a>(rules: &DestinationRules<'a>, client: &str, target: &Tar
             all.iter().filter(|f| f.key.namespace == namespace && f.object.workload_selector.is_none());
         here.max_by_key(|f| (f.specificity, std::cmp::Reverse(f.key)))
     });
-    homes.push(nearest.map_or_else(|| nobody(target), |found| Home::of(found, &all)));
-    homes
+    sets.push(nearest.map_or_else(|| uncovered(target), |found| RuleSet::of(found, &all)));
+    sets
 }
 
-/// The user says nothing of the host.
-fn nobody<'a>(target: &Target) -> Home<'a> {
-    Home {
+/// No DestinationRule covers the host.
+fn uncovered<'a>(target: &Target) -> RuleSet<'a> {
+    RuleSet {
         namespace: target.home.clone(),
         host: target.host.clone(),
         export_to: Vec::new(),

@@ -1,14 +1,14 @@
 //! The callout in sidecars: the filter of a namespace, and the routes that ask.
 
-use super::filter::patch;
-use super::{IstioConfig, IstioObject, Kind, Phase};
+use super::object::{IstioConfig, IstioKind, IstioObject, Phase};
+use super::patch::patch;
 use crate::cluster::snapshot::ObjectKey;
 use crate::cluster::wan_mapping::Fallback;
-use crate::envoy::names::{CLASS_HEADER, DEFAULT_ANSWER};
-use crate::envoy::{bootstrap, listener, route};
 use crate::policy::class::ClassId;
 use crate::policy::model::RouteDecision;
 use crate::policy::sidecar::plan::Sidecar;
+use crate::render::names::{CLASS_HEADER, DEFAULT_ANSWER};
+use crate::render::{bootstrap, listener, route};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -21,9 +21,9 @@ const MANAGER_TYPE: &str =
 /// A cluster that is nowhere: its requests are answered 503.
 const REFUSED: &str = "clovisor-refused";
 
-/// Where the requests of a route go for each answer of the agent.
+/// The cluster of a route's requests for each answer of the agent.
 #[derive(Debug)]
-pub(super) struct Answers {
+pub(super) struct AnswerClusters {
     pub(super) of_class: BTreeMap<ClassId, String>,
     /// The destination without a class.
     pub(super) base: String,
@@ -43,7 +43,7 @@ pub(super) fn filters(planned: &[Sidecar], config: &IstioConfig) -> Vec<IstioObj
         headers.extend(sidecars.iter().flat_map(|s| s.headers.iter().cloned()));
         IstioObject {
             phase: Phase::Classes,
-            kind: Kind::EnvoyFilter,
+            kind: IstioKind::EnvoyFilter,
             key: ObjectKey { namespace: namespace.to_owned(), name: "clovisor-callout".into() },
             mappings: sidecars.iter().map(|s| s.mapping.clone()).collect(),
             spec: json!({ "configPatches": patches(&headers, config) }),
@@ -75,7 +75,7 @@ fn patches(headers: &BTreeSet<String>, config: &IstioConfig) -> [Value; 3] {
 
 /// What a route that asks needs: its timeout and retries stay, the answer picks the cluster. Envoy runs the
 /// script again when the answer has cleared its choice of a route.
-pub(super) fn route(namespace: &str, mapping: &str, answers: &Answers) -> Value {
+pub(super) fn route(namespace: &str, mapping: &str, answers: &AnswerClusters) -> Value {
     let otherwise = match (answers.on_agent_loss, answers.fallback) {
         (Fallback::Refuse, _) => REFUSED,
         (Fallback::Default, None) => &answers.base,
@@ -93,7 +93,7 @@ pub(super) fn route(namespace: &str, mapping: &str, answers: &Answers) -> Value 
     })
 }
 
-fn script(answers: &Answers, otherwise: &str) -> String {
+fn script(answers: &AnswerClusters, otherwise: &str) -> String {
     let mut text = String::from("local clusters = {\n");
     let mut entry = |answer: &str, cluster: &str| {
         // Writing to a string cannot fail.

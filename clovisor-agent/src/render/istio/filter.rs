@@ -1,14 +1,15 @@
 //! The EnvoyFilters of a mapping: its classes, and its routes.
 
 use super::callout;
+use super::object::{IstioKind, IstioObject, Phase};
+use super::patch::patch;
 use super::rule::subsets;
-use super::{IstioObject, Kind, Phase};
 use crate::cluster::snapshot::ObjectKey;
-use crate::envoy::cluster::{socket_options, unlimited};
-use crate::envoy::names::{cluster_of_subset, subset};
 use crate::policy::class::ClassId;
 use crate::policy::model::RouteDecision;
 use crate::policy::sidecar::plan::{Sidecar, Switch, Target};
+use crate::render::cluster::{socket_options, unlimited};
+use crate::render::names::{cluster_of_subset, subset};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,18 +45,11 @@ fn object(sidecar: &Sidecar, what: &str, phase: Phase, patches: Vec<Value>) -> I
     let ObjectKey { namespace, name } = sidecar.mapping.clone();
     IstioObject {
         phase,
-        kind: Kind::EnvoyFilter,
+        kind: IstioKind::EnvoyFilter,
         key: ObjectKey { namespace, name: format!("clovisor-{name}-{what}") },
         mappings: BTreeSet::from([sidecar.mapping.clone()]),
         spec: json!({ "configPatches": patches }),
     }
-}
-
-/// One patch of the outbound side of sidecars.
-pub(super) fn patch(apply_to: &str, condition: &Value, operation: &str, value: &Value) -> Value {
-    let mut condition = condition.clone();
-    condition["context"] = json!("SIDECAR_OUTBOUND");
-    json!({ "applyTo": apply_to, "match": condition, "patch": { "operation": operation, "value": value } })
 }
 
 fn place(switch: &Switch) -> Value {
@@ -82,7 +76,7 @@ fn values(sidecar: &Sidecar, switch: &Switch) -> Vec<Value> {
             ]
         }
         (RouteDecision::Callout { mapping, classes, fallback, on_agent_loss }, [target, ..]) => {
-            let answers = callout::Answers {
+            let answers = callout::AnswerClusters {
                 of_class: classes
                     .iter()
                     .chain(fallback)

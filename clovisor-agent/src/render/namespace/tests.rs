@@ -8,6 +8,7 @@ use crate::policy::matcher::{RouteMatch, StringMatch};
 use crate::policy::model::{Destination, Mapping, PodIdentity, Protocol, Retries, Route, RouteDecision, Tls};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 fn service(routes: Vec<Route>) -> Service {
     Service {

@@ -1,13 +1,13 @@
 //! The DestinationRules with the class subsets of a mapping.
 
-use super::home::{Home, homes};
-use super::{IstioObject, Kind, Phase};
+use super::object::{IstioKind, IstioObject, Phase};
+use super::rule_set::{RuleSet, rule_sets};
 use crate::cluster::istio::Subset;
 use crate::cluster::snapshot::ObjectKey;
-use crate::envoy::names;
 use crate::policy::class::ClassId;
 use crate::policy::hosts::{DestinationRules, default_sni};
 use crate::policy::sidecar::plan::{Sidecar, Target};
+use crate::render::names;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,70 +15,71 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) fn rules(rules: &DestinationRules<'_>, sidecar: &Sidecar) -> Vec<IstioObject> {
     let client = &sidecar.mapping.namespace;
     let targets = sidecar.switches.iter().flat_map(|switch| &switch.to);
-    let mut found = BTreeMap::<ObjectKey, (Home<'_>, BTreeMap<String, Wanted>)>::new();
+    let mut found = BTreeMap::<ObjectKey, (RuleSet<'_>, BTreeMap<String, ClassSubset>)>::new();
     for target in targets {
-        for home in homes(rules, client, target) {
-            let key = ObjectKey { namespace: home.namespace.clone(), name: name(sidecar, &home) };
-            let (_, subsets) = found.entry(key).or_insert_with(|| (home, BTreeMap::new()));
+        for set in rule_sets(rules, client, target) {
+            let key = ObjectKey { namespace: set.namespace.clone(), name: name(sidecar, &set) };
+            let (_, subsets) = found.entry(key).or_insert_with(|| (set, BTreeMap::new()));
             for class in sidecar.classes() {
-                let wanted = subsets.entry(names::subset(class, target.subset.as_deref()));
-                wanted
-                    .or_insert_with(|| Wanted::of(target))
+                let class_subset = subsets.entry(names::subset(class, target.subset.as_deref()));
+                class_subset
+                    .or_insert_with(|| ClassSubset::of(target))
                     .places
                     .insert((target.host.clone(), target.port));
             }
         }
     }
-    let object = |(key, (home, subsets)): (ObjectKey, (Home<'_>, BTreeMap<String, Wanted>))| {
-        let subsets: Vec<_> = subsets.iter().map(|(name, wanted)| subset(&home, name, wanted)).collect();
-        let mut spec = json!({ "host": home.host, "subsets": subsets });
-        if !home.export_to.is_empty() {
-            spec["exportTo"] = json!(home.export_to);
+    let object = |(key, (set, subsets)): (ObjectKey, (RuleSet<'_>, BTreeMap<String, ClassSubset>))| {
+        let subsets: Vec<_> =
+            subsets.iter().map(|(name, class_subset)| subset(&set, name, class_subset)).collect();
+        let mut spec = json!({ "host": set.host, "subsets": subsets });
+        if !set.export_to.is_empty() {
+            spec["exportTo"] = json!(set.export_to);
         }
-        if let Some(selector) = home.selector {
+        if let Some(selector) = set.selector {
             spec["workloadSelector"] = selector.clone();
         }
         let mappings = BTreeSet::from([sidecar.mapping.clone()]);
-        IstioObject { phase: Phase::Classes, kind: Kind::DestinationRule, key, mappings, spec }
+        IstioObject { phase: Phase::Classes, kind: IstioKind::DestinationRule, key, mappings, spec }
     };
     found.into_iter().map(object).collect()
 }
 
 /// A class subset: of which subset of the user's, and where it is used.
 #[derive(Debug)]
-struct Wanted {
+struct ClassSubset {
     of: Option<String>,
     places: BTreeSet<(String, u16)>,
 }
 
-impl Wanted {
+impl ClassSubset {
     fn of(target: &Target) -> Self {
         Self { of: target.subset.clone(), places: BTreeSet::new() }
     }
 }
 
 /// The same place has the same name, in every namespace once for each mapping.
-fn name(sidecar: &Sidecar, home: &Home<'_>) -> String {
+fn name(sidecar: &Sidecar, set: &RuleSet<'_>) -> String {
     let ObjectKey { namespace, name } = &sidecar.mapping;
-    let place = json!([home.host, home.export_to, home.selector]).to_string();
-    let prefix = if *namespace == home.namespace { String::new() } else { format!("{namespace}-") };
+    let place = json!([set.host, set.export_to, set.selector]).to_string();
+    let prefix = if *namespace == set.namespace { String::new() } else { format!("{namespace}-") };
     format!("clovisor-{prefix}{name}-{:08x}", crc32fast::hash(place.as_bytes()))
 }
 
 /// Labels and policy of the subset it stands in for. In mutual TLS the name of a subset would be in the
 /// ClientHello, where a gateway of another cluster looks for it: the SNI stays as it was.
-fn subset(home: &Home<'_>, name: &str, wanted: &Wanted) -> Value {
-    let own = wanted.of.as_deref().and_then(|of| home.subset(of));
+fn subset(set: &RuleSet<'_>, name: &str, class_subset: &ClassSubset) -> Value {
+    let own = class_subset.of.as_deref().and_then(|of| set.subset(of));
     let mut subset = json!({ "name": name });
     let mut policy = own.and_then(|s| s.traffic_policy.clone()).unwrap_or_else(|| json!({}));
     if let Some(Subset { labels, .. }) = own.filter(|s| !s.labels.is_empty()) {
         subset["labels"] = json!(labels);
     }
     // A rule for many hosts cannot name the SNI of one.
-    let (hosts, ports): (BTreeSet<_>, BTreeSet<_>) = wanted.places.iter().cloned().unzip();
+    let (hosts, ports): (BTreeSet<_>, BTreeSet<_>) = class_subset.places.iter().cloned().unzip();
     if let Some(host) = hosts.first().filter(|_| hosts.len() == 1) {
         for port in ports {
-            same_sni(home, own, &mut policy, host, port);
+            same_sni(set, own, &mut policy, host, port);
         }
     }
     if policy.as_object().is_some_and(|p| !p.is_empty()) {
@@ -87,8 +88,8 @@ fn subset(home: &Home<'_>, name: &str, wanted: &Wanted) -> Value {
     subset
 }
 
-fn same_sni(home: &Home<'_>, own: Option<&Subset>, policy: &mut Value, host: &str, port: u16) {
-    let mut settings = home.settings(own, port);
+fn same_sni(set: &RuleSet<'_>, own: Option<&Subset>, policy: &mut Value, host: &str, port: u16) {
+    let mut settings = set.settings(own, port);
     let tls = settings.get("tls");
     let is_mutual = tls.and_then(|tls| tls.get("mode")).is_some_and(|mode| mode == "ISTIO_MUTUAL");
     if !is_mutual || tls.is_some_and(|tls| tls.get("sni").is_some()) {

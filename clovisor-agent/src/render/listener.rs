@@ -1,19 +1,16 @@
-//! The outbound listener: a filter chain per service port, all else passed on.
+//! The outbound listener: a filter chain for each service port; other traffic passes through.
 
-use super::bootstrap::watched_file;
 use super::names::{
     AGENT_CLUSTER, BLACK_HOLE, CALLOUT_FILTER, CLASS_HEADER, OWN_HEADERS, PASSTHROUGH, seconds,
 };
-use super::render::RenderConfig;
+use super::proxy::RenderConfig;
+use super::resources::watched_file;
 use super::scope::Scope;
 use crate::policy::model::Service;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
-
-/// Name of the file.
-pub(crate) const FILE: &str = "lds.json";
 
 /// The listener with the chains of the services.
 pub(crate) fn outbound(mut chains: Vec<Value>, config: &RenderConfig) -> Value {

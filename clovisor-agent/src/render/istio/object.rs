@@ -1,19 +1,6 @@
-//! Plans for Istio's sidecars to the Istio objects that put them in force.
-//!
-//! Istio's control plane makes the clusters, with a class subset each; Clovisor's objects add the subsets, give
-//! their sockets the class, and switch the routes. The user's own objects are not touched.
+//! An Istio object that Clovisor writes: its kind, its labels, and when it may be written.
 
-mod callout;
-
-mod filter;
-
-mod home;
-
-mod rule;
-
-use crate::cluster::snapshot::{ObjectKey, Snapshot};
-use crate::policy::hosts::destination_rules;
-use crate::policy::sidecar::plan::Sidecar;
+use crate::cluster::snapshot::ObjectKey;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -59,21 +46,21 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq)]
 pub struct IstioObject {
     pub phase: Phase,
-    pub kind: Kind,
+    pub kind: IstioKind,
     pub key: ObjectKey,
     /// The mappings that it serves; those of its own namespace own it.
     pub mappings: BTreeSet<ObjectKey>,
     pub spec: Value,
 }
 
-/// Kind of an object.
+/// IstioKind of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum IstioKind {
     DestinationRule,
     EnvoyFilter,
 }
 
-impl Kind {
+impl IstioKind {
     /// `kind`, `apiVersion` and the resource's name in URLs.
     #[must_use]
     pub const fn names(self) -> (&'static str, &'static str, &'static str) {
@@ -105,21 +92,3 @@ impl IstioObject {
         json!({ "apiVersion": version, "kind": kind, "metadata": metadata, "spec": self.spec })
     }
 }
-
-/// The objects for these plans, in the order in which they are to be written.
-#[must_use]
-pub fn objects(snapshot: &Snapshot, planned: &[Sidecar], config: &IstioConfig) -> Vec<IstioObject> {
-    let rules = destination_rules(snapshot);
-    let mut all = Vec::new();
-    for sidecar in planned {
-        all.extend(rule::rules(&rules, sidecar));
-        all.push(filter::classes(sidecar));
-        all.push(filter::routes(sidecar));
-    }
-    all.extend(callout::filters(planned, config));
-    all.sort_by(|a, b| (a.phase, a.kind, &a.key).cmp(&(b.phase, b.kind, &b.key)));
-    all
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,8 +1,8 @@
 //! What the routes and the listener of one port must agree on.
 
+use super::names::routes_file;
 use crate::policy::model::{NamespacePolicy, Policy, RouteDecision, Service};
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// What the routes of one port have in common.
 #[derive(Debug)]
@@ -44,14 +44,14 @@ impl<'a> Scope<'a> {
         if !self.asks_agent() {
             return self.port.to_string();
         }
-        let mut hasher = DefaultHasher::new();
-        self.callout_headers.hash(&mut hasher);
-        format!("{}-{:08x}", self.port, hasher.finish() & 0xffff_ffff)
+        let headers: Vec<&str> = self.callout_headers.iter().map(String::as_str).collect();
+        // The same hash in every release, or an upgrade would rename the file and drain connections.
+        format!("{}-{:08x}", self.port, crc32fast::hash(headers.join("\n").as_bytes()))
     }
 
     /// Name of the file with this route configuration.
     pub(crate) fn file(&self) -> String {
-        format!("rds-{}.json", self.name())
+        routes_file(&self.name())
     }
 }
 
@@ -65,4 +65,18 @@ fn callout_headers(own: &NamespacePolicy, services: &[&Service]) -> BTreeSet<Str
         }
     }
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_same_in_every_release() {
+        let names = |names: [&str; 4]| names.map(str::to_owned).into();
+        let scope =
+            |headers| Scope { namespace: "shop", port: 80, pods: Vec::new(), callout_headers: headers };
+        assert_eq!(scope(BTreeSet::new()).file(), "rds-80.json");
+        assert_eq!(scope(names([":authority", ":method", ":path", "user"])).file(), "rds-80-9ff29da6.json");
+    }
 }
