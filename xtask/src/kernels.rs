@@ -10,7 +10,8 @@ mod packed;
 mod series;
 mod table;
 
-use crate::{ebpf, setup, shell, test};
+use crate::count::Count;
+use crate::{ebpf, setup, shell};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ const PROGRAMS: [(&str, &str); 7] = [
 const GUESTS: usize = 3;
 
 /// Boots every kernel that can be had and runs the kernel tests in each.
-pub(crate) fn run(filter: Option<&str>) -> Result<test::Count> {
+pub(crate) fn run(filter: Option<&str>) -> Result<Count> {
     ensure!(
         std::env::consts::ARCH == "x86_64",
         "other kernels are booted on x86_64 only; this is {}",

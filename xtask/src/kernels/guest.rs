@@ -119,7 +119,7 @@ fn find(program: &str) -> Result<PathBuf> {
 fn outcome(console: &str) -> Result<Outcome> {
     let lines: Vec<_> = console.lines().map(|line| line.trim_end_matches('\r')).collect();
     let last = || lines.iter().rev().take(SHOWN).rev().copied().collect::<Vec<_>>().join("\n");
-    let result = lines.iter().find_map(|line| crate::test::result(line));
+    let result = lines.iter().find_map(|line| crate::count::result(line));
     let result = result.with_context(|| format!("no result of tests; the last lines:\n{}", last()))?;
     let feature = |line: &&str| {
         let (name, has) = line.strip_prefix(MARK)?.strip_prefix("feature ")?.rsplit_once(' ')?;

@@ -1,7 +1,7 @@
 //! One table: each kernel, its tests, what it has.
 
 use super::guest::Outcome;
-use crate::test;
+use crate::count::Count;
 use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
 
@@ -18,8 +18,8 @@ pub(super) struct Row {
 }
 
 /// Prints the table; an error if too few kernels ran, or if all tests ran and none showed what only they can.
-pub(super) fn summed(rows: &[Row], all_tests: bool) -> Result<test::Count> {
-    let mut count = test::Count::default();
+pub(super) fn summed(rows: &[Row], all_tests: bool) -> Result<Count> {
+    let mut count = Count::default();
     let ran: Vec<_> = rows.iter().filter_map(|row| Some((row, row.outcome.as_ref().ok()?))).collect();
     let names: BTreeSet<&String> = ran.iter().flat_map(|(_, outcome)| outcome.features.keys()).collect();
     let heads: Vec<_> = names.iter().map(|name| name.as_str()).collect();
