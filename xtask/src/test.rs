@@ -34,14 +34,16 @@ pub(crate) fn run(kind: Option<Kind>, filter: Option<&str>) -> Result<Count> {
                 image::guests()?;
             }
             eprintln!("--- {} tests", format!("{one:?}").to_lowercase());
-            sum.add(if one == Kind::Kernels { kernels::run(filter)? } else { cargo_test(one, filter)? });
+            let command =
+                if one == Kind::Kernels { kernels::command(filter)? } else { cargo_test(one, filter)? };
+            sum.add(counted(command, one)?);
         }
     }
     println!("\n{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
     Ok(sum)
 }
 
-fn cargo_test(kind: Kind, filter: Option<&str>) -> Result<Count> {
+fn cargo_test(kind: Kind, filter: Option<&str>) -> Result<Command> {
     let mut command = shell::cargo();
     command.args(["test", "--locked", "--no-fail-fast"]);
     match kind {
@@ -55,7 +57,7 @@ fn cargo_test(kind: Kind, filter: Option<&str>) -> Result<Count> {
         command.env(runner_variable()?, "sudo --preserve-env");
     }
     command.arg("--").args(filter);
-    counted(command, kind)
+    Ok(command)
 }
 
 /// The variable that makes cargo run tests through another program.
@@ -65,7 +67,7 @@ fn runner_variable() -> Result<String> {
     Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_")))
 }
 
-/// Runs, shows every line as it comes but those of tests that passed, and adds up the results. So a test that is skipped
+/// Runs tests, shows every line as it comes but those of tests that passed, and adds up the results. So a test that is skipped
 /// says why.
 fn counted(mut command: Command, kind: Kind) -> Result<Count> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cargo test did not start")?;
