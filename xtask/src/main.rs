@@ -46,7 +46,7 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Compile the kernel half to target/ebpf/clovisor.
+    /// Compile the kernel half to target/ebpf/clovisor and print how many instructions each program has.
     Ebpf,
     /// Show Clovisor at work in network namespaces; everything after `--` goes to the demo (try --help).
     Demo {
@@ -107,7 +107,9 @@ fn run(command: Command) -> Result<()> {
         Command::Setup { check } => setup::run(check),
         Command::Ebpf => {
             setup::run(false)?;
-            println!("{}", ebpf::run()?.display());
+            let object = ebpf::run()?;
+            eprint!("{}", ebpf::sizes(&object)?);
+            println!("{}", object.display());
             Ok(())
         }
         Command::Demo { arguments } => demo::run(&arguments),
