@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// The object named so, from `cargo xtask ebpf`; `$CLOVISOR_EBPF_OBJECT` stands for the one of the programs.
 pub fn object(name: &str) -> Result<PathBuf> {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/ebpf").join(name);
+    let built = crate::repository::path("target/ebpf").join(name);
     let path = std::env::var_os("CLOVISOR_EBPF_OBJECT").map_or(built, PathBuf::from);
     ensure!(path.exists(), "no kernel object at {}; run `cargo xtask ebpf`", path.display());
     Ok(path)

@@ -1,8 +1,7 @@
 //! Kernels of Debian's suites, fetched from the mirror that this machine uses, unpacked, never installed.
 
-use super::series::choose;
-use super::text;
-use crate::shell;
+use crate::programs::{output, text};
+use crate::series::choose;
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,16 +17,16 @@ const MIRROR: &str = "DEBIAN_MIRROR";
 
 /// A kernel, unpacked.
 #[derive(Debug)]
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     /// As `uname -r` says it.
-    pub(super) version: String,
-    pub(super) image: PathBuf,
+    pub(crate) version: String,
+    pub(crate) image: PathBuf,
     /// In the order in which they can be loaded.
-    pub(super) modules: Vec<PathBuf>,
+    pub(crate) modules: Vec<PathBuf>,
 }
 
 /// The wanted kernels, from `folder` or fetched into it.
-pub(super) fn kernels(folder: &Path) -> Result<Vec<Kernel>> {
+pub(crate) fn kernels(folder: &Path) -> Result<Vec<Kernel>> {
     let wanted = wanted(folder)?;
     wanted.iter().map(|(version, suite)| kernel(folder, version, suite)).collect()
 }
@@ -92,14 +91,14 @@ fn offered(folder: &Path, suite: &str, mirror: &str) -> Result<Vec<String>> {
     }
     std::fs::write(own.join("sources.list"), format!("deb {mirror} {suite} main\n"))
         .context("write a list of sources")?;
-    shell::run(apt(folder, suite, "apt-get")?.arg("update"))?;
+    output(apt(folder, suite, "apt-get")?.arg("update"))?;
     let names = packages(folder, suite, "^linux-image-[0-9].*-cloud-amd64$")?;
     Ok(names.iter().filter_map(|name| name.strip_prefix("linux-image-")).map(str::to_owned).collect())
 }
 
 fn packages(folder: &Path, suite: &str, pattern: &str) -> Result<Vec<String>> {
     let mut search = apt(folder, suite, "apt-cache")?;
-    let found = shell::output(search.args(["search", "--names-only", pattern]))?;
+    let found = output(search.args(["search", "--names-only", pattern]))?;
     Ok(found.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
 }
 
@@ -131,10 +130,10 @@ fn fetch(folder: &Path, version: &str, suite: &str) -> Result<()> {
     let names = packages(folder, suite, &format!("^linux-(image|binary|modules|base)-{exact}{FLAVOUR}$"))?;
     ensure!(!names.is_empty(), "no packages of that version any more");
     let mut download = apt(folder, suite, "apt-get")?;
-    shell::run(download.current_dir(&unpacked).arg("download").args(&names))?;
+    output(download.current_dir(&unpacked).arg("download").args(&names))?;
     for entry in std::fs::read_dir(&unpacked).context("read target/kernels")?.flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "deb") {
-            shell::run(Command::new("dpkg-deb").arg("-x").arg(entry.path()).arg(&unpacked))?;
+            output(Command::new("dpkg-deb").arg("-x").arg(entry.path()).arg(&unpacked))?;
         }
     }
     let files = files(&unpacked)?;

@@ -1,7 +1,7 @@
 //! One boot: the kernel, its initramfs, and what the guest's console says.
 
-use super::debian::Kernel;
-use super::packed::Root;
+use crate::debian::Kernel;
+use crate::packed::Root;
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -20,15 +20,15 @@ const SHOWN: usize = 15;
 
 /// What a guest reported.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Outcome {
-    pub(super) passed: usize,
-    pub(super) failed: usize,
+pub(crate) struct Outcome {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
     /// Feature to `yes` or `no`.
-    pub(super) features: BTreeMap<String, String>,
+    pub(crate) features: BTreeMap<String, String>,
 }
 
 /// Boots the kernel, runs the tests, waits for the end.
-pub(super) fn boot(kernel: &Kernel, tests: &Path, filter: Option<&str>) -> Result<Outcome> {
+pub(crate) fn boot(kernel: &Kernel, tests: &Path, filter: Option<&str>) -> Result<Outcome> {
     let archive = kernel.image.with_file_name("initramfs");
     pack(kernel, tests, filter, &archive)?;
     let log = kernel.image.with_file_name("console.log");
@@ -119,20 +119,28 @@ fn find(program: &str) -> Result<PathBuf> {
 fn outcome(console: &str) -> Result<Outcome> {
     let lines: Vec<_> = console.lines().map(|line| line.trim_end_matches('\r')).collect();
     let last = || lines.iter().rev().take(SHOWN).rev().copied().collect::<Vec<_>>().join("\n");
-    let result = lines.iter().find_map(|line| crate::test::result(line));
-    let result = result.with_context(|| format!("no result of tests; the last lines:\n{}", last()))?;
+    let result = lines.iter().find_map(|line| result(line));
+    let (passed, failed) =
+        result.with_context(|| format!("no result of tests; the last lines:\n{}", last()))?;
     let feature = |line: &&str| {
         let (name, has) = line.strip_prefix(MARK)?.strip_prefix("feature ")?.rsplit_once(' ')?;
         Some((name.to_owned(), has.to_owned()))
     };
     let ended = lines.iter().any(|line| line.starts_with(&format!("{MARK}exit")));
     ensure!(ended, "the guest did not end; the last lines:\n{}", last());
-    if result.failed > 0 {
+    if failed > 0 {
         let failures = lines.iter().filter(|line| line.starts_with("Error: ") || line.contains("FAILED"));
         failures.for_each(|line| println!("{line}"));
     }
     let features = lines.iter().filter_map(feature).collect();
-    Ok(Outcome { passed: result.passed, failed: result.failed, features })
+    Ok(Outcome { passed, failed, features })
+}
+
+/// `test result: ok. 4 passed; 0 failed; …`
+fn result(line: &str) -> Option<(usize, usize)> {
+    let mut counts = line.strip_prefix("test result: ")?.split_once(". ")?.1.split("; ");
+    let passed = counts.next()?.strip_suffix(" passed")?.parse().ok()?;
+    Some((passed, counts.next()?.strip_suffix(" failed")?.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The initramfs of a guest: programs with their libraries, the tests, modules, and `/init`.
 
-use super::text;
+use crate::programs::text;
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -10,13 +10,13 @@ use std::process::{Command, Stdio};
 
 /// A folder that becomes the guest's root.
 #[derive(Debug)]
-pub(super) struct Root {
+pub(crate) struct Root {
     folder: PathBuf,
 }
 
 impl Root {
     /// An empty one.
-    pub(super) fn create(folder: PathBuf) -> Result<Self> {
+    pub(crate) fn create(folder: PathBuf) -> Result<Self> {
         if folder.exists() {
             std::fs::remove_dir_all(&folder).context("remove an old root")?;
         }
@@ -31,7 +31,7 @@ impl Root {
     }
 
     /// Copies a program and the libraries that it loads.
-    pub(super) fn program(&self, program: &Path, name: &str) -> Result<()> {
+    pub(crate) fn program(&self, program: &Path, name: &str) -> Result<()> {
         self.file(program, &format!("bin/{name}"), 0o755)?;
         let listed = Command::new("ldd").arg(program).output().context("ldd did not start")?;
         for library in libraries(&String::from_utf8_lossy(&listed.stdout)) {
@@ -43,13 +43,13 @@ impl Root {
     }
 
     /// Copies a file.
-    pub(super) fn file(&self, from: &Path, inside: &str, mode: u32) -> Result<()> {
+    pub(crate) fn file(&self, from: &Path, inside: &str, mode: u32) -> Result<()> {
         let bytes = std::fs::read(from).with_context(|| format!("read {}", from.display()))?;
         self.write(inside, &bytes, mode)
     }
 
     /// Writes a file.
-    pub(super) fn write(&self, inside: &str, bytes: &[u8], mode: u32) -> Result<()> {
+    pub(crate) fn write(&self, inside: &str, bytes: &[u8], mode: u32) -> Result<()> {
         let place = self.folder.join(inside);
         let parent = place.parent().context("a file without a folder")?;
         std::fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
@@ -58,7 +58,7 @@ impl Root {
     }
 
     /// Packs everything as the kernel wants it and removes the folder.
-    pub(super) fn pack(self, archive: &Path) -> Result<()> {
+    pub(crate) fn pack(self, archive: &Path) -> Result<()> {
         let names = text("find", &[&self.folder.to_string_lossy(), "-printf", "%P\\n"])?;
         let out = std::fs::File::create(archive).with_context(|| format!("create {}", archive.display()))?;
         let mut cpio = Command::new("cpio");

@@ -8,7 +8,7 @@ const SERIES: [(u32, u32); 3] = [(5, 10), (6, 1), (6, 12)];
 const NEWEST: usize = 2;
 
 /// Version and suite of the newest kernel of each wanted series.
-pub(super) fn choose(found: &BTreeMap<String, String>) -> Vec<(String, String)> {
+pub(crate) fn choose(found: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let mut newest: BTreeMap<(u32, u32), &String> = BTreeMap::new();
     for version in found.keys() {
         let best = newest.entry(series(version)).or_insert(version);
@@ -23,7 +23,7 @@ pub(super) fn choose(found: &BTreeMap<String, String>) -> Vec<(String, String)> 
 }
 
 /// The numbers of a version, for comparing.
-pub(super) fn order(version: &str) -> Vec<u32> {
+pub(crate) fn order(version: &str) -> Vec<u32> {
     version.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }
 
