@@ -18,10 +18,10 @@ use crate::cluster::snapshot::Snapshot;
 use crate::config::{ControllerArgs, RunArgs};
 use crate::desired::run::{Inputs, Task, all_seen};
 use crate::envoy::run::{EnvoyConfig, EnvoyStatus};
+use crate::host::reserved_ports::{PortKeeper, PortRecord};
 use crate::kernel::image::PortRange;
 use crate::kernel::load::load;
 use crate::kernel::run::Kernel;
-use crate::link::ports::{Keeper, Record};
 use crate::link::table::MarkMask;
 use crate::policy::allocation::Numbering;
 use crate::policy::compile::{Proxies, Purpose};
@@ -93,7 +93,7 @@ struct Points {
 pub async fn bind(args: &RunArgs) -> Result<Bound> {
     folder_of_ours(&args.run_dir)?;
     folder_of_ours(&args.state_dir)?;
-    let (programs, tables, flows) = load(&args.bpffs, args.attach)?;
+    let (programs, tables, flows) = load(&args.bpffs, args.attach, &args.state_dir)?;
     let cluster = cluster(args).await?;
     let snapshots = snapshots(args, cluster.as_ref()).await?;
     let file = NumbersFile::in_dir(&args.state_dir);
@@ -102,8 +102,8 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
     let marks = MarkMask(args.mark_mask);
     let links = link::watch::watch(numbers.links.clone(), marks, snapshots.clone(), network.clone());
     let (compiler, policy) = Compiler::new(snapshots, file, numbers, purpose(args));
-    let record = Record::in_dir(&args.run_dir);
-    Keeper::new(args.nat_ports, args.reserve_nat_ports, record).watch(network.clone());
+    let record = PortRecord::in_dir(&args.run_dir);
+    PortKeeper::new(args.nat_ports, args.reserve_nat_ports, record).watch(network.clone());
     let ports = PortRange { min: args.nat_ports.0, max: args.nat_ports.1 };
     let inputs = Inputs { policy: policy.clone(), links: links.clone(), host: network.clone(), ports };
     let (desired, to_kernel, pods) = desired::run::bind(inputs);
@@ -240,7 +240,7 @@ impl Bound {
         let mut links = sources.links.clone();
         stages.spawn(async move {
             // What an agent before wrote holds until this one knows as much.
-            settled(&mut links, |table| table.asked == 0).await;
+            settled(&mut links, |table| table.pending == 0).await;
             desired.run().await;
         });
         stages.spawn(kernel.run());

@@ -1,8 +1,8 @@
-//! What the kernel says of this node's network.
+//! The network of this node.
 //!
-//! **In**: rtnetlink dumps and events. **Out**: `watch<Arc<HostNet>>`. **Owns**: the netlink sockets.
-//! **Never**: changes anything on the node but what its callers name: neighbours to ask or forget, a qdisc, rules and
-//! routes of marks, reserved ports.
+//! **In**: rtnetlink dumps and events, `/proc/sys`, nf_tables. **Out**: `watch<Arc<HostNet>>`. **Owns**: the netlink
+//! sockets, the reserved ports. **Never**: changes the node but in `change` (neighbours, a qdisc), `fwmark` (rules and
+//! routes for marked packets), `reserved_ports` and `raw` (packets to pods).
 
 mod driver;
 
@@ -10,15 +10,19 @@ mod firewall;
 
 pub mod legacy;
 
-pub mod marked;
-
 pub mod net;
+
+mod netlink;
+
+pub mod change;
+
+pub mod fwmark;
 
 mod nftables;
 
-mod policy;
+mod forward_policy;
 
-pub mod ports;
+pub mod local_ports;
 
 pub mod raw;
 
@@ -27,3 +31,5 @@ pub mod resolve;
 mod sysctl;
 
 pub mod watch;
+
+pub mod reserved_ports;

@@ -1,6 +1,7 @@
 //! The only door to BPF.
 //!
-//! **In**: `watch<Arc<Desired>>`. **Out**: attached programs, filled maps; flows and counters on demand. **Owns**: every kernel map (one task writes them), the pin folder.
+//! **In**: `watch<Arc<Desired>>`. **Out**: attached programs, filled maps; flows and counters on demand.
+//! **Owns**: every kernel map (each has one writing task), the pin folder.
 //! **Never**: objects, policy, links, gRPC, Kubernetes, YAML.
 
 pub mod image;
@@ -15,7 +16,7 @@ pub mod tables;
 
 pub mod flows;
 
-pub mod notice;
+pub mod teardown;
 
 pub mod keepalive;
 
@@ -25,12 +26,16 @@ pub mod pins;
 
 pub mod versions;
 
+mod verifier;
+
+pub mod attach;
+
+pub mod state;
+
 pub mod load;
 
 pub mod cleanup;
 
-pub mod state;
-
 pub mod run;
 
-pub mod sweeper;
+pub mod gc;

@@ -1,7 +1,7 @@
 //! The links of this node and which of them a class uses.
 //!
 //! **In**: `HostNet`, the WanLinks of the snapshot. **Out**: `watch<Arc<LinkTable>>`; the link of a class.
-//! **Owns**: the rules and routes of links in mode `Mark`, the ports that it reserved. **Never**: touches a kernel map.
+//! **Owns**: the rules and routes of links in mode `Mark`. **Never**: touches a kernel map.
 
 pub mod table;
 
@@ -10,8 +10,6 @@ mod reason;
 mod device;
 
 pub mod marks;
-
-pub mod ports;
 
 pub mod health;
 

@@ -2,12 +2,11 @@
 
 use crate::config::CleanupArgs;
 use crate::host;
-use crate::host::marked::change;
-use crate::host::net::Marked;
-use crate::host::ports::{LocalPorts, list, local_ports};
+use crate::host::fwmark::{change, changes};
+use crate::host::local_ports::{LocalPorts, list, local_ports};
+use crate::host::net::FwmarkEntry;
+use crate::host::reserved_ports::{PortPlan, PortRecord, command, plan};
 use crate::kernel::cleanup::{Report, cleanup, held};
-use crate::link::marks::steps;
-use crate::link::ports::{Plan, Record, command, plan};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -41,8 +40,8 @@ fn kernel(args: &CleanupArgs, runtime: &Runtime) -> Result<()> {
     let devices: BTreeMap<u32, String> =
         network.devices.iter().map(|(ifindex, device)| (*ifindex, device.name.clone())).collect();
     let planned = cleanup(&args.bpffs, &devices, true);
-    let marked = &network.marked;
-    let ports = Ports::reserved(&args.run_dir);
+    let marked = &network.fwmark;
+    let ports = ReservedPorts::reserved(&args.run_dir);
     if planned.removed.is_empty() && marked.is_empty() && ports.ours().is_empty() {
         println!("nothing of Clovisor under {}", args.bpffs.display());
         return Ok(());
@@ -60,12 +59,12 @@ fn kernel(args: &CleanupArgs, runtime: &Runtime) -> Result<()> {
     }
     // First what marks packets, then what forwards them.
     let done = cleanup(&args.bpffs, &devices, false);
-    for (what, add) in steps(marked, &BTreeSet::new()) {
+    for (what, add) in changes(marked, &BTreeSet::new()) {
         let changed = runtime.block_on(change(what, add));
         changed.with_context(|| format!("{what} stays; remove it with `ip rule` or `ip route`"))?;
     }
     for ifindex in &done.clsact {
-        runtime.block_on(host::watch::remove_clsact(*ifindex)).unwrap_or_else(|error| {
+        runtime.block_on(host::change::remove_clsact(*ifindex)).unwrap_or_else(|error| {
             eprintln!("qdisc clsact of ifindex {ifindex} stays: {error}");
         });
     }
@@ -77,7 +76,7 @@ fn kernel(args: &CleanupArgs, runtime: &Runtime) -> Result<()> {
             path.display()
         );
     }
-    Ports::reserved(&args.run_dir).release()?;
+    ReservedPorts::reserved(&args.run_dir).release()?;
     println!("removed; steered connections end, new ones take the default route");
     Ok(())
 }
@@ -104,7 +103,12 @@ async fn stopped() -> io::Result<()> {
     }
 }
 
-fn show(planned: &Report, devices: &BTreeMap<u32, String>, marked: &BTreeSet<Marked>, ports: &Ports) {
+fn show(
+    planned: &Report,
+    devices: &BTreeMap<u32, String>,
+    marked: &BTreeSet<FwmarkEntry>,
+    ports: &ReservedPorts,
+) {
     println!("of Clovisor in this kernel:");
     for path in &planned.removed {
         println!("  {}", path.display());
@@ -121,17 +125,17 @@ fn show(planned: &Report, devices: &BTreeMap<u32, String>, marked: &BTreeSet<Mar
     }
 }
 
-/// Ports that an agent reserved.
-struct Ports {
-    record: Record,
+/// ReservedPorts that an agent reserved.
+struct ReservedPorts {
+    record: PortRecord,
     recorded: BTreeSet<u16>,
     now: LocalPorts,
-    plan: Plan,
+    plan: PortPlan,
 }
 
-impl Ports {
+impl ReservedPorts {
     fn reserved(run_dir: &Path) -> Self {
-        let (record, now) = (Record::in_dir(run_dir), local_ports());
+        let (record, now) = (PortRecord::in_dir(run_dir), local_ports());
         let recorded = record.load();
         let plan = plan(&now.reserved, &recorded, &BTreeSet::new());
         Self { record, recorded, now, plan }

@@ -10,9 +10,9 @@ use clovisor_agent::kernel::flows::Flows;
 use clovisor_agent::kernel::image::{Image, wide};
 use clovisor_agent::kernel::load::{Programs, load};
 use clovisor_agent::kernel::plan::AttachMode;
-use clovisor_agent::kernel::plan::{Hook, Place};
+use clovisor_agent::kernel::plan::{AttachPoint, Hook};
 use clovisor_agent::kernel::state::NamedDevice;
-use clovisor_agent::kernel::tables::Tables;
+use clovisor_agent::kernel::tables::MapTables;
 use clovisor_common::abi::{
     Addr, ClassKey, DestKey, LINK_L3, LINK_MARK, LINK_NAT, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot,
     dscp_of_class, slot_index,
@@ -84,7 +84,7 @@ pub enum Translation {
 #[derive(Debug)]
 pub struct Steered {
     pub programs: Programs,
-    pub tables: Tables,
+    pub tables: MapTables,
     pub flows: Flows,
 }
 
@@ -156,7 +156,7 @@ impl Wire {
     /// devices with the maps filled.
     pub fn steer(&self, mode: AttachMode, translation: Translation) -> Result<Steered> {
         self.edge.within(|| {
-            let (mut programs, mut tables, flows) = load(self.bpffs.path(), mode)?;
+            let (mut programs, mut tables, flows) = load(self.bpffs.path(), mode, self.bpffs.path())?;
             let devices = ["v0", "w0", "w1"].map(|name| Ok((if_nametoindex(name)?, name.to_owned())));
             let names = devices.into_iter().collect::<Result<BTreeMap<u32, String>>>()?;
             let index = |wanted: &str| {
@@ -169,9 +169,9 @@ impl Wire {
             for op in diff(&tables.read()?, &image) {
                 tables.apply(&op)?;
             }
-            let mut places = BTreeSet::from([Place { hook: Hook::PodIn, ifindex: index("v0") }]);
+            let mut places = BTreeSet::from([AttachPoint { hook: Hook::PodIn, ifindex: index("v0") }]);
             for hook in [Hook::WanIn, Hook::WanOut] {
-                places.extend(["w0", "w1"].map(|name| Place { hook, ifindex: index(name) }));
+                places.extend(["w0", "w1"].map(|name| AttachPoint { hook, ifindex: index(name) }));
             }
             let named = names.into_iter().map(|(index, name)| (index, NamedDevice { name, epoch: 0 }));
             programs.converge(&places, &named.collect())?;

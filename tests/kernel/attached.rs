@@ -2,8 +2,8 @@
 
 use crate::features::has_tcx;
 use anyhow::{Context as _, Result, ensure};
-use clovisor_agent::kernel::load::Origin;
 use clovisor_agent::kernel::plan::AttachMode;
+use clovisor_agent::kernel::plan::AttachOrigin;
 use clovisor_common::abi::Reason;
 use harness::talk::{datagrams, stream};
 use harness::wire::{FAR, POD, SOURCE, Steered, TOS, Translation, Wire};
@@ -29,7 +29,7 @@ fn connections_and_datagrams_take_the_link_both_ways() -> Result<()> {
         }
         let Steered { programs, tables, .. } = wire.steer(mode, Translation::Nat)?;
         ensure!(
-            programs.attached().values().all(|a| a.mode == mode && a.origin == Origin::Fresh),
+            programs.attached().values().all(|a| a.mode == mode && a.origin == AttachOrigin::Fresh),
             "{mode:?}"
         );
         for family in [0, 1] {

@@ -2,7 +2,7 @@
 //! where a device that cannot be made is a failure; elsewhere they are skipped by name.
 
 use anyhow::{Context as _, Result, ensure};
-use clovisor_agent::kernel::load::Origin;
+use clovisor_agent::kernel::plan::AttachOrigin;
 use clovisor_common::abi::Reason;
 use harness::capture::{Capture, Pairs, without_ethernet};
 use harness::eventually::eventually;
@@ -59,7 +59,7 @@ fn proven(name: &str, uplink: Uplink) -> Result<()> {
     let mode = *modes()?.last().context("no way to attach")?;
     let mut steered = wire.steer(mode, Translation::Nat)?;
     let attached = steered.programs.attached();
-    ensure!(attached.values().all(|a| a.mode == mode && a.origin == Origin::Fresh), "{attached:?}");
+    ensure!(attached.values().all(|a| a.mode == mode && a.origin == AttachOrigin::Fresh), "{attached:?}");
     for family in [0, 1] {
         by_the_link(&wire, uplink, family, SOURCE[family]).context("with NAT")?;
         learned(&wire, &wire.far, FAR[family], 1500).context("a full packet")?;

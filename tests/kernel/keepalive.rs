@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use clovisor_agent::host::raw::RawSockets;
 use clovisor_agent::kernel::flows::FlowEntry;
-use clovisor_agent::kernel::keepalive::question;
+use clovisor_agent::kernel::keepalive::probe;
 use clovisor_common::packet::RST;
 use harness::eventually::eventually;
 use harness::talk::{PATIENCE, connect};
@@ -26,7 +26,7 @@ fn ask(wire: &Wire, steered: &mut Steered, flow: &FlowEntry) -> Result<()> {
     let early = silent(hour - 1)?;
     ensure!(early.is_empty(), "asked too early: {early:?}");
     let due = silent(hour)?;
-    let asked = due.iter().find(|due| due.source == flow.source).and_then(question).context("not asked")?;
+    let asked = due.iter().find(|due| due.source == flow.source).and_then(probe).context("not asked")?;
     Ok(wire.edge.within(move || RawSockets::default().send(asked.pod, &asked.packet))??)
 }
 

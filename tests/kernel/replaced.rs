@@ -6,8 +6,8 @@ use aya::Ebpf;
 use aya::programs::SchedClassifier;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::SchedClassifierLink;
-use clovisor_agent::kernel::load::Origin;
 use clovisor_agent::kernel::plan::AttachMode;
+use clovisor_agent::kernel::plan::AttachOrigin;
 use harness::programs::on_maps_of;
 use harness::talk::{Connection, connect, socket};
 use harness::wire::{FAR, SOURCE, Steered, TOS, Translation, Wire};
@@ -63,7 +63,7 @@ fn programs_are_replaced_under_load_without_a_packet_lost_or_astray() -> Result<
 fn replace(wire: &Wire, mode: AttachMode, generations: &mut [Ebpf; 2]) -> Result<()> {
     let Steered { programs, tables, .. } = wire.steer(mode, Translation::Nat)?;
     let origins = programs.attached().values().map(|attached| attached.origin);
-    ensure!(origins.into_iter().all(|origin| origin == Origin::Replaced), "{mode:?}: not taken over");
+    ensure!(origins.into_iter().all(|origin| origin == AttachOrigin::Replaced), "{mode:?}: not taken over");
     drop((programs, tables));
     wire.edge.within(|| {
         for turn in 0..TIMES {

@@ -2,7 +2,7 @@
 
 use crate::attached::{exchange, modes};
 use anyhow::{Context as _, Result, ensure};
-use clovisor_agent::kernel::load::Origin;
+use clovisor_agent::kernel::plan::AttachOrigin;
 use clovisor_common::abi::{ABI_VERSION, Reason};
 use harness::wire::{POD, SOURCE, Steered, TOS, Translation, Wire};
 use std::path::PathBuf;
@@ -32,7 +32,10 @@ fn programs_of_another_version_are_replaced_in_place_once_their_agent_is_gone() 
         drop(running);
         let Steered { programs, tables, .. } = wire.steer(mode, Translation::Nat)?;
         let all = programs.attached();
-        ensure!(all.len() == 5 && all.values().all(|a| a.origin == Origin::Replaced), "{mode:?}: {all:?}");
+        ensure!(
+            all.len() == 5 && all.values().all(|a| a.origin == AttachOrigin::Replaced),
+            "{mode:?}: {all:?}"
+        );
         ensure!(!other.exists(), "{mode:?}: {} is still there", other.display());
         for family in [0, 1] {
             ensure!(exchange(&wire, family, TOS)? == SOURCE[family], "{mode:?}: not steered");

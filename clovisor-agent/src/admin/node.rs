@@ -6,7 +6,7 @@ use crate::cluster::condition::{Said, conditions};
 use crate::cluster::wan_node::{NodeLink, WanNode, WanNodeStatus};
 use crate::kernel::state::KernelState;
 use crate::kernel::tables::Fill;
-use crate::link::table::{Health, Link, LinkTable};
+use crate::link::table::{Health, LinkEntry, LinkTable};
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -40,7 +40,7 @@ pub async fn run(client: Client, node: String, mut sources: Sources, pace: Durat
         teller.table_event(&tables).await;
         let now = Instant::now();
         // The first words are the last ones for a while: there should be something to say.
-        let begins = !waiting.is_empty() || links.links.is_empty() || links.asked > 0;
+        let begins = !waiting.is_empty() || links.links.is_empty() || links.pending > 0;
         if begins && !written && now < started + pace {
             earliest = now + LOOK;
         }
@@ -78,7 +78,7 @@ pub async fn run(client: Client, node: String, mut sources: Sources, pace: Durat
 
 /// The words for the node and for each link.
 fn said(links: &LinkTable, kernel: &KernelState, waiting: &[&'static str]) -> (Said, BTreeMap<String, Said>) {
-    let of_link = |link: &Link| match link.health {
+    let of_link = |link: &LinkEntry| match link.health {
         Health::Up => {
             let words = link.closed().map_or("it takes traffic".into(), |closed| format!("it {closed}"));
             Said::new("Ready", Some(true), "Up", words)

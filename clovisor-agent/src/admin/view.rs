@@ -6,10 +6,10 @@ use crate::desired::pods::Pods;
 use crate::host::net::HostNet;
 use crate::kernel::expiry::ended;
 use crate::kernel::flows::FlowEntry;
-use crate::kernel::load::Origin;
 use crate::kernel::plan::AttachMode;
+use crate::kernel::plan::AttachOrigin;
 use crate::kernel::state::{Dump, KernelState};
-use crate::link::table::{Health, Link, LinkTable};
+use crate::link::table::{Health, LinkEntry, LinkTable};
 use crate::policy::compiled::Compiled;
 use crate::policy::model::Policy;
 use clovisor_common::packet::{TCP, UDP};
@@ -25,15 +25,15 @@ pub fn device_names(host: &HostNet) -> BTreeMap<u32, String> {
 /// Attached programs, with the names of their devices.
 #[must_use]
 pub fn attachments(state: &KernelState, devices: &BTreeMap<u32, String>) -> Vec<api::Attachment> {
-    let one = |(place, attached): (&crate::kernel::plan::Place, &crate::kernel::load::Attached)| {
+    let one = |(place, attached): (&crate::kernel::plan::AttachPoint, &crate::kernel::plan::Attached)| {
         let unnamed = || format!("ifindex {}", place.ifindex);
         api::Attachment {
             program: place.hook.program().into(),
             device: devices.get(&place.ifindex).cloned().unwrap_or_else(unnamed),
             hook: if attached.mode == AttachMode::Clsact { "Clsact" } else { "Tcx" }.into(),
             origin: match attached.origin {
-                Origin::Fresh => "Fresh",
-                Origin::Replaced => "Replaced",
+                AttachOrigin::Fresh => "Fresh",
+                AttachOrigin::Replaced => "Replaced",
             }
             .into(),
         }
@@ -114,7 +114,7 @@ pub fn links(table: &LinkTable, dump: &Dump) -> Vec<api::LinkStatus> {
     table.links.values().map(|link| link_status(link, dump)).collect()
 }
 
-fn link_status(link: &Link, dump: &Dump) -> api::LinkStatus {
+fn link_status(link: &LinkEntry, dump: &Dump) -> api::LinkStatus {
     let traffic = dump.links.get(&link.id.0).copied().unwrap_or_default();
     let (state, reason) = match link.health {
         Health::Up => ("Up", link.closed()),

@@ -6,7 +6,7 @@ use crate::cluster::wan_mapping::traffic::TrafficProtocol;
 use crate::cluster::wan_mapping::{Established, Fallback};
 use crate::kernel::image::{Image, PortRange, wide};
 use crate::link::choose::{choose, permits};
-use crate::link::table::{Health, Link, LinkTable};
+use crate::link::table::{Health, LinkEntry, LinkTable};
 use crate::policy::class::ClassId;
 use crate::policy::model::{Class, Policy, PrefixRules};
 use clovisor_common::abi::{
@@ -67,7 +67,7 @@ pub fn image(
     image
 }
 
-fn add_link(image: &mut Image, link: &Link, ports: PortRange) {
+fn add_link(image: &mut Image, link: &LinkEntry, ports: PortRange) {
     let Some(ifindex) = link.ifindex else {
         return;
     };

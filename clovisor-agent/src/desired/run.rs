@@ -2,8 +2,8 @@
 
 use super::image::image;
 use super::pods::{Pods, is_hidden, resolve, unseen};
+use crate::host::change::solicit;
 use crate::host::net::HostNet;
-use crate::host::watch::solicit;
 use crate::kernel::image::PortRange;
 use crate::kernel::state::{Desired, NamedDevice};
 use crate::link::table::LinkTable;

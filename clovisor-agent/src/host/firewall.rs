@@ -34,7 +34,7 @@ pub(super) enum Effect {
 
 /// A rule that has an effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rule {
+pub(super) struct ChainRule {
     pub(super) chain: ChainName,
     pub(super) effect: Effect,
 }
@@ -46,7 +46,7 @@ const KUBE_PROXY: [&str; 5] =
 pub(super) const KUBE_PROXY_TABLE: &str = "kube-proxy";
 
 /// The chain that refuses forwarded packets, if one does; `forward`: the chains at the forward hook.
-pub(super) fn policy(forward: &[BaseChain], rules: &[Rule]) -> Option<String> {
+pub(super) fn policy(forward: &[BaseChain], rules: &[ChainRule]) -> Option<String> {
     if let Some(chain) = forward.iter().find(|chain| chain.drops) {
         return Some(format!("{} has the policy drop", shown(&chain.name)));
     }
@@ -84,14 +84,14 @@ mod tests {
         [BaseChain { name: name("filter", "FORWARD"), drops }]
     }
 
-    fn rule(chain: &str, effect: Effect) -> Rule {
-        Rule { chain: name("filter", chain), effect }
+    fn rule(chain: &str, effect: Effect) -> ChainRule {
+        ChainRule { chain: name("filter", chain), effect }
     }
 
     #[test]
     fn a_policy_is_what_refuses_forwarded_packets() {
         let jump = |to: &str| Effect::Jump(to.into());
-        let found = |rules: &[Rule]| policy(&forward(false), rules).is_some();
+        let found = |rules: &[ChainRule]| policy(&forward(false), rules).is_some();
         assert!(policy(&forward(true), &[]).is_some_and(|said| said.contains("FORWARD of table ip filter")));
         assert!(!found(&[]));
         assert!(!found(&[rule("FORWARD", Effect::RefuseInvalid)]));
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn kube_proxys_own_table_is_about_services() {
         let forward = [BaseChain { name: name("kube-proxy", "filter-forward"), drops: false }];
-        let refuse = Rule { chain: name("kube-proxy", "filter-forward"), effect: Effect::Refuse };
+        let refuse = ChainRule { chain: name("kube-proxy", "filter-forward"), effect: Effect::Refuse };
         assert_eq!(policy(&forward, &[refuse]), None);
     }
 }

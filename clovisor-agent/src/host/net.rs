@@ -10,12 +10,12 @@ use std::net::IpAddr;
 pub struct HostNet {
     /// By ifindex.
     pub devices: BTreeMap<u32, Device>,
-    pub routes: Vec<Route>,
+    pub routes: Vec<HostRoute>,
     pub neighbours: Vec<Neighbour>,
     /// Bridge forwarding entries: MAC to port.
     pub fdb: Vec<FdbEntry>,
     /// Rules and routes of ours for marked packets.
-    pub marked: BTreeSet<Marked>,
+    pub fwmark: BTreeSet<FwmarkEntry>,
     /// What refuses forwarded packets: a chain, in words. A redirect would bypass it.
     pub forward_policy: Option<String>,
     /// Tables whose rules are unknown, and may do the same.
@@ -58,7 +58,7 @@ impl HostNet {
 
 /// A unicast route of the main table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub struct HostRoute {
     pub destination: IpAddr,
     pub prefix: u8,
     pub gateway: Option<IpAddr>,
@@ -68,7 +68,7 @@ pub struct Route {
 
 /// What the kernel knows of a neighbour's link-layer address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum Reachability {
     /// Permanent, reachable, stale, delay or probe.
     Known,
     /// Asked for, no answer yet.
@@ -83,12 +83,12 @@ pub struct Neighbour {
     pub address: IpAddr,
     pub ifindex: u32,
     pub mac: Vec<u8>,
-    pub reach: Reach,
+    pub reachability: Reachability,
 }
 
 /// A part of what forwards packets by their mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Marked {
+pub enum FwmarkEntry {
     /// Packets with this mark under this mask use the table.
     Rule { v4: bool, mark: u32, mask: u32, table: u32 },
     /// The table's default route: device and gateway, or none: packets are refused when nothing else is there.
@@ -96,7 +96,7 @@ pub enum Marked {
 }
 
 /// As `ip` prints it.
-impl fmt::Display for Marked {
+impl fmt::Display for FwmarkEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let family = |v4: bool| if v4 { "ip" } else { "ip -6" };
         match self {

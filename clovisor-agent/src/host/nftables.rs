@@ -2,7 +2,7 @@
 //!
 //! Rules of the older ip_tables (`iptables-legacy`) are not there to be read; `legacy` says whether there may be some.
 
-use super::firewall::{BaseChain, ChainName, Effect, KUBE_PROXY_TABLE, Rule, policy};
+use super::firewall::{BaseChain, ChainName, ChainRule, Effect, KUBE_PROXY_TABLE, policy};
 use nix::libc::ENOENT;
 use rtnetlink::packet_core::{NlaBuffer, NlasIterator};
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
@@ -141,21 +141,21 @@ fn base_chain(family: &'static str, attributes: &[u8]) -> Option<BaseChain> {
 }
 
 /// NFTA_RULE_TABLE 1, CHAIN 2, EXPRESSIONS 4, each with NFTA_EXPR_NAME 1 and DATA 2.
-fn rules_of(family: &'static str, attributes: &[u8]) -> Vec<Found> {
+fn rules_of(family: &'static str, attributes: &[u8]) -> Vec<RuleEffect> {
     let (Some(table), Some(chain)) = (value(attributes, 1), value(attributes, 2)) else { return Vec::new() };
     let chain = ChainName { family, table: text(table), chain: text(chain) };
-    let mut reader = Reader::default();
+    let mut reader = Expressions::default();
     let mut found = Vec::new();
     for (_, expression) in all(value(attributes, 4).unwrap_or_default()) {
         let name = text(value(expression, 1).unwrap_or_default());
         let what = reader.follow(&name, value(expression, 2).unwrap_or_default());
-        found.extend(what.map(|what| Found { chain: chain.clone(), what }));
+        found.extend(what.map(|what| RuleEffect { chain: chain.clone(), what }));
     }
     found
 }
 
 /// A part of a rule that has an effect.
-struct Found {
+struct RuleEffect {
     chain: ChainName,
     what: What,
 }
@@ -173,7 +173,7 @@ enum What {
 
 /// Follows the expressions of a rule. `ct state invalid` is three of them, `ct state vmap` two.
 #[derive(Default)]
-struct Reader {
+struct Expressions {
     /// The one before loaded the state of the connection.
     state: bool,
     /// The one before masked it with that of no connection.
@@ -182,7 +182,7 @@ struct Reader {
     invalid_only: bool,
 }
 
-impl Reader {
+impl Expressions {
     fn follow(&mut self, name: &str, data: &[u8]) -> Option<What> {
         let (state, masked) = (mem::take(&mut self.state), mem::take(&mut self.masked));
         let refuse = refusal(self.invalid_only);
@@ -244,11 +244,11 @@ fn verdict(data: &[u8], refuse: Effect) -> Option<Effect> {
 }
 
 /// The rules as they are carried out, with those of maps.
-fn resolved(found: Vec<Found>) -> io::Result<Vec<Rule>> {
+fn resolved(found: Vec<RuleEffect>) -> io::Result<Vec<ChainRule>> {
     let mut rules = Vec::new();
-    for Found { chain, what } in found {
+    for RuleEffect { chain, what } in found {
         match what {
-            What::Effect(effect) => rules.push(Rule { chain, effect }),
+            What::Effect(effect) => rules.push(ChainRule { chain, effect }),
             // Large, and no policy.
             What::Map { .. } if chain.table == KUBE_PROXY_TABLE => {}
             What::Map { name, by_state, invalid_only } => {
@@ -259,7 +259,7 @@ fn resolved(found: Vec<Found>) -> io::Result<Vec<Rule>> {
                     Err(error) if error.raw_os_error() == Some(ENOENT) => {}
                     result => result?,
                 }
-                rules.extend(effects.into_iter().map(|effect| Rule { chain: chain.clone(), effect }));
+                rules.extend(effects.into_iter().map(|effect| ChainRule { chain: chain.clone(), effect }));
             }
         }
     }
@@ -295,9 +295,9 @@ mod tests {
     /// This kernel's own `queue` is rare, and was not there to be tried.
     #[test]
     fn a_program_that_decides_may_refuse() {
-        assert_eq!(Reader::default().follow("queue", &[]), Some(What::Effect(Effect::Refuse)));
-        assert_eq!(Reader::default().follow("counter", &[]), None);
-        let mut invalid = Reader { invalid_only: true, ..Reader::default() };
+        assert_eq!(Expressions::default().follow("queue", &[]), Some(What::Effect(Effect::Refuse)));
+        assert_eq!(Expressions::default().follow("counter", &[]), None);
+        let mut invalid = Expressions { invalid_only: true, ..Expressions::default() };
         assert_eq!(invalid.follow("queue", &[]), Some(What::Effect(Effect::RefuseInvalid)));
     }
 

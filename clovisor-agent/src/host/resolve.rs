@@ -1,6 +1,6 @@
 //! From a pod's address to the host side of its veth, on any CNI, without entering the pod.
 
-use super::net::{Device, HostNet, Reach, Route};
+use super::net::{Device, HostNet, HostRoute, Reachability};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -57,7 +57,8 @@ pub fn bridge_to_ask(net: &HostNet, address: IpAddr) -> Option<&str> {
 
 fn port(net: &HostNet, bridge: &Device, address: IpAddr) -> Result<u32, Unresolved> {
     let neighbour = net.neighbours.iter().find(|n| n.ifindex == bridge.ifindex && n.address == address);
-    let mac = &neighbour.filter(|n| n.reach == Reach::Known).ok_or(Unresolved::NeighbourUnknown)?.mac;
+    let mac =
+        &neighbour.filter(|n| n.reachability == Reachability::Known).ok_or(Unresolved::NeighbourUnknown)?.mac;
     let entry =
         net.fdb.iter().find(|e| e.bridge == bridge.ifindex && &e.mac == mac && e.ifindex != bridge.ifindex);
     Ok(entry.ok_or(Unresolved::PortUnknown)?.ifindex)
@@ -65,8 +66,8 @@ fn port(net: &HostNet, bridge: &Device, address: IpAddr) -> Result<u32, Unresolv
 
 /// The route the kernel would take: longest prefix, then lowest metric.
 #[must_use]
-pub fn route_to(net: &HostNet, address: IpAddr) -> Option<&Route> {
-    let covers = |r: &&Route| covers(r.destination, r.prefix, address);
+pub fn route_to(net: &HostNet, address: IpAddr) -> Option<&HostRoute> {
+    let covers = |r: &&HostRoute| covers(r.destination, r.prefix, address);
     net.routes.iter().filter(covers).max_by_key(|r| (r.prefix, std::cmp::Reverse(r.metric)))
 }
 

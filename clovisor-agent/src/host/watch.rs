@@ -1,12 +1,12 @@
 //! The netlink shell: dumps the node's network, again after each burst of events.
 
 use super::driver::driver;
-use super::marked;
-use super::net::{Device, FdbEntry, HostNet, Neighbour, Reach, Route};
-use super::policy::Policy;
+use super::forward_policy::ForwardPolicy;
+use super::fwmark;
+use super::net::{Device, FdbEntry, HostNet, HostRoute, Neighbour, Reachability};
+use super::netlink::HostError;
 use super::sysctl::strict_reverse_path;
 use futures_util::stream::{StreamExt, TryStreamExt};
-use nix::libc::{ENODEV, ENOENT};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressScope};
 use rtnetlink::packet_route::link::{
@@ -18,15 +18,13 @@ use rtnetlink::packet_route::neighbour::{
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteType,
 };
-use rtnetlink::packet_route::tc::TcHandle;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::SocketAddr as SocketAddrNetlink;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -35,15 +33,6 @@ const BURST: Duration = Duration::from_millis(5);
 /// A dump even without events, should one have been lost.
 const REFRESH: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(500);
-
-/// The network of this node could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum HostError {
-    #[error("netlink socket: {0}; the agent must run in the node's network namespace")]
-    Socket(#[from] std::io::Error),
-    #[error("netlink dump: {0}; the agent tries again")]
-    Dump(#[from] rtnetlink::Error),
-}
 
 const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Link,
@@ -64,7 +53,7 @@ pub async fn watch() -> Result<watch::Receiver<Arc<HostNet>>, HostError> {
     let (connection, handle, mut events) = new_multicast_connection(&GROUPS)?;
     tokio::spawn(connection);
     let mut epochs = BTreeMap::new();
-    let mut policy = Policy::default();
+    let mut policy = ForwardPolicy::default();
     let mut first = dump(&handle, &epochs).await?;
     policy.look(&mut first, REFRESH).await;
     let (publish, host) = watch::channel(Arc::new(first));
@@ -110,79 +99,6 @@ fn note(epochs: &mut BTreeMap<u32, u32>, event: Option<Event>) {
     }
 }
 
-/// Makes the kernel look for the link-layer address of a neighbour, by one datagram to the discard port.
-pub async fn solicit(address: IpAddr, device: &str) {
-    let any =
-        if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
-    let sent = async {
-        let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
-        socket.bind_device(Some(device.as_bytes()))?;
-        socket.send_to(&[], SocketAddr::new(address, 9)).await
-    };
-    if let Err(error) = sent.await {
-        tracing::debug!(%address, device, %error, "neighbour not solicited");
-    }
-}
-
-/// Drops what the kernel knows of a neighbour, and with it the packets that wait for its answer. The sockets of
-/// those packets send nothing again until they are gone, which is three seconds otherwise.
-///
-/// # Errors
-/// Netlink refused. A neighbour or device that is gone is no error.
-pub async fn forget_neighbour(ifindex: u32, address: IpAddr) -> Result<(), HostError> {
-    let (connection, handle, _events) = new_multicast_connection(&[])?;
-    let connection = tokio::spawn(connection);
-    let mut message = NeighbourMessage::default();
-    message.header.ifindex = ifindex;
-    let destination = match address {
-        IpAddr::V4(v4) => {
-            message.header.family = AddressFamily::Inet;
-            NeighbourAddress::Inet(v4)
-        }
-        IpAddr::V6(v6) => {
-            message.header.family = AddressFamily::Inet6;
-            NeighbourAddress::Inet6(v6)
-        }
-    };
-    message.attributes.push(NeighbourAttribute::Destination(destination));
-    let result = handle.neighbours().del(message).execute().await;
-    connection.abort();
-    match result {
-        Err(rtnetlink::Error::NetlinkError(e)) if [-ENODEV, -ENOENT].contains(&e.raw_code()) => Ok(()),
-        result => Ok(result?),
-    }
-}
-
-/// Removes the clsact qdisc of a device, unless a filter is left on it, which is not ours then.
-///
-/// # Errors
-/// Netlink refused. A device that is gone is no error.
-pub async fn remove_clsact(ifindex: u32) -> Result<(), HostError> {
-    let (connection, handle, _events) = new_multicast_connection(&[])?;
-    let connection = tokio::spawn(connection);
-    let result = remove_unused_clsact(&handle, ifindex).await;
-    connection.abort();
-    result
-}
-
-async fn remove_unused_clsact(handle: &Handle, ifindex: u32) -> Result<(), HostError> {
-    let Ok(index) = i32::try_from(ifindex) else { return Ok(()) };
-    let mut filters = handle.traffic_filter(index);
-    for request in [filters.get().ingress(), filters.get().egress()] {
-        let left: Vec<_> = request.execute().collect().await;
-        if left.iter().any(Result::is_ok) {
-            return Ok(());
-        }
-    }
-    let mut request = handle.qdisc().del(index);
-    let header = &mut request.message_mut().header;
-    (header.parent, header.handle) = (TcHandle::CLSACT, TcHandle { major: 0xffff, minor: 0 });
-    match request.execute().await {
-        Err(rtnetlink::Error::NetlinkError(e)) if e.raw_code() == -ENODEV => Ok(()),
-        result => Ok(result?),
-    }
-}
-
 async fn dump(handle: &Handle, epochs: &BTreeMap<u32, u32>) -> Result<HostNet, HostError> {
     let mut net = HostNet::default();
     let mut links = handle.link().get().execute();
@@ -216,10 +132,10 @@ async fn dump(handle: &Handle, epochs: &BTreeMap<u32, u32>) -> Result<HostNet, H
         let mut routes = handle.route().get(filter).execute();
         while let Some(message) = routes.try_next().await? {
             net.routes.extend(routes_of(&message));
-            net.marked.extend(marked::route_of(&message));
+            net.fwmark.extend(fwmark::route_of(&message));
         }
     }
-    net.marked.extend(marked::found(handle).await?);
+    net.fwmark.extend(fwmark::found(handle).await?);
     for family in [AddressFamily::Inet, AddressFamily::Inet6, AddressFamily::Bridge] {
         let mut entries = handle.neighbours().get().set_address_family(family).execute();
         while let Some(message) = entries.try_next().await? {
@@ -258,7 +174,7 @@ fn kind_name(kind: &InfoKind) -> String {
 }
 
 /// The unicast routes of the main table that a message names: one, or one for each of its next hops.
-fn routes_of(message: &RouteMessage) -> Vec<Route> {
+fn routes_of(message: &RouteMessage) -> Vec<HostRoute> {
     if message.header.table != RouteHeader::RT_TABLE_MAIN || message.header.kind != RouteType::Unicast {
         return Vec::new();
     }
@@ -267,7 +183,7 @@ fn routes_of(message: &RouteMessage) -> Vec<Route> {
         _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let prefix = message.header.destination_prefix_length;
-    let mut route = Route { destination: any, prefix, gateway: None, ifindex: 0, metric: 0 };
+    let mut route = HostRoute { destination: any, prefix, gateway: None, ifindex: 0, metric: 0 };
     let mut hops: &[RouteNextHop] = &[];
     for attribute in &message.attributes {
         match attribute {
@@ -281,13 +197,13 @@ fn routes_of(message: &RouteMessage) -> Vec<Route> {
     }
     let through = |hop: &RouteNextHop| {
         let gateway = |a: &RouteAttribute| if let RouteAttribute::Gateway(to) = a { ip(to) } else { None };
-        Route {
+        HostRoute {
             ifindex: hop.interface_index,
             gateway: hop.attributes.iter().find_map(gateway),
             ..route.clone()
         }
     };
-    let mut all: Vec<Route> = hops.iter().map(through).collect();
+    let mut all: Vec<HostRoute> = hops.iter().map(through).collect();
     all.push(route);
     all.retain(|route| route.ifindex != 0);
     all
@@ -316,12 +232,12 @@ fn add_neighbour(net: &mut HostNet, message: &NeighbourMessage) {
     if message.header.family == AddressFamily::Bridge {
         net.fdb.extend(bridge.map(|bridge| FdbEntry { mac, ifindex, bridge }));
     } else if let Some(address) = address {
-        let reach = match message.header.state {
-            NeighbourState::Failed | NeighbourState::None => Reach::Failed,
-            NeighbourState::Incomplete => Reach::Asked,
-            _ if mac.is_empty() => Reach::Asked,
-            _ => Reach::Known,
+        let reachability = match message.header.state {
+            NeighbourState::Failed | NeighbourState::None => Reachability::Failed,
+            NeighbourState::Incomplete => Reachability::Asked,
+            _ if mac.is_empty() => Reachability::Asked,
+            _ => Reachability::Known,
         };
-        net.neighbours.push(Neighbour { address, ifindex, mac, reach });
+        net.neighbours.push(Neighbour { address, ifindex, mac, reachability });
     }
 }

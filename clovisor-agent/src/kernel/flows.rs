@@ -29,19 +29,19 @@ pub struct FlowEntry {
 const BPF_EXIST: u64 = 2;
 
 /// One table, to read as a whole and to write by entries.
-struct Table<A> {
+struct FlowTable<A> {
     name: &'static str,
     capacity: u64,
     reader: Reader<FlowKey<A>, Flow<A>>,
     map: HashMap<MapData, FlowKey<A>, Flow<A>>,
 }
 
-/// The maps that packets fill. Only the sweeper has one.
+/// The maps that packets fill. Only the gc has one.
 pub struct Flows {
-    flow4: Table<[u8; 4]>,
-    flow6: Table<[u8; 16]>,
-    unreplied4: Table<[u8; 4]>,
-    unreplied6: Table<[u8; 16]>,
+    flow4: FlowTable<[u8; 4]>,
+    flow6: FlowTable<[u8; 16]>,
+    unreplied4: FlowTable<[u8; 4]>,
+    unreplied6: FlowTable<[u8; 16]>,
     usage: HashMap<MapData, u32, PodUsage>,
     /// When they were last swept, CLOCK_MONOTONIC.
     swept_ns: Option<u64>,
@@ -79,10 +79,10 @@ impl Flows {
     /// A map is missing or of another type.
     pub fn take(ebpf: &mut Ebpf) -> Result<Self, TableError> {
         Ok(Self {
-            flow4: Table::take(ebpf, "FLOW4")?,
-            flow6: Table::take(ebpf, "FLOW6")?,
-            unreplied4: Table::take(ebpf, "UNREPLIED4")?,
-            unreplied6: Table::take(ebpf, "UNREPLIED6")?,
+            flow4: FlowTable::take(ebpf, "FLOW4")?,
+            flow6: FlowTable::take(ebpf, "FLOW6")?,
+            unreplied4: FlowTable::take(ebpf, "UNREPLIED4")?,
+            unreplied6: FlowTable::take(ebpf, "UNREPLIED6")?,
             usage: take(ebpf, "POD_USAGE")?,
             swept_ns: None,
         })
@@ -173,7 +173,7 @@ fn key<A>(flow: &FlowEntry, saddr: A, daddr: A) -> FlowKey<A> {
 /// Entries of one table at one moment.
 type Entries<A> = std::collections::HashMap<FlowKey<A>, Flow<A>>;
 
-impl<A: Copy + Eq + Hash + Into<IpAddr>> Table<A>
+impl<A: Copy + Eq + Hash + Into<IpAddr>> FlowTable<A>
 where
     FlowKey<A>: aya::Pod,
     Flow<A>: aya::Pod,

@@ -4,17 +4,17 @@
 //! entering pods.
 
 use super::flows::FlowEntry;
-use super::notice::Notice;
+use super::teardown::Injection;
 use etherparse::PacketBuilder;
 use std::net::SocketAddr;
 
 /// Of a packet for a pod.
 const HOPS: u8 = 64;
 
-/// The question: a segment of the far end that repeats the byte before the next one that the pod expects. None for a flow
+/// The probe: a segment of the far end that repeats the byte before the next one that the pod expects. None for a flow
 /// whose answers were not seen.
 #[must_use]
-pub fn question(flow: &FlowEntry) -> Option<Notice> {
+pub fn probe(flow: &FlowEntry) -> Option<Injection> {
     let back = flow.reverse.as_ref()?;
     let (far, pod) = (flow.destination, flow.source);
     let builder = match (far, pod) {
@@ -32,12 +32,12 @@ pub fn question(flow: &FlowEntry) -> Option<Notice> {
     let builder = builder.tcp(far.port(), pod.port(), sequence, u16::MAX).ack(acknowledged);
     let mut packet = Vec::with_capacity(builder.size(0));
     builder.write(&mut packet, &[]).ok()?;
-    Some(Notice { pod: pod.ip(), packet, times: 1, resets: false })
+    Some(Injection { pod: pod.ip(), packet, times: 1, resets: false })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::notice::tests::flow;
+    use super::super::teardown::tests::flow;
     use super::*;
     use clovisor_common::abi::FLOW_NAT;
 
@@ -45,7 +45,7 @@ mod tests {
     fn a_question_comes_from_what_was_dialled() {
         for v6 in [false, true] {
             let flow = flow(v6, FLOW_NAT);
-            let asked = question(&flow).unwrap_or_else(|| panic!("no question"));
+            let asked = probe(&flow).unwrap_or_else(|| panic!("no probe"));
             let seen = etherparse::PacketHeaders::from_ip_slice(&asked.packet);
             let seen = seen.unwrap_or_else(|error| panic!("{error}"));
             let Some(etherparse::TransportHeader::Tcp(tcp)) = seen.transport else { panic!("{seen:?}") };

@@ -1,6 +1,6 @@
 //! The folder of pins: what is where, and how one attachment goes.
 
-use super::plan::{Hook, Place};
+use super::plan::{AttachPoint, Hook};
 use aya::programs::TcAttachType;
 use aya::programs::links::Link as _;
 use aya::programs::tc::{SchedClassifierLink, TcHandle};
@@ -52,10 +52,10 @@ pub(super) fn is_held(dir: &Path) -> bool {
 
 /// The attachments that are pinned in a version's folder.
 #[must_use]
-pub(super) fn pinned(dir: &Path) -> BTreeSet<Place> {
+pub(super) fn pinned(dir: &Path) -> BTreeSet<AttachPoint> {
     let folders = [LINKS, FILTERS].map(|kind| std::fs::read_dir(dir.join(kind)));
     let names = folders.into_iter().flatten().flatten().flatten().map(|entry| entry.file_name());
-    names.filter_map(|name| Place::parse(&name.to_string_lossy())).collect()
+    names.filter_map(|name| AttachPoint::parse(&name.to_string_lossy())).collect()
 }
 
 /// The side of a device at which a hook is.
@@ -72,18 +72,18 @@ pub(super) fn filter(device: &str, hook: Hook) -> std::io::Result<SchedClassifie
 }
 
 /// Removes one attachment, whichever way it is attached.
-pub(super) fn detach(version: &Path, place: Place, name: Option<&str>) {
+pub(super) fn detach(version: &Path, place: AttachPoint, name: Option<&str>) {
     remove_link(version, place);
     remove_filter(version, place, name);
 }
 
 /// A TCX link lives by its pin.
-pub(super) fn remove_link(version: &Path, place: Place) {
+pub(super) fn remove_link(version: &Path, place: AttachPoint) {
     forget(&version.join(LINKS).join(place.to_string()));
 }
 
 /// A filter lives by itself, and goes with its device.
-pub(super) fn remove_filter(version: &Path, place: Place, name: Option<&str>) {
+pub(super) fn remove_filter(version: &Path, place: AttachPoint, name: Option<&str>) {
     let pin = version.join(FILTERS).join(place.to_string());
     if !pin.exists() {
         return;

@@ -38,18 +38,18 @@ impl Hook {
 
 /// A program on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
+pub struct AttachPoint {
     pub hook: Hook,
     pub ifindex: u32,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for AttachPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.hook.program(), self.ifindex)
     }
 }
 
-impl Place {
+impl AttachPoint {
     /// From the name of a pin, `PROGRAM-IFINDEX`.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
@@ -59,15 +59,31 @@ impl Place {
     }
 }
 
-/// One change of an attachment.
+/// How an attachment came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Attach, or replace the program of a pinned link in place.
-    Attach(Place),
-    Detach(Place),
+pub enum AttachOrigin {
+    /// There was none.
+    Fresh,
+    /// The program of an agent before was replaced in place.
+    Replaced,
 }
 
-impl Step {
+/// An attachment as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    pub mode: AttachMode,
+    pub origin: AttachOrigin,
+}
+
+/// One change of an attachment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachStep {
+    /// Attach, or replace the program of a pinned link in place.
+    Attach(AttachPoint),
+    Detach(AttachPoint),
+}
+
+impl AttachStep {
     /// What undoes a completed step, where that is safe: only a fresh attachment is taken back. A replaced
     /// program stays, since the one before it is gone.
     #[must_use]
@@ -79,15 +95,21 @@ impl Step {
     }
 }
 
-/// The steps from `found` to `wanted`. `renew`: also the places that both have, because the program is new.
+/// The steps to `wanted`: attach where this process has not attached, detach where nothing is wanted. `attached` are the
+/// attachments of this process, `inherited` the pins of an earlier one, whose programs an attachment replaces in place.
 #[must_use]
-pub fn plan(found: &BTreeSet<Place>, wanted: &BTreeSet<Place>, renew: bool) -> Vec<Step> {
-    let order = |place: &Place| Hook::ALL.iter().position(|h| *h == place.hook);
-    let mut attach: Vec<_> = wanted.iter().filter(|p| renew || !found.contains(p)).copied().collect();
+pub fn plan(
+    attached: &BTreeSet<AttachPoint>,
+    inherited: &BTreeSet<AttachPoint>,
+    wanted: &BTreeSet<AttachPoint>,
+) -> Vec<AttachStep> {
+    let order = |point: &AttachPoint| Hook::ALL.iter().position(|hook| *hook == point.hook);
+    let mut attach: Vec<_> = wanted.difference(attached).copied().collect();
     attach.sort_by_key(order);
+    let found = attached | inherited;
     let mut detach: Vec<_> = found.difference(wanted).copied().collect();
-    detach.sort_by_key(|p| std::cmp::Reverse(order(p)));
-    attach.into_iter().map(Step::Attach).chain(detach.into_iter().map(Step::Detach)).collect()
+    detach.sort_by_key(|point| std::cmp::Reverse(order(point)));
+    attach.into_iter().map(AttachStep::Attach).chain(detach.into_iter().map(AttachStep::Detach)).collect()
 }
 
 #[cfg(test)]

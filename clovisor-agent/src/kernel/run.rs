@@ -2,13 +2,14 @@
 
 use super::diff::diff;
 use super::flows::Flows;
+use super::gc::Collector;
 use super::image::{Image, died, union};
 use super::load::Programs;
-use super::plan::{Hook, Place};
+use super::plan::{AttachPoint, Hook};
 use super::state::{Desired, Dump, KernelHandle, KernelState, NamedDevice, now_ns};
-use super::sweeper::Sweeper;
-use super::tables::{TableError, Tables};
-use crate::host::watch::forget_neighbour;
+use super::tables::{MapTables, TableError};
+use crate::causes::causes;
+use crate::host::change::forget_neighbour;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,8 +25,8 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Kernel {
     programs: Programs,
-    tables: Tables,
-    sweeper: Option<Sweeper>,
+    tables: MapTables,
+    gc: Option<Collector>,
     desired: watch::Receiver<Arc<Desired>>,
     asked: mpsc::Receiver<oneshot::Sender<Dump>>,
     state: watch::Sender<Arc<KernelState>>,
@@ -44,7 +45,7 @@ pub struct Kernel {
 /// A map cannot be read.
 pub fn bind(
     programs: Programs,
-    tables: Tables,
+    tables: MapTables,
     flows: Flows,
     desired: watch::Receiver<Arc<Desired>>,
 ) -> Result<(Kernel, KernelHandle), TableError> {
@@ -53,11 +54,11 @@ pub fn bind(
     let (ask_flows, flows_asked) = mpsc::channel(16);
     let (state, published) = watch::channel(Arc::default());
     let (full, told_full) = watch::channel(Vec::new());
-    let sweeper = Sweeper { flows, state: published.clone(), asked: flows_asked, full };
+    let gc = Collector { flows, state: published.clone(), asked: flows_asked, full };
     let kernel = Kernel {
         programs,
         tables,
-        sweeper: Some(sweeper),
+        gc: Some(gc),
         desired,
         asked,
         state,
@@ -73,8 +74,8 @@ pub fn bind(
 impl Kernel {
     /// Follows what is desired until its sender is gone, and sweeps the flows meanwhile. Programs stay attached.
     pub async fn run(mut self) {
-        let Some(sweeper) = self.sweeper.take() else { return };
-        tokio::join!(self.follow(), sweeper.run());
+        let Some(gc) = self.gc.take() else { return };
+        tokio::join!(self.follow(), gc.run());
     }
 
     async fn follow(mut self) {
@@ -110,7 +111,7 @@ impl Kernel {
         }
         self.devices.clone_from(&desired.devices);
         if let Err(attach) = self.programs.converge(&places(&desired.image), &self.devices) {
-            error = Some(attach.to_string());
+            error = Some(causes(&attach));
         }
         if let Some(error) = &error {
             tracing::warn!(%error, "kernel half incomplete, trying again");
@@ -178,11 +179,11 @@ fn dead_gateways(old: &Image, new: &Image) -> Vec<(u32, IpAddr)> {
     gateways.filter(|(_, gateway)| !gateway.is_unspecified()).collect()
 }
 
-fn places(image: &Image) -> BTreeSet<Place> {
-    let pods = image.pods.keys().map(|ifindex| Place { hook: Hook::PodIn, ifindex: *ifindex });
+fn places(image: &Image) -> BTreeSet<AttachPoint> {
+    let pods = image.pods.keys().map(|ifindex| AttachPoint { hook: Hook::PodIn, ifindex: *ifindex });
     let links = image
         .link_of
         .keys()
-        .flat_map(|ifindex| [Hook::WanIn, Hook::WanOut].map(|hook| Place { hook, ifindex: *ifindex }));
+        .flat_map(|ifindex| [Hook::WanIn, Hook::WanOut].map(|hook| AttachPoint { hook, ifindex: *ifindex }));
     pods.chain(links).collect()
 }

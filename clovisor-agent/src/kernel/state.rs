@@ -2,8 +2,7 @@
 
 use super::flows::FlowEntry;
 use super::image::Image;
-use super::load::Attached;
-use super::plan::Place;
+use super::plan::{AttachPoint, Attached};
 use super::tables::Fill;
 use clovisor_common::abi::{Counter, LinkCounters, Reason};
 use nix::time::{ClockId, clock_gettime};
@@ -34,7 +33,7 @@ pub struct NamedDevice {
 pub struct KernelState {
     /// Generation of the policy that the maps implement.
     pub generation: u64,
-    pub attached: BTreeMap<Place, Attached>,
+    pub attached: BTreeMap<AttachPoint, Attached>,
     /// The last failure, until a later attempt succeeds.
     pub error: Option<String>,
     pub image: Arc<Image>,
@@ -63,7 +62,7 @@ pub struct KernelHandle {
 }
 
 impl KernelHandle {
-    /// Tables of replied flows that are nearly full.
+    /// MapTables of replied flows that are nearly full.
     #[must_use]
     pub fn full(&self) -> watch::Receiver<Vec<Fill>> {
         self.full.clone()

@@ -23,7 +23,7 @@ pub enum TableError {
 }
 
 /// The maps that hold policy and counters. Only the kernel task has one.
-pub struct Tables {
+pub struct MapTables {
     capacities: BTreeMap<&'static str, u64>,
     links: Array<MapData, abi::Link>,
     slots: Array<MapData, Slot>,
@@ -38,9 +38,9 @@ pub struct Tables {
     link_stats: PerCpuArray<MapData, LinkCounters>,
 }
 
-impl fmt::Debug for Tables {
+impl fmt::Debug for MapTables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tables").field("capacities", &self.capacities).finish_non_exhaustive()
+        f.debug_struct("MapTables").field("capacities", &self.capacities).finish_non_exhaustive()
     }
 }
 
@@ -78,7 +78,7 @@ pub(super) fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapErro
     }
 }
 
-impl Tables {
+impl MapTables {
     /// Takes the maps out of a loaded object.
     ///
     /// # Errors

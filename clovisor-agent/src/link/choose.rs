@@ -1,6 +1,6 @@
 //! Which link a class uses now.
 
-use super::table::{Health, Link, LinkId, LinkTable};
+use super::table::{Health, LinkEntry, LinkId, LinkTable};
 use crate::cluster::wan_link::LinkState;
 
 /// The first usable one of `wanted`, for pods of `namespace`; none: all are down, unknown or not allowed.
@@ -15,21 +15,23 @@ pub fn choose(wanted: &[String], table: &LinkTable, namespace: &str) -> Option<L
 
 /// Pods of `namespace` may have connections on the link by a mapping to `wanted`, whatever state it is in.
 #[must_use]
-pub fn permits(wanted: &[String], link: &Link, namespace: &str) -> bool {
-    wanted.contains(&link.name) && is_allowed(link, namespace) && !link.policed.contains_key(namespace)
+pub fn permits(wanted: &[String], link: &LinkEntry, namespace: &str) -> bool {
+    wanted.contains(&link.name)
+        && is_allowed(link, namespace)
+        && !link.egress_policies.contains_key(namespace)
 }
 
-fn is_allowed(link: &Link, namespace: &str) -> bool {
+fn is_allowed(link: &LinkEntry, namespace: &str) -> bool {
     link.allowed_namespaces.is_empty() || link.allowed_namespaces.iter().any(|allowed| allowed == namespace)
 }
 
 /// Why `choose` passes a link over; none: it may be used.
 #[must_use]
-pub fn rejection(link: &Link, namespace: &str) -> Option<String> {
+pub fn rejection(link: &LinkEntry, namespace: &str) -> Option<String> {
     if !is_allowed(link, namespace) {
         return Some(format!("namespace {namespace} is not in spec.allowedNamespaces"));
     }
-    if let Some(policy) = link.policed.get(namespace) {
+    if let Some(policy) = link.egress_policies.get(namespace) {
         return Some(format!(
             "a redirect would bypass NetworkPolicy {namespace}/{policy}, which is for egress; set spec.mode: Mark, or \
              spec.policyBypass: Accepted"
@@ -49,8 +51,8 @@ mod tests {
     use super::*;
     use crate::cluster::wan_link::{Mode, Nat};
 
-    fn link(id: u8, name: &str, health: Health) -> (String, Link) {
-        let link = Link {
+    fn link(id: u8, name: &str, health: Health) -> (String, LinkEntry) {
+        let link = LinkEntry {
             id: LinkId(id),
             name: name.into(),
             device: name.into(),
@@ -69,7 +71,7 @@ mod tests {
             wanted: LinkState::Active,
             peers: Vec::new(),
             allowed_namespaces: Vec::new(),
-            policed: std::sync::Arc::default(),
+            egress_policies: std::sync::Arc::default(),
             health,
             since: jiff::Timestamp::UNIX_EPOCH,
         };
@@ -80,7 +82,7 @@ mod tests {
         let down = Health::Down(DownReason::NoCarrier);
         LinkTable {
             links: [link(0, "s8", Health::Up), link(1, "s9", Health::Up), link(2, "lte", down)].into(),
-            asked: 0,
+            pending: 0,
         }
     }
 
@@ -107,13 +109,13 @@ mod tests {
     #[test]
     fn a_link_that_would_bypass_a_policy_is_passed_over_for_its_namespace() {
         let mut table = table();
-        let policed = |namespace: &str| [(namespace.to_owned(), "deny".to_owned())].into();
+        let egress_policies = |namespace: &str| [(namespace.to_owned(), "deny".to_owned())].into();
         let wanted = ["s9".to_owned(), "s8".to_owned()];
         for (namespace, chosen) in [("bank", Some(1)), ("shop", Some(0))] {
             table
                 .links
                 .entry("s9".into())
-                .and_modify(|l| l.policed = std::sync::Arc::new(policed(namespace)));
+                .and_modify(|l| l.egress_policies = std::sync::Arc::new(egress_policies(namespace)));
             assert_eq!(pick(&["s9", "s8"], &table), chosen, "{namespace}");
             assert_eq!(permits(&wanted, &table.links["s9"], "shop"), chosen == Some(1), "{namespace}");
         }

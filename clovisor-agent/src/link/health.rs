@@ -2,9 +2,11 @@
 
 use super::device::{choice, device};
 use super::marks::forwarding;
-use super::table::{Chosen, DownReason, Health, Kept, Link, LinkId, LinkTable, Mark, MarkMask, PeerAddress};
+use super::table::{
+    Chosen, DownReason, Health, Kept, LinkEntry, LinkId, LinkTable, Mark, MarkMask, PeerAddress,
+};
 use crate::cluster::wan_link::{LinkState, Mode, Peer, PolicyBypass, WanLinkSpec};
-use crate::host::net::{Device, HostNet, Reach};
+use crate::host::net::{Device, HostNet, Reachability};
 use crate::host::resolve::route_to;
 use clovisor_common::abi::MAX_LINKS;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,13 +52,13 @@ fn link(
     spec: &WanLinkSpec,
     net: &HostNet,
     (id, chosen): (LinkId, Option<&Chosen>),
-    old: Option<&Link>,
-) -> Link {
+    old: Option<&LinkEntry>,
+) -> LinkEntry {
     let found = device(spec, net, chosen);
     let device = found.ok();
     let selected = || spec.device_selector.as_ref().map(ToString::to_string);
     let wanted = || spec.device.clone().or_else(selected).unwrap_or_default();
-    let mut link = Link {
+    let mut link = LinkEntry {
         id,
         name: name.to_owned(),
         device: device.map_or_else(wanted, |d| d.name.clone()),
@@ -79,7 +81,7 @@ fn link(
         wanted: spec.state,
         peers: spec.peers.iter().filter_map(peer).collect(),
         allowed_namespaces: spec.allowed_namespaces.clone(),
-        policed: Arc::default(),
+        egress_policies: Arc::default(),
         health: Health::Down(found.err().unwrap_or(DownReason::DeviceMissing)),
         since: jiff::Timestamp::UNIX_EPOCH,
     };
@@ -105,7 +107,13 @@ enum Hop {
     Unknown,
 }
 
-fn judge(link: &mut Link, spec: &WanLinkSpec, net: &HostNet, device: &Device, old: Option<&Link>) -> Health {
+fn judge(
+    link: &mut LinkEntry,
+    spec: &WanLinkSpec,
+    net: &HostNet,
+    device: &Device,
+    old: Option<&LinkEntry>,
+) -> Health {
     if spec.state == LinkState::Disabled {
         return Health::Down(DownReason::Disabled);
     }
@@ -140,15 +148,15 @@ fn judge(link: &mut Link, spec: &WanLinkSpec, net: &HostNet, device: &Device, ol
     }
 }
 
-/// Closes links that would bypass a NetworkPolicy to its namespace. `policed`: namespaces, each with the name of one.
+/// Closes links that would bypass a NetworkPolicy to its namespace. `egress_policies`: namespaces, each with the name of one.
 pub(super) fn close(
     table: &mut LinkTable,
     specs: &BTreeMap<String, Arc<WanLinkSpec>>,
-    policed: &Arc<BTreeMap<String, String>>,
+    egress_policies: &Arc<BTreeMap<String, String>>,
 ) {
     for (name, link) in &mut table.links {
         if specs.get(name).is_some_and(|spec| must_not_bypass(spec)) {
-            link.policed.clone_from(policed);
+            link.egress_policies.clone_from(egress_policies);
         }
     }
 }
@@ -159,7 +167,7 @@ fn must_not_bypass(spec: &WanLinkSpec) -> bool {
 }
 
 /// May packets get to the link the way that its mode says?
-fn forwarded(link: &Link, spec: &WanLinkSpec, net: &HostNet) -> Health {
+fn forwarded(link: &LinkEntry, spec: &WanLinkSpec, net: &HostNet) -> Health {
     match spec.mode {
         Mode::Mark => by_mark(link, net),
         Mode::Redirect if !must_not_bypass(spec) => Health::Up,
@@ -172,12 +180,12 @@ fn forwarded(link: &Link, spec: &WanLinkSpec, net: &HostNet) -> Health {
 }
 
 /// Can the stack forward what is marked for the link, and will it take what returns?
-fn by_mark(link: &Link, net: &HostNet) -> Health {
+fn by_mark(link: &LinkEntry, net: &HostNet) -> Health {
     let device = link.ifindex.and_then(|ifindex| net.devices.get(&ifindex));
     let default = route_to(net, Ipv4Addr::UNSPECIFIED.into()).map(|route| route.ifindex);
     if link.source4.is_some() && default != link.ifindex && device.is_some_and(|device| device.strict) {
         Health::Down(DownReason::StrictReversePath)
-    } else if forwarding(link).is_subset(&net.marked) {
+    } else if forwarding(link).is_subset(&net.fwmark) {
         Health::Up
     } else {
         Health::Down(DownReason::MarkUnrouted)
@@ -193,15 +201,15 @@ fn hop(net: &HostNet, device: &Device, wanted: Option<IpAddr>, v4: bool, known: 
     };
     match reach(net, device, gateway) {
         _ if device.l3 => Hop::Via(gateway),
-        Some(Reach::Known) => Hop::Via(gateway),
-        Some(Reach::Asked) | None if known == Some(gateway) => Hop::Via(gateway),
+        Some(Reachability::Known) => Hop::Via(gateway),
+        Some(Reachability::Asked) | None if known == Some(gateway) => Hop::Via(gateway),
         Some(_) | None => Hop::Unresolved,
     }
 }
 
-fn reach(net: &HostNet, device: &Device, gateway: IpAddr) -> Option<Reach> {
+fn reach(net: &HostNet, device: &Device, gateway: IpAddr) -> Option<Reachability> {
     let entry = net.neighbours.iter().find(|n| n.ifindex == device.ifindex && n.address == gateway);
-    entry.map(|n| n.reach)
+    entry.map(|n| n.reachability)
 }
 
 /// The gateway that the node's own routes use on the device: of the default route, else of any route.
@@ -230,7 +238,7 @@ pub fn unresolved(
         {
             let has_source = device.addresses.iter().any(|(ip, _)| ip.is_ipv4() == v4);
             let hop = given.or_else(|| gateway(net, device, v4)).filter(|_| has_source);
-            let lacking = hop.filter(|hop| reach(net, device, *hop) != Some(Reach::Known));
+            let lacking = hop.filter(|hop| reach(net, device, *hop) != Some(Reachability::Known));
             wanted.extend(lacking.map(|ip| (ip, device.name.clone())));
         }
     }

@@ -2,10 +2,10 @@
 //!
 //! The table refuses what has no link now, so that a marked packet never falls through to the default route.
 
-use super::table::{Link, LinkTable, Mark};
+use super::table::{LinkEntry, LinkTable, Mark};
 use crate::cluster::wan_link::Mode;
-use crate::host::marked::change;
-use crate::host::net::{HostNet, Marked};
+use crate::host::fwmark::{change, changes};
+use crate::host::net::{FwmarkEntry, HostNet};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The rules and routes that forward a link's packets; none for a link that the kernel half redirects to.
 #[must_use]
-pub fn forwarding(link: &Link) -> BTreeSet<Marked> {
+pub fn forwarding(link: &LinkEntry) -> BTreeSet<FwmarkEntry> {
     if link.mode != Mode::Mark {
         return BTreeSet::new();
     }
@@ -31,32 +31,22 @@ pub fn forwarding(link: &Link) -> BTreeSet<Marked> {
     ];
     let families = hops.into_iter().flat_map(|(v4, usable, gateway)| {
         let hop = link.ifindex.filter(|_| usable).map(|ifindex| (ifindex, gateway));
-        let way = hop.map(|hop| Marked::Route { v4, table, hop: Some(hop) });
+        let way = hop.map(|hop| FwmarkEntry::Route { v4, table, hop: Some(hop) });
         let Mark { value: mark, mask } = link.mark;
-        let always = [Marked::Route { v4, table, hop: None }, Marked::Rule { v4, mark, mask, table }];
+        let always =
+            [FwmarkEntry::Route { v4, table, hop: None }, FwmarkEntry::Rule { v4, mark, mask, table }];
         always.into_iter().chain(way)
     });
     families.collect()
-}
-
-/// What to remove and what to add, in this order; a rule stands while its table is filled.
-#[must_use]
-pub fn steps(found: &BTreeSet<Marked>, wanted: &BTreeSet<Marked>) -> Vec<(Marked, bool)> {
-    let is_rule = |what: &Marked| matches!(what, Marked::Rule { .. });
-    let mut remove: Vec<_> = found.difference(wanted).copied().collect();
-    remove.sort_by_key(|what| !is_rule(what));
-    let mut add: Vec<_> = wanted.difference(found).copied().collect();
-    add.sort_by_key(is_rule);
-    remove.into_iter().map(|what| (what, false)).chain(add.into_iter().map(|what| (what, true))).collect()
 }
 
 /// Keeps rules and tables as the links want them, until the links end. They stay when the agent goes, as programs do.
 pub async fn run(mut links: watch::Receiver<Arc<LinkTable>>, mut host: watch::Receiver<Arc<HostNet>>) {
     loop {
         let wanted = links.borrow_and_update().links.values().flat_map(forwarding).collect();
-        let found = host.borrow_and_update().marked.clone();
+        let found = host.borrow_and_update().fwmark.clone();
         let mut failed = false;
-        for (what, add) in steps(&found, &wanted) {
+        for (what, add) in changes(&found, &wanted) {
             tracing::info!(%what, add, "rule or route for a mark");
             if let Err(error) = change(what, add).await {
                 tracing::warn!(%what, add, %error, "rule or route for a mark, trying again");
@@ -88,13 +78,13 @@ mod tests {
 
     #[test]
     fn a_rule_goes_before_its_routes_and_comes_after_them() {
-        let rule = Marked::Rule { v4: true, mark: 1, mask: 1, table: 5 };
-        let route = |hop| Marked::Route { v4: true, table: 5, hop };
+        let rule = FwmarkEntry::Rule { v4: true, mark: 1, mask: 1, table: 5 };
+        let route = |hop| FwmarkEntry::Route { v4: true, table: 5, hop };
         let (none, way, other) = (route(None), route(Some((3, None))), route(Some((4, None))));
         let all = BTreeSet::from([rule, none, way]);
-        assert_eq!(steps(&BTreeSet::new(), &all), [(none, true), (way, true), (rule, true)]);
-        assert_eq!(steps(&all, &BTreeSet::new()), [(rule, false), (none, false), (way, false)]);
-        assert_eq!(steps(&all, &BTreeSet::from([rule, none, other])), [(way, false), (other, true)]);
-        assert_eq!(steps(&all, &all), []);
+        assert_eq!(changes(&BTreeSet::new(), &all), [(none, true), (way, true), (rule, true)]);
+        assert_eq!(changes(&all, &BTreeSet::new()), [(rule, false), (none, false), (way, false)]);
+        assert_eq!(changes(&all, &BTreeSet::from([rule, none, other])), [(way, false), (other, true)]);
+        assert_eq!(changes(&all, &all), []);
     }
 }

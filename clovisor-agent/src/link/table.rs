@@ -51,16 +51,16 @@ pub struct Kept {
 /// All links of the node, by WanLink name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LinkTable {
-    pub links: BTreeMap<String, Link>,
+    pub links: BTreeMap<String, LinkEntry>,
     /// Next hops that were asked for and have not answered yet, and links whose rules are being set.
-    pub asked: usize,
+    pub pending: usize,
 }
 
 impl LinkTable {
     /// Links that wait for the rule and route of their mark.
     #[must_use]
-    pub fn unrouted(&self) -> usize {
-        let waits = |link: &&Link| link.health == Health::Down(DownReason::MarkUnrouted);
+    pub fn pending_marks(&self) -> usize {
+        let waits = |link: &&LinkEntry| link.health == Health::Down(DownReason::MarkUnrouted);
         self.links.values().filter(waits).count()
     }
 
@@ -68,14 +68,14 @@ impl LinkTable {
     #[must_use]
     pub fn kept(&self) -> Kept {
         let numbers = self.links.iter().map(|(name, link)| (name.clone(), link.id)).collect();
-        let chosen = |(name, link): (&String, &Link)| Some((name.clone(), link.chosen.clone()?));
+        let chosen = |(name, link): (&String, &LinkEntry)| Some((name.clone(), link.chosen.clone()?));
         Kept { numbers, devices: self.links.iter().filter_map(chosen).collect() }
     }
 }
 
 /// One link as it is now.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Link {
+pub struct LinkEntry {
     pub id: LinkId,
     pub name: String,
     /// Name of the device; while there is none, what selects it.
@@ -101,18 +101,21 @@ pub struct Link {
     pub peers: Vec<PeerAddress>,
     pub allowed_namespaces: Vec<String>,
     /// Namespaces of which it takes nothing, each with the name of a NetworkPolicy that it would bypass.
-    pub policed: Arc<BTreeMap<String, String>>,
+    pub egress_policies: Arc<BTreeMap<String, String>>,
     pub health: Health,
     /// When `health` last changed between up and down.
     pub since: jiff::Timestamp,
 }
 
-impl Link {
+impl LinkEntry {
     /// The namespaces of which an otherwise usable link takes nothing, in words; none where there are none.
     #[must_use]
     pub fn closed(&self) -> Option<String> {
-        let names: Vec<_> =
-            self.policed.iter().map(|(namespace, policy)| format!("{namespace} ({policy})")).collect();
+        let names: Vec<_> = self
+            .egress_policies
+            .iter()
+            .map(|(namespace, policy)| format!("{namespace} ({policy})"))
+            .collect();
         (!names.is_empty()).then(|| {
             format!(
                 "takes nothing of namespaces with NetworkPolicies for egress, which a redirect would bypass: {}; \

@@ -3,8 +3,8 @@
 use super::health::{close, observe, unresolved};
 use super::table::{Health, Kept, LinkTable, MarkMask};
 use crate::cluster::snapshot::Snapshot;
+use crate::host::change::solicit;
 use crate::host::net::HostNet;
-use crate::host::watch::solicit;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +22,9 @@ pub fn watch(
     mut snapshot: watch::Receiver<Arc<Snapshot>>,
     mut host: watch::Receiver<Arc<HostNet>>,
 ) -> watch::Receiver<Arc<LinkTable>> {
-    let mut policed = Arc::new(snapshot.borrow_and_update().policed());
+    let mut egress_policies = Arc::new(snapshot.borrow_and_update().policed());
     let none = LinkTable::default();
-    let table = look(&snapshot.borrow(), &policed, &host.borrow_and_update(), &none, &kept, marks);
+    let table = look(&snapshot.borrow(), &egress_policies, &host.borrow_and_update(), &none, &kept, marks);
     let (publish, links) = watch::channel(Arc::new(table));
     tokio::spawn(async move {
         let mut next = Instant::now();
@@ -43,26 +43,26 @@ pub fn watch(
                     if changed.is_err() {
                         return;
                     }
-                    policed = Arc::new(snapshot.borrow().policed());
+                    egress_policies = Arc::new(snapshot.borrow().policed());
                 }
                 changed = host.changed() => if changed.is_err() { return },
                 () = publish.closed() => return,
                 () = sleep_until(next), if waiting => continue,
             }
             let (specs, net) = (snapshot.borrow_and_update(), host.borrow_and_update());
-            update(&publish, &specs, &policed, &net, &kept, marks);
+            update(&publish, &specs, &egress_policies, &net, &kept, marks);
         }
     });
     links
 }
 
 /// See [`Snapshot::policed`]: looked for when objects change, not with each word of the network.
-type Policed = Arc<BTreeMap<String, String>>;
+type EgressPolicies = Arc<BTreeMap<String, String>>;
 
 /// The table as it is now.
 fn look(
     snapshot: &Snapshot,
-    policed: &Policed,
+    egress_policies: &EgressPolicies,
     net: &HostNet,
     old: &LinkTable,
     kept: &Kept,
@@ -70,27 +70,27 @@ fn look(
 ) -> LinkTable {
     let here = snapshot.links_here();
     let mut table = observe(&here, net, old, kept, marks, jiff::Timestamp::now());
-    close(&mut table, &here, policed);
-    table.asked = unresolved(&here, &table, net).len() + table.unrouted();
+    close(&mut table, &here, egress_policies);
+    table.pending = unresolved(&here, &table, net).len() + table.pending_marks();
     table
 }
 
 fn update(
     publish: &watch::Sender<Arc<LinkTable>>,
     snapshot: &Snapshot,
-    policed: &Policed,
+    egress_policies: &EgressPolicies,
     net: &HostNet,
     kept: &Kept,
     marks: MarkMask,
 ) {
     publish.send_if_modified(|old| {
-        let table = look(snapshot, policed, net, old, kept, marks);
+        let table = look(snapshot, egress_policies, net, old, kept, marks);
         if table == **old {
             return false;
         }
         for (name, link) in &table.links {
             let before = old.links.get(name).map(|l| l.health);
-            if old.links.get(name).is_none_or(|before| before.policed != link.policed)
+            if old.links.get(name).is_none_or(|before| before.egress_policies != link.egress_policies)
                 && let Some(closed) = link.closed()
             {
                 tracing::warn!(link = name, "{closed}");

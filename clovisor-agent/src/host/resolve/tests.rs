@@ -7,8 +7,8 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
 }
 
-fn route(destination: &str, prefix: u8, ifindex: u32, gateway: Option<&str>) -> Route {
-    Route { destination: ip(destination), prefix, gateway: gateway.map(ip), ifindex, metric: 0 }
+fn route(destination: &str, prefix: u8, ifindex: u32, gateway: Option<&str>) -> HostRoute {
+    HostRoute { destination: ip(destination), prefix, gateway: gateway.map(ip), ifindex, metric: 0 }
 }
 
 fn device(ifindex: u32, kind: &str) -> (u32, Device) {
@@ -40,7 +40,12 @@ fn behind_a_bridge_the_port_counts() {
     net.routes.push(route("10.244.0.0", 24, 4, None));
     assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::NeighbourUnknown));
     let mac = vec![2, 0, 0, 0, 0, 1];
-    net.neighbours.push(Neighbour { address: ip(POD), ifindex: 4, mac: mac.clone(), reach: Reach::Known });
+    net.neighbours.push(Neighbour {
+        address: ip(POD),
+        ifindex: 4,
+        mac: mac.clone(),
+        reachability: Reachability::Known,
+    });
     assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::PortUnknown));
     net.fdb.push(FdbEntry { mac: mac.clone(), ifindex: 4, bridge: 4 });
     assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::PortUnknown));
@@ -59,8 +64,8 @@ fn pods_of_other_nodes_are_not_local() {
 #[test]
 fn the_longest_prefix_wins_then_the_metric() {
     let mut net = node();
-    net.routes.push(Route { metric: 100, ..route("10.0.0.0", 8, 3, None) });
-    net.routes.push(Route { metric: 10, ..route("10.0.0.0", 8, 5, None) });
+    net.routes.push(HostRoute { metric: 100, ..route("10.0.0.0", 8, 3, None) });
+    net.routes.push(HostRoute { metric: 10, ..route("10.0.0.0", 8, 5, None) });
     assert_eq!(route_to(&net, ip(POD)).map(|r| r.ifindex), Some(5));
     assert_eq!(route_to(&net, ip("8.8.8.8")).map(|r| r.ifindex), Some(9));
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::host::net::Route;
+use crate::host::net::HostRoute;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 fn spec(selector: &str) -> WanLinkSpec {
@@ -20,7 +20,7 @@ fn net() -> HostNet {
     });
     let (v4, v6) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
     let default =
-        |destination, ifindex, metric| Route { destination, prefix: 0, gateway: None, ifindex, metric };
+        |destination, ifindex, metric| HostRoute { destination, prefix: 0, gateway: None, ifindex, metric };
     let routes = vec![default(v6, 5, 1), default(v4, 4, 200), default(v4, 2, 100), default(v6, 2, 1)];
     HostNet { devices: devices.into(), routes, ..HostNet::default() }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::cluster::wan_link::{Gateway, Nat};
 use crate::host::legacy::LegacyTables;
-use crate::host::net::{Neighbour, Route};
+use crate::host::net::{HostRoute, Neighbour};
 use std::net::Ipv4Addr;
 
 const HOP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1));
@@ -36,8 +36,13 @@ fn net() -> HostNet {
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     HostNet {
         devices: [(9, s9)].into(),
-        routes: vec![Route { destination: any, prefix: 0, gateway: Some(HOP), ifindex: 9, metric: 0 }],
-        neighbours: vec![Neighbour { address: HOP, ifindex: 9, mac: vec![1], reach: Reach::Known }],
+        routes: vec![HostRoute { destination: any, prefix: 0, gateway: Some(HOP), ifindex: 9, metric: 0 }],
+        neighbours: vec![Neighbour {
+            address: HOP,
+            ifindex: 9,
+            mac: vec![1],
+            reachability: Reachability::Known,
+        }],
         ..HostNet::default()
     }
 }
@@ -83,12 +88,21 @@ fn a_link_is_up_when_everything_on_the_way_is() {
 #[test]
 fn a_forgotten_gateway_holds_until_it_fails_to_answer() {
     let up = link("s9", &spec("s9"), &net(), FRESH, None);
-    let rows = [(None, Health::Up), (Some(Reach::Asked), Health::Up), (Some(Reach::Known), Health::Up)];
-    let failed = (Some(Reach::Failed), Health::Down(DownReason::GatewayUnresolved));
+    let rows = [
+        (None, Health::Up),
+        (Some(Reachability::Asked), Health::Up),
+        (Some(Reachability::Known), Health::Up),
+    ];
+    let failed = (Some(Reachability::Failed), Health::Down(DownReason::GatewayUnresolved));
     for (reach, health) in rows.into_iter().chain([failed]) {
         let mut net = net();
         net.neighbours.clear();
-        net.neighbours.extend(reach.map(|reach| Neighbour { address: HOP, ifindex: 9, mac: vec![1], reach }));
+        net.neighbours.extend(reach.map(|reachability| Neighbour {
+            address: HOP,
+            ifindex: 9,
+            mac: vec![1],
+            reachability,
+        }));
         assert_eq!(link("s9", &spec("s9"), &net, FRESH, Some(&up)).health, health, "{reach:?}");
     }
 }
@@ -103,7 +117,12 @@ fn the_gateway_may_be_given_and_is_solicited() {
     assert_eq!(health(&spec, &net), Health::Down(DownReason::GatewayUnresolved));
     let specs = BTreeMap::from([("s9".to_owned(), Arc::new(spec.clone()))]);
     assert_eq!(asked(&specs, &net), [(HOP, "s9".to_owned())]);
-    net.neighbours.push(Neighbour { address: HOP, ifindex: 9, mac: vec![1], reach: Reach::Known });
+    net.neighbours.push(Neighbour {
+        address: HOP,
+        ifindex: 9,
+        mac: vec![1],
+        reachability: Reachability::Known,
+    });
     assert_eq!(health(&spec, &net), Health::Up);
     assert_eq!(asked(&specs, &net), []);
 }
@@ -160,14 +179,14 @@ fn a_link_by_mark_waits_for_its_rule_and_minds_the_reverse_path() {
     };
     let mut net = net();
     assert_eq!(observed(&net).health, Health::Down(DownReason::MarkUnrouted));
-    net.marked = forwarding(&observed(&net));
-    assert_eq!(net.marked.len(), 5, "{:?}", net.marked);
+    net.fwmark = forwarding(&observed(&net));
+    assert_eq!(net.fwmark.len(), 5, "{:?}", net.fwmark);
     assert_eq!(observed(&net).health, Health::Up);
     net.devices.values_mut().for_each(|d| d.strict = true);
     assert_eq!(observed(&net).health, Health::Up, "the default route is its own");
     net.routes[0].ifindex = 8;
     assert_eq!(observed(&net).health, Health::Down(DownReason::GatewayUnknown));
-    net.routes.push(Route { metric: 100, ifindex: 9, ..net.routes[0].clone() });
+    net.routes.push(HostRoute { metric: 100, ifindex: 9, ..net.routes[0].clone() });
     assert_eq!(observed(&net).health, Health::Down(DownReason::StrictReversePath));
 }
 
@@ -187,7 +206,7 @@ fn numbers_stay_and_times_move_with_the_state() {
 
 #[test]
 fn only_a_redirect_that_nobody_has_accepted_is_closed_to_a_policed_namespace() {
-    let policed = Arc::new(BTreeMap::from([("shop".to_owned(), "deny".to_owned())]));
+    let egress_policies = Arc::new(BTreeMap::from([("shop".to_owned(), "deny".to_owned())]));
     for (mode, policy_bypass, closed) in [
         (Mode::Redirect, PolicyBypass::Refused, true),
         (Mode::Redirect, PolicyBypass::Accepted, false),
@@ -197,7 +216,11 @@ fn only_a_redirect_that_nobody_has_accepted_is_closed_to_a_policed_namespace() {
             BTreeMap::from([("s9".to_owned(), Arc::new(WanLinkSpec { mode, policy_bypass, ..spec("s9") }))]);
         let (before, epoch) = (LinkTable::default(), jiff::Timestamp::UNIX_EPOCH);
         let mut table = observe(&specs, &net(), &before, &Kept::default(), MARKS, epoch);
-        close(&mut table, &specs, &policed);
-        assert_eq!(table.links["s9"].policed.contains_key("shop"), closed, "{mode:?} {policy_bypass:?}");
+        close(&mut table, &specs, &egress_policies);
+        assert_eq!(
+            table.links["s9"].egress_policies.contains_key("shop"),
+            closed,
+            "{mode:?} {policy_bypass:?}"
+        );
     }
 }

@@ -15,11 +15,11 @@ use clovisor_common::rule::{Disposition, disposition, movable, stays};
 use std::net::{IpAddr, SocketAddr};
 
 /// How many doublings of the timer are taken back: a link that was silent for three seconds before it was down.
-const KICKS: usize = 4;
+const DUPLICATES: usize = 4;
 
 /// IP packets for a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
+pub struct Injection {
     pub pod: IpAddr,
     pub packet: Vec<u8>,
     pub times: usize,
@@ -29,7 +29,7 @@ pub struct Notice {
 
 /// What to tell about a flow when the maps are as in `image`; none: it stays on its link, or nothing is decided.
 #[must_use]
-pub fn notice(flow: &FlowEntry, image: &Image) -> Option<Notice> {
+pub fn teardown(flow: &FlowEntry, image: &Image) -> Option<Injection> {
     match (flow.source, flow.destination) {
         (SocketAddr::V4(from), SocketAddr::V4(to)) => {
             let packet = segment4(flow, from.ip().octets(), to.ip().octets());
@@ -43,7 +43,7 @@ pub fn notice(flow: &FlowEntry, image: &Image) -> Option<Notice> {
     }
 }
 
-fn about<A: Reply>(flow: &FlowEntry, image: &Image, packet: &[u8]) -> Option<Notice> {
+fn about<A: Reply>(flow: &FlowEntry, image: &Image, packet: &[u8]) -> Option<Injection> {
     let (state, back) = (&flow.forward, flow.reverse.as_ref()?);
     let answered =
         (state.tcp_flags & back.tcp_flags & ACK) != 0 && (state.tcp_flags | back.tcp_flags) & RST == 0;
@@ -58,12 +58,12 @@ fn about<A: Reply>(flow: &FlowEntry, image: &Image, packet: &[u8]) -> Option<Not
     let (length, times, resets) = match disposition::<A>(state, link, slot, movable) {
         Disposition::Reset => (A::reset(packet, &segment, 0, &mut frame)?, 1, true),
         Disposition::Move(_) => {
-            (A::icmp_error(packet, &segment, IcmpError::Unreachable, &mut frame)?, KICKS, false)
+            (A::icmp_error(packet, &segment, IcmpError::Unreachable, &mut frame)?, DUPLICATES, false)
         }
         Disposition::Stay | Disposition::Hold => return None,
     };
     let packet = frame.get(ETHERNET..length)?.to_vec();
-    Some(Notice { pod: flow.source.ip(), packet, times, resets })
+    Some(Injection { pod: flow.source.ip(), packet, times, resets })
 }
 
 /// The forward entry, without its checksum deltas.

@@ -10,13 +10,13 @@ use tokio::time::Instant;
 
 /// Found by the last look, and when that was.
 #[derive(Default)]
-pub(super) struct Policy {
+pub(super) struct ForwardPolicy {
     chain: Option<String>,
     tables: LegacyTables,
     read: Option<Instant>,
 }
 
-impl Policy {
+impl ForwardPolicy {
     /// Writes into `net` what was found, by a new look if the last one is older than `pace`.
     pub(super) async fn look(&mut self, net: &mut HostNet, pace: Duration) {
         if self.read.is_none_or(|at| at.elapsed() >= pace) {

@@ -52,11 +52,11 @@ fn the_command_is_whole() {
 #[test]
 fn a_record_holds_for_its_kernel_only() -> io::Result<()> {
     let dir = tempfile::tempdir()?;
-    let record = Record::in_dir(dir.path());
+    let record = PortRecord::in_dir(dir.path());
     assert_eq!(record.load(), BTreeSet::new());
     record.save(&ports("100-199"))?;
-    assert_eq!(list(&Record::in_dir(dir.path()).load()), "100-199");
-    let other = Record { kernel: "another boot".into(), ..record.clone() };
+    assert_eq!(list(&PortRecord::in_dir(dir.path()).load()), "100-199");
+    let other = PortRecord { kernel: "another boot".into(), ..record.clone() };
     assert_eq!(other.load(), BTreeSet::new());
     fs::write(dir.path().join("reserved-ports.json"), "{")?;
     assert_eq!(record.load(), BTreeSet::new());

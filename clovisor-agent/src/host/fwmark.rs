@@ -2,8 +2,8 @@
 //!
 //! Ours have a routing protocol number of their own, by which a later agent and `cleanup` know them.
 
-use super::net::Marked;
-use super::watch::HostError;
+use super::net::FwmarkEntry;
+use super::netlink::{HostError, request, tolerate};
 use futures_util::stream::TryStreamExt as _;
 use nix::libc::{EEXIST, ENODEV, ENOENT, ESRCH};
 use rtnetlink::packet_route::AddressFamily;
@@ -11,7 +11,7 @@ use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
 };
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
-use rtnetlink::{Handle, IpVersion, RouteMessageBuilder, new_multicast_connection};
+use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -28,34 +28,42 @@ const LAST: u32 = 0x7fff_ffff;
 ///
 /// # Errors
 /// Netlink refused.
-pub async fn change(what: Marked, add: bool) -> Result<(), HostError> {
-    let (connection, handle, _events) = new_multicast_connection(&[])?;
-    let connection = tokio::spawn(connection);
-    let result = match what {
-        Marked::Rule { .. } if add => {
-            let mut request = handle.rule().add();
-            *request.message_mut() = rule(what);
-            request.execute().await
-        }
-        Marked::Rule { .. } => handle.rule().del(rule(what)).execute().await,
-        Marked::Route { .. } if add => handle.route().add(route(what)).execute().await,
-        Marked::Route { .. } => handle.route().del(route(what)).execute().await,
-    };
-    connection.abort();
-    let fine = if add { &[-EEXIST][..] } else { &[-ENOENT, -ESRCH, -ENODEV][..] };
-    match result {
-        Err(rtnetlink::Error::NetlinkError(e)) if fine.contains(&e.raw_code()) => Ok(()),
-        result => Ok(result?),
-    }
+pub async fn change(what: FwmarkEntry, add: bool) -> Result<(), HostError> {
+    let tolerated = if add { &[EEXIST][..] } else { &[ENOENT, ESRCH, ENODEV][..] };
+    request(async |handle| {
+        let result = match what {
+            FwmarkEntry::Rule { .. } if add => {
+                let mut request = handle.rule().add();
+                *request.message_mut() = rule(what);
+                request.execute().await
+            }
+            FwmarkEntry::Rule { .. } => handle.rule().del(rule(what)).execute().await,
+            FwmarkEntry::Route { .. } if add => handle.route().add(route(what)).execute().await,
+            FwmarkEntry::Route { .. } => handle.route().del(route(what)).execute().await,
+        };
+        tolerate(result, tolerated)
+    })
+    .await
+}
+
+/// What to remove and what to add, in this order; a rule stands while its table is filled.
+#[must_use]
+pub fn changes(found: &BTreeSet<FwmarkEntry>, wanted: &BTreeSet<FwmarkEntry>) -> Vec<(FwmarkEntry, bool)> {
+    let is_rule = |what: &FwmarkEntry| matches!(what, FwmarkEntry::Rule { .. });
+    let mut remove: Vec<_> = found.difference(wanted).copied().collect();
+    remove.sort_by_key(|what| !is_rule(what));
+    let mut add: Vec<_> = wanted.difference(found).copied().collect();
+    add.sort_by_key(is_rule);
+    remove.into_iter().map(|what| (what, false)).chain(add.into_iter().map(|what| (what, true))).collect()
 }
 
 fn family(v4: bool) -> AddressFamily {
     if v4 { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-fn rule(what: Marked) -> RuleMessage {
+fn rule(what: FwmarkEntry) -> RuleMessage {
     let mut message = RuleMessage::default();
-    if let Marked::Rule { v4, mark, mask, table } = what {
+    if let FwmarkEntry::Rule { v4, mark, mask, table } = what {
         message.header.family = family(v4);
         message.header.action = RuleAction::ToTable;
         message.attributes = vec![
@@ -69,8 +77,8 @@ fn rule(what: Marked) -> RuleMessage {
     message
 }
 
-fn route(what: Marked) -> RouteMessage {
-    let Marked::Route { v4, table, hop } = what else {
+fn route(what: FwmarkEntry) -> RouteMessage {
+    let FwmarkEntry::Route { v4, table, hop } = what else {
         return RouteMessage::default();
     };
     let mut message = if v4 {
@@ -97,7 +105,7 @@ fn route(what: Marked) -> RouteMessage {
 }
 
 /// The rules and routes of ours that the kernel has.
-pub(super) async fn found(handle: &Handle) -> Result<BTreeSet<Marked>, HostError> {
+pub(super) async fn found(handle: &Handle) -> Result<BTreeSet<FwmarkEntry>, HostError> {
     let mut found = BTreeSet::new();
     for version in [IpVersion::V4, IpVersion::V6] {
         let mut rules = handle.rule().get(version).execute();
@@ -108,7 +116,7 @@ pub(super) async fn found(handle: &Handle) -> Result<BTreeSet<Marked>, HostError
     Ok(found)
 }
 
-fn rule_of(message: &RuleMessage) -> Option<Marked> {
+fn rule_of(message: &RuleMessage) -> Option<FwmarkEntry> {
     let v4 = message.header.family == AddressFamily::Inet;
     let (mut mark, mut mask, mut table, mut ours) = (0, u32::MAX, u32::from(message.header.table), false);
     for attribute in &message.attributes {
@@ -120,11 +128,11 @@ fn rule_of(message: &RuleMessage) -> Option<Marked> {
             _ => {}
         }
     }
-    ours.then_some(Marked::Rule { v4, mark, mask, table })
+    ours.then_some(FwmarkEntry::Rule { v4, mark, mask, table })
 }
 
 /// A route of a table of ours, from a message of the dump.
-pub(super) fn route_of(message: &RouteMessage) -> Option<Marked> {
+pub(super) fn route_of(message: &RouteMessage) -> Option<FwmarkEntry> {
     let v4 = message.header.address_family == AddressFamily::Inet;
     let (mut table, mut oif, mut gateway) = (u32::from(message.header.table), None, None);
     for attribute in &message.attributes {
@@ -139,7 +147,7 @@ pub(super) fn route_of(message: &RouteMessage) -> Option<Marked> {
     // What refuses has the loopback device in IPv6.
     let unicast = message.header.kind == RouteType::Unicast;
     let ours = message.header.protocol == PROTOCOL && table != u32::from(RouteHeader::RT_TABLE_MAIN);
-    ours.then_some(Marked::Route { v4, table, hop: oif.filter(|_| unicast).map(|oif| (oif, gateway)) })
+    ours.then_some(FwmarkEntry::Route { v4, table, hop: oif.filter(|_| unicast).map(|oif| (oif, gateway)) })
 }
 
 #[cfg(test)]
@@ -150,15 +158,15 @@ mod tests {
     fn what_is_written_is_read_back() {
         let hop = |text: &str| text.parse().map_or(None, |ip| Some((7, Some(ip))));
         for what in [
-            Marked::Rule { v4: true, mark: 0x300_0000, mask: 0x7f00_0000, table: 49410 },
-            Marked::Rule { v4: false, mark: 0x300_0000, mask: 0x7f00_0000, table: 49410 },
+            FwmarkEntry::Rule { v4: true, mark: 0x300_0000, mask: 0x7f00_0000, table: 49410 },
+            FwmarkEntry::Rule { v4: false, mark: 0x300_0000, mask: 0x7f00_0000, table: 49410 },
         ] {
             assert_eq!(rule_of(&rule(what)), Some(what));
         }
         for (v4, hop) in
             [(true, None), (true, hop("10.9.0.1")), (false, hop("fd00:9::1")), (true, Some((7, None)))]
         {
-            let what = Marked::Route { v4, table: 49410, hop };
+            let what = FwmarkEntry::Route { v4, table: 49410, hop };
             assert_eq!(route_of(&route(what)), Some(what));
         }
     }

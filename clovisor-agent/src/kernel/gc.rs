@@ -2,10 +2,10 @@
 
 use super::flows::{FlowEntry, Flows, Swept};
 use super::image::{Image, died, forbidden};
-use super::keepalive::question;
-use super::notice::{Notice, notice};
+use super::keepalive::probe;
 use super::state::{FlowDump, KernelState, now_ns};
 use super::tables::Fill;
+use super::teardown::{Injection, teardown};
 use crate::host::raw::RawSockets;
 use std::io;
 use std::net::IpAddr;
@@ -18,15 +18,15 @@ const SWEEP: Duration = Duration::from_secs(5);
 
 /// The task before it runs.
 #[derive(Debug)]
-pub struct Sweeper {
+pub struct Collector {
     pub flows: Flows,
     pub state: watch::Receiver<Arc<KernelState>>,
     pub asked: mpsc::Receiver<oneshot::Sender<FlowDump>>,
-    /// Tables of replied flows that are nearly full.
+    /// MapTables of replied flows that are nearly full.
     pub full: watch::Sender<Vec<Fill>>,
 }
 
-impl Sweeper {
+impl Collector {
     /// Ends flows that are over, and those of pods that are gone, until the kernel task ends.
     pub async fn run(self) {
         let Self { mut flows, mut state, mut asked, full } = self;
@@ -111,7 +111,7 @@ fn note_full(before: &mut Vec<Fill>, fill: Vec<Fill>) -> bool {
     news
 }
 
-/// Tells the sockets of pods whose connections cannot stay on their link; see [`notice`].
+/// Tells the sockets of pods whose connections cannot stay on their link; see [`teardown`].
 fn tell(flows: &mut Flows, image: &Image) {
     let (mut sockets, mut resets, mut moves, mut lost) = (RawSockets::default(), 0_u32, 0_u32, 0_u32);
     let entries = match flows.read() {
@@ -122,7 +122,7 @@ fn tell(flows: &mut Flows, image: &Image) {
         }
     };
     for flow in entries {
-        let Some(told) = notice(&flow, image) else { continue };
+        let Some(told) = teardown(&flow, image) else { continue };
         match deliver(&told, |pod, packet| sockets.send(pod, packet)) {
             Ok(true) if told.resets => {
                 resets += 1;
@@ -141,11 +141,11 @@ fn tell(flows: &mut Flows, image: &Image) {
     tracing::info!(resets, moves, lost, "connections of a lost link told");
 }
 
-/// Asks pods for the sockets of silent connections; see [`question`]. Where that fails the flows stay until they were
+/// Asks pods for the sockets of silent connections; see [`probe`]. Where that fails the flows stay until they were
 /// silent for a day.
 fn ask(silent: &[FlowEntry]) {
     let mut sockets = RawSockets::default();
-    for told in silent.iter().filter_map(question) {
+    for told in silent.iter().filter_map(probe) {
         if let Err(error) = deliver(&told, |pod, packet| sockets.send(pod, packet)) {
             tracing::warn!(%error, "pods are not asked for silent connections; CAP_NET_RAW is missing");
             return;
@@ -153,11 +153,11 @@ fn ask(silent: &[FlowEntry]) {
     }
 }
 
-/// Sends a notice; false where this pod cannot be reached.
+/// Sends a teardown; false where this pod cannot be reached.
 ///
 /// # Errors
-/// No notice can be sent: there is no right to.
-fn deliver(told: &Notice, mut send: impl FnMut(IpAddr, &[u8]) -> io::Result<()>) -> io::Result<bool> {
+/// No teardown can be sent: there is no right to.
+fn deliver(told: &Injection, mut send: impl FnMut(IpAddr, &[u8]) -> io::Result<()>) -> io::Result<bool> {
     for _ in 0..told.times {
         match send(told.pod, &told.packet) {
             Ok(()) => {}
@@ -201,7 +201,8 @@ mod tests {
 
     #[test]
     fn a_pod_that_is_gone_costs_its_own_notice_and_a_missing_right_all() {
-        let told = Notice { pod: IpAddr::from([10, 0, 0, 1]), packet: Vec::new(), times: 4, resets: false };
+        let told =
+            Injection { pod: IpAddr::from([10, 0, 0, 1]), packet: Vec::new(), times: 4, resets: false };
         let mut sent = 0;
         let delivered = deliver(&told, |_, _| {
             sent += 1;

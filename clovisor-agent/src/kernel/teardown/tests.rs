@@ -55,8 +55,8 @@ fn image(flags: u32, slot_link: u8, slot_flags: u8) -> Image {
 #[test]
 fn a_connection_that_cannot_move_is_reset_at_what_the_pod_expects() {
     for (v6, header) in [(false, 20), (true, 40)] {
-        let told =
-            notice(&flow(v6, FLOW_NAT), &image(LINK_NAT, 3, 0)).unwrap_or_else(|| panic!("nothing is told"));
+        let told = teardown(&flow(v6, FLOW_NAT), &image(LINK_NAT, 3, 0))
+            .unwrap_or_else(|| panic!("nothing is told"));
         assert_eq!((told.resets, told.times, told.packet.len()), (true, 1, header + 20));
         assert_eq!(told.pod, flow(v6, 0).source.ip());
         let tcp = &told.packet[header..];
@@ -71,16 +71,16 @@ fn a_connection_on_a_link_that_its_mapping_lost_is_reset() {
     let mut image = image(LINK_UP | LINK_NAT, 3, 0);
     for (forbidden, told) in [(0, false), (1 << 3, false), (1 << 2, true)] {
         image.slots.entry(7).and_modify(|slot| slot.forbidden = forbidden);
-        let notice = notice(&flow(false, FLOW_NAT), &image);
-        assert_eq!(notice.is_some_and(|notice| notice.resets), told, "{forbidden:b}");
+        let teardown = teardown(&flow(false, FLOW_NAT), &image);
+        assert_eq!(teardown.is_some_and(|teardown| teardown.resets), told, "{forbidden:b}");
     }
 }
 
 #[test]
 fn a_connection_that_moves_is_told_to_try_again() {
     for (v6, header) in [(false, 20), (true, 40)] {
-        let told = notice(&flow(v6, 0), &image(0, 3, 0)).unwrap_or_else(|| panic!("nothing is told"));
-        assert_eq!((told.resets, told.times), (false, KICKS));
+        let told = teardown(&flow(v6, 0), &image(0, 3, 0)).unwrap_or_else(|| panic!("nothing is told"));
+        assert_eq!((told.resets, told.times), (false, DUPLICATES));
         let icmp = &told.packet[header..];
         assert_eq!(icmp[..2], if v6 { [1, 0] } else { [3, 0] });
         let quoted = &icmp[8 + header..];
@@ -90,7 +90,8 @@ fn a_connection_that_moves_is_told_to_try_again() {
 
 #[test]
 fn nothing_is_told_where_nothing_is_decided_or_nobody_listens() {
-    let quiet = |flow: &FlowEntry, image: &Image| assert_eq!(notice(flow, image), None, "{flow:?} {image:?}");
+    let quiet =
+        |flow: &FlowEntry, image: &Image| assert_eq!(teardown(flow, image), None, "{flow:?} {image:?}");
     quiet(&flow(false, FLOW_NAT), &image(LINK_UP | LINK_NAT, 3, 0));
     quiet(&flow(false, FLOW_NAT), &image(LINK_NAT, NO_LINK, SLOT_REFUSE));
     quiet(&flow(false, 0), &image(0, 2, 0));

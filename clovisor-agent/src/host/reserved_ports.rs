@@ -1,8 +1,9 @@
 //! Ports of translated connections, kept from the node's own sockets: a socket with such a port would lose its
 //! answers to a pod.
 
-use crate::host::net::HostNet;
-use crate::host::ports::{LocalPorts, list, local_ports, ports, reserve};
+use super::local_ports::{LocalPorts, list, local_ports, ports, reserve};
+use super::net::HostNet;
+use crate::files;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +19,7 @@ const LOOK: Duration = Duration::from_secs(10);
 
 /// What to write into `net.ipv4.ip_local_reserved_ports`, and which of it is ours to take back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub struct PortPlan {
     pub reserved: BTreeSet<u16>,
     pub ours: BTreeSet<u16>,
 }
@@ -32,11 +33,11 @@ pub fn shared(nat: (u16, u16), local: &LocalPorts) -> BTreeSet<u16> {
 
 /// Reserves what is `wanted`, and of what is `ours` nothing else; what others reserved stays.
 #[must_use]
-pub fn plan(reserved: &BTreeSet<u16>, ours: &BTreeSet<u16>, wanted: &BTreeSet<u16>) -> Plan {
+pub fn plan(reserved: &BTreeSet<u16>, ours: &BTreeSet<u16>, wanted: &BTreeSet<u16>) -> PortPlan {
     // Where a part of ours is gone, somebody wrote a list without it: what that has is theirs.
     let foreign = if ours.is_subset(reserved) { reserved - ours } else { reserved.clone() };
     let ours = wanted - &foreign;
-    Plan { reserved: &foreign | &ours, ours }
+    PortPlan { reserved: &foreign | &ours, ours }
 }
 
 /// The command that reserves them.
@@ -47,19 +48,19 @@ pub fn command(reserved: &BTreeSet<u16>) -> String {
 
 /// What an agent reserved, for a later one and for `cleanup`.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub struct PortRecord {
     path: PathBuf,
     kernel: String,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Content {
+struct RecordFile {
     /// Boot and network namespace: the setting ends with them, and what is reserved afterwards is not ours.
     kernel: String,
     ports: String,
 }
 
-impl Record {
+impl PortRecord {
     /// The file in the folder of sockets.
     #[must_use]
     pub fn in_dir(run_dir: &Path) -> Self {
@@ -73,7 +74,7 @@ impl Record {
     #[must_use]
     pub fn load(&self) -> BTreeSet<u16> {
         let content = match fs::read(&self.path) {
-            Ok(text) => serde_json::from_slice::<Content>(&text).map_err(io::Error::from),
+            Ok(text) => serde_json::from_slice::<RecordFile>(&text).map_err(io::Error::from),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return BTreeSet::new(),
             Err(error) => Err(error),
         };
@@ -89,20 +90,17 @@ impl Record {
 
     fn save(&self, ours: &BTreeSet<u16>) -> io::Result<()> {
         if ours.is_empty() {
-            let removed = fs::remove_file(&self.path);
-            return removed.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) });
+            return Ok(files::remove(&self.path)?);
         }
-        let content = Content { kernel: self.kernel.clone(), ports: list(ours) };
-        let temporary = self.path.with_extension("new");
-        fs::write(&temporary, serde_json::to_vec(&content)?)?;
-        fs::rename(&temporary, &self.path)
+        let content = RecordFile { kernel: self.kernel.clone(), ports: list(ours) };
+        Ok(files::replace(&self.path, &serde_json::to_vec(&content)?)?)
     }
 
     /// Carries a plan out; `before` is what the record holds. What is not known to be ours is never reserved.
     ///
     /// # Errors
     /// The setting or the record cannot be written; the setting is as it was.
-    pub fn apply(&self, plan: &Plan, now: &LocalPorts, before: &BTreeSet<u16>) -> io::Result<()> {
+    pub fn apply(&self, plan: &PortPlan, now: &LocalPorts, before: &BTreeSet<u16>) -> io::Result<()> {
         self.save(&(&plan.ours | before))?;
         if plan.reserved != now.reserved
             && let Err(error) = reserve(&plan.reserved)
@@ -116,19 +114,19 @@ impl Record {
 
 /// Keeps the ports reserved.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct PortKeeper {
     nat: (u16, u16),
     may_reserve: bool,
-    record: Record,
+    record: PortRecord,
     ours: BTreeSet<u16>,
     /// The command that the log named last.
     said: String,
 }
 
-impl Keeper {
+impl PortKeeper {
     /// `may_reserve`: else the log only says what to do.
     #[must_use]
-    pub fn new(nat: (u16, u16), may_reserve: bool, record: Record) -> Self {
+    pub fn new(nat: (u16, u16), may_reserve: bool, record: PortRecord) -> Self {
         let ours = record.load();
         Self { nat, may_reserve, record, ours, said: String::new() }
     }
