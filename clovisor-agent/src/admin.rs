@@ -9,11 +9,17 @@ pub mod api;
 /// What readiness still waits for.
 pub mod ready;
 
+/// Problems as documents; pure.
+pub mod problems;
+
 /// The documents from what the other stages publish; pure.
 pub mod view;
 
-/// One request from the route to the map entries; pure.
+/// One request from the route to the link; pure.
 pub mod explain;
+
+/// The state of this node for an explanation; pure.
+pub mod node_view;
 
 /// The node's own object in the cluster.
 pub mod node;

@@ -1,6 +1,6 @@
 //! Flags and environment.
 //!
-//! **In**: the command line. **Out**: [`Command`] with every path and number checked. **Never**: reads files.
+//! **In**: the command line. **Out**: [`AgentCommand`] with every path and number checked. **Never**: reads files.
 
 use crate::kernel::plan::AttachMode;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -25,14 +25,14 @@ Examples:
 
 Ask the running agent with clovisorctl. RUST_LOG sets the log filter, e.g. RUST_LOG=clovisor_agent=debug."
 )]
-pub struct Cli {
+pub struct AgentCli {
     #[command(subcommand)]
-    pub command: Command,
+    pub command: AgentCommand,
 }
 
 /// What to do.
 #[derive(Subcommand, Clone, Debug)]
-pub enum Command {
+pub enum AgentCommand {
     /// Steer until stopped. Programs and maps stay when the agent ends: established flows keep their link.
     Run(Box<RunArgs>),
     /// Give class numbers, write statuses and, for sidecars, Istio's objects; one replica of a cluster works, the
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn flags_are_consistent_and_checked() {
-        Cli::command().debug_assert();
+        AgentCli::command().debug_assert();
         assert_eq!(ports("10240-29999"), Ok((10240, 29999)));
         assert_eq!(mark_mask("0x7f00"), Ok(0x7f00));
         for bad in ["", "7f00", "0x3f", "0x7e7f00", "0xffffffff", "0x0"] {

@@ -1,9 +1,9 @@
 //! The command line tool.
 //!
-//! **In**: words, the agent's local API or a folder of YAML. **Out**: tables, JSON or YAML on stdout, messages
+//! **In**: arguments, the agents' local API or a folder of YAML. **Out**: tables, JSON or YAML on stdout, messages
 //! on stderr, an exit code. **Never**: changes anything.
 
-/// The words.
+/// Arguments.
 pub mod cli;
 
 /// Exit codes and errors with a remedy.
@@ -18,11 +18,17 @@ mod table;
 /// Documents to text; pure.
 mod show;
 
+/// Formats of output, and the terminal.
+mod output;
+
+/// A folder of YAML as input.
+mod folder;
+
 /// Policies as Istio objects or Envoy files.
 mod render;
 
 /// `kubectl clovisor`: the agents of a cluster, asked through its API server.
 pub mod fleet;
 
-/// One command from its words to its output.
+/// One command from its arguments to its output.
 pub mod run;

@@ -2,17 +2,17 @@
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use clovisor_agent::config::{Cli, Command, ControllerArgs, LogFormat, RunArgs};
+use clovisor_agent::config::{AgentCli, AgentCommand, ControllerArgs, LogFormat, RunArgs};
 use clovisor_agent::{app, uninstall};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Run(args) => run(&args),
-        Command::Controller(args) => control(&args),
-        Command::Cleanup(args) => uninstall::run(&args),
+    let result = match AgentCli::parse().command {
+        AgentCommand::Run(args) => run(&args),
+        AgentCommand::Controller(args) => control(&args),
+        AgentCommand::Cleanup(args) => uninstall::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,25 +1,29 @@
-//! One request from the route to the map entries that implement its decision.
+//! One request from the route to the link, and to the map entries that implement the decision.
 
 use super::api::{ApiError, ExplainRequest, Explanation, LinkVerdict, RouteVerdict};
 use crate::cluster::snapshot::ObjectKey;
 use crate::cluster::wan_mapping::Fallback;
-use crate::kernel::image::Image;
-use crate::link::choose::rejection;
-use crate::link::table::{Health, LinkTable};
 use crate::policy::explain::{Step, Trace, explain as trace};
 use crate::policy::matcher::Request;
 use crate::policy::model::{Class, Policy};
 use crate::policy::packet::packet;
-use clovisor_common::abi::{ClassKey, NO_LINK, dscp_of_class};
-use std::collections::BTreeMap;
 
-/// What is known of this node; nothing when a folder is explained without an agent.
-#[derive(Clone, Copy, Debug)]
-pub struct Node<'a> {
-    pub links: &'a LinkTable,
-    pub image: &'a Image,
-    /// Names of devices by ifindex.
-    pub devices: &'a BTreeMap<u32, String>,
+/// State of a node. Without it, as for a folder of YAML, links are `Unknown` and no map entry is named.
+pub trait NodeView {
+    /// State of a link towards the pods of a namespace.
+    fn link(&self, name: &str, namespace: &str) -> LinkView;
+
+    /// Map entries that implement a class of a zone, from the class to the device.
+    fn entries(&self, zone: u16, class: &Class) -> Vec<String>;
+}
+
+/// State of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkView {
+    /// `Up`, `Down`, `Missing` or `Unknown`.
+    pub state: &'static str,
+    /// Why the link takes no new connections; none: it does.
+    pub rejection: Option<String>,
 }
 
 /// Explains a request.
@@ -29,7 +33,7 @@ pub struct Node<'a> {
 pub fn explain(
     policy: &Policy,
     request: &ExplainRequest,
-    node: Option<Node<'_>>,
+    node: Option<&dyn NodeView>,
 ) -> Result<Explanation, ApiError> {
     let key = ObjectKey { namespace: request.namespace.clone(), name: request.pod.clone() };
     let Some(pod) = policy.pods.get(&key) else {
@@ -49,7 +53,7 @@ pub fn explain(
     let links = class.map(|class| links(class, &key.namespace, node)).unwrap_or_default();
     let zone = own.map_or(0, |own| own.zone);
     let entries = match (class, node) {
-        (Some(class), Some(node)) => entries(zone, class, node),
+        (Some(class), Some(node)) => node.entries(zone, class),
         _ => Vec::new(),
     };
     Ok(answer(&trace, class, links, entries))
@@ -102,55 +106,19 @@ fn verdict(step: &Step) -> RouteVerdict {
     RouteVerdict { name: step.name.clone(), taken: step.taken, reason: step.reason.clone() }
 }
 
-fn links(class: &Class, namespace: &str, node: Option<Node<'_>>) -> Vec<LinkVerdict> {
+fn links(class: &Class, namespace: &str, node: Option<&dyn NodeView>) -> Vec<LinkVerdict> {
     let mut free = true;
-    let judge = |name: &String| {
-        let (state, against) = match node.map(|n| n.links.links.get(name)) {
-            None => ("Unknown", None),
-            Some(None) => ("Missing", Some("there is no such WanLink".to_owned())),
-            Some(Some(link)) => {
-                let state = if link.health == Health::Up { "Up" } else { "Down" };
-                (state, rejection(link, namespace))
-            }
-        };
-        let chosen = free && against.is_none();
+    let verdict = |name: &String| {
+        let unknown = LinkView { state: "Unknown", rejection: None };
+        let LinkView { state, rejection } = node.map_or(unknown, |node| node.link(name, namespace));
+        let chosen = free && rejection.is_none();
         free &= !chosen;
-        let reason = match against {
+        let reason = match rejection {
             Some(reason) => reason,
             None if chosen => "first usable link of the list".into(),
             None => "an earlier link is usable".into(),
         };
         LinkVerdict { name: name.clone(), state: state.into(), chosen, reason }
     };
-    class.links.iter().map(judge).collect()
-}
-
-/// The entries as they are written, from the class to the device.
-fn entries(zone: u16, class: &Class, node: Node<'_>) -> Vec<String> {
-    let id = class.id.0;
-    let key = ClassKey { zone, class: id, pad: 0 };
-    let Some(index) = node.image.classes.get(&key) else {
-        return vec![format!("CLASSES {{zone {zone}, class {id}}}: not written yet")];
-    };
-    let mut entries =
-        vec![format!("CLASSES {{zone {zone}, class {id} = DSCP {}}} -> slot {index}", dscp_of_class(id))];
-    let Some(slot) = node.image.slots.get(index) else {
-        return entries;
-    };
-    if slot.link == NO_LINK {
-        entries.push(format!("SLOTS [{index}] -> no link, flags {:#x}", slot.flags));
-        return entries;
-    }
-    entries.push(format!(
-        "SLOTS [{index}] -> link {}, flags {:#x}, wire DSCP {}",
-        slot.link, slot.flags, slot.wire_dscp
-    ));
-    if let Some(link) = node.image.links.get(&slot.link) {
-        let device = node.devices.get(&link.ifindex).map_or("?", String::as_str);
-        entries.push(format!(
-            "LINKS [{}] -> {device} (ifindex {}), MTU {}, flags {:#x}",
-            slot.link, link.ifindex, link.mtu, link.flags
-        ));
-    }
-    entries
+    class.links.iter().map(verdict).collect()
 }

@@ -1,9 +1,9 @@
 //! Health and metrics over TCP: all that is heard from outside the node.
 
 use super::metrics::{self, Moment};
+use super::problems;
 use super::ready::Ready;
 use super::serve::Sources;
-use super::view;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -64,7 +64,7 @@ async fn scrape(State(sources): State<Sources>) -> Response {
         dump,
         links: sources.links.borrow().clone(),
         callouts: sources.tally.counts(),
-        problems: view::problems(compiled.problems.iter().chain(&envoy.problems)),
+        problems: problems::documents(compiled.problems.iter().chain(&envoy.problems)),
         generation: kernel.generation,
         pods: sources.pods.borrow().values().filter(|found| found.is_ok()).count(),
         stale: compiled.stale_since.is_some(),

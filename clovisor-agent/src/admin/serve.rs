@@ -1,9 +1,10 @@
 //! The local API on its unix socket.
 
 use super::api::{self, ApiError, ExplainRequest, List};
-use super::explain::{Node, explain};
+use super::explain::explain;
+use super::node_view::LiveNode;
 use super::ready::Ready;
-use super::view;
+use super::{problems, view};
 use crate::cluster::snapshot::Problem;
 use crate::desired::pods::Pods;
 use crate::envoy::run::EnvoyStatus;
@@ -124,7 +125,7 @@ async fn status(State(sources): State<Sources>) -> Result<Json<api::Status>, Fai
         message: error.clone(),
     });
     let failed: Vec<_> = failed.collect();
-    let problems = compiled.problems.iter().chain(&envoy.problems).chain(&failed);
+    let all = compiled.problems.iter().chain(&envoy.problems).chain(&failed);
     let waiting_for: Vec<_> = sources.ready.waiting_for().into_iter().map(str::to_owned).collect();
     Ok(Json(api::Status {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -138,7 +139,7 @@ async fn status(State(sources): State<Sources>) -> Result<Json<api::Status>, Fai
             && envoy.policy.as_ref().is_some_and(|written| *written == compiled.policy),
         attachments: view::attachments(&kernel, &devices),
         maps: view::fill(&dump),
-        problems: view::problems(problems),
+        problems: problems::documents(all),
         counters: view::counters(&dump, &sources.tally.counts()),
         links_up: links.links.values().filter(|l| l.health == Health::Up).count() as u64,
         links_total: links.links.len() as u64,
@@ -171,7 +172,7 @@ async fn explained(
     let links = sources.links.borrow().clone();
     let image = sources.kernel.state().borrow().image.clone();
     let devices = view::device_names(&sources.host.borrow());
-    let node = Node { links: &links, image: &image, devices: &devices };
-    let answer = explain(&compiled.policy, &request, Some(node));
+    let node = LiveNode { links: &links, image: &image, devices: &devices };
+    let answer = explain(&compiled.policy, &request, Some(&node));
     answer.map(Json).map_err(|error| Failure(StatusCode::NOT_FOUND, error))
 }

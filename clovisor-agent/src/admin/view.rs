@@ -92,22 +92,6 @@ pub fn fill(dump: &Dump) -> Vec<api::MapFill> {
     dump.fill.iter().map(one).collect()
 }
 
-/// Every refused object, once.
-#[must_use]
-pub fn problems<'a>(all: impl Iterator<Item = &'a crate::cluster::snapshot::Problem>) -> Vec<api::Problem> {
-    let mut problems: Vec<_> = all.collect();
-    problems.sort();
-    problems.dedup();
-    let one = |p: &crate::cluster::snapshot::Problem| api::Problem {
-        reason: p.reason.into(),
-        kind: p.kind.clone(),
-        object: p.object.clone(),
-        field: p.field.clone(),
-        message: p.message.clone(),
-    };
-    problems.into_iter().map(one).collect()
-}
-
 /// Every link with its traffic.
 #[must_use]
 pub fn links(table: &LinkTable, dump: &Dump) -> Vec<api::LinkStatus> {

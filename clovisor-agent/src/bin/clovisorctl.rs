@@ -1,10 +1,10 @@
 //! The command line tool.
 
 use clap::Parser as _;
-use clovisor_agent::ctl::cli::Cli;
+use clovisor_agent::ctl::cli::CtlCli;
 use clovisor_agent::ctl::fleet;
-use clovisor_agent::ctl::outcome::Code;
-use clovisor_agent::ctl::outcome::CtlError;
+use clovisor_agent::ctl::fleet::cli::FleetCli;
+use clovisor_agent::ctl::outcome::{Code, CtlError};
 use clovisor_agent::ctl::run::run;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -16,12 +16,12 @@ async fn main() -> ExitCode {
         std::path::Path::new(&name).file_name().is_some_and(|file| file == "kubectl-clovisor")
     });
     let result = if is_plugin {
-        match fleet::cli::Cli::try_parse() {
-            Ok(cli) => fleet::run(&cli).await,
+        match FleetCli::try_parse() {
+            Ok(cli) => fleet::run::run(&cli).await,
             Err(error) => return answered(&error),
         }
     } else {
-        match Cli::try_parse() {
+        match CtlCli::try_parse() {
             Ok(cli) => run(&cli).await,
             Err(error) => return answered(&error),
         }

@@ -1,4 +1,4 @@
-//! The words of `clovisorctl`.
+//! Arguments of `clovisorctl`.
 
 use crate::cluster::wan_mapping::traffic::TrafficProtocol;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -21,7 +21,7 @@ Examples:
 Exit codes: 0 done, 1 failed, 64 wrong words, 65 bad input, 69 no agent, 77 not permitted, 79 problems found.
 Data goes to stdout, messages to stderr; NO_COLOR switches colour off."
 )]
-pub struct Cli {
+pub struct CtlCli {
     /// The agent's socket.
     #[arg(
         long,
@@ -38,12 +38,12 @@ pub struct Cli {
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CtlCommand,
 }
 
 /// What to ask.
 #[derive(Subcommand, Clone, Debug)]
-pub enum Command {
+pub enum CtlCommand {
     /// Readiness, programs, links, pods, refused objects and counters of the agent.
     Status {
         /// Wait until the agent is ready.
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn words_are_consistent() {
-        Cli::command().debug_assert();
+        CtlCli::command().debug_assert();
         assert_eq!(header("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert_eq!(header("a: b"), Ok(("a".into(), "b".into())));
         assert!(header("a").is_err());

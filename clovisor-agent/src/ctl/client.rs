@@ -22,11 +22,11 @@ const LARGEST: usize = 64 << 20;
 
 /// The agent of this node.
 #[derive(Clone, Debug)]
-pub(super) struct Client {
+pub(super) struct AgentClient {
     socket: PathBuf,
 }
 
-impl Client {
+impl AgentClient {
     pub(super) fn new(socket: &Path) -> Self {
         Self { socket: socket.to_owned() }
     }

@@ -2,10 +2,9 @@
 
 use super::cli::{RenderArgs, Rendering};
 use super::outcome::{Code, CtlError};
-use super::run::yaml;
-use super::show;
-use crate::admin::view;
-use crate::cluster::folder::read_once;
+use super::output::yaml;
+use super::{folder, show};
+use crate::admin::problems;
 use crate::cluster::snapshot::Snapshot;
 use crate::policy::allocation::{Allocation, Numbering};
 use crate::policy::compile::{Proxies, Purpose, compile};
@@ -18,11 +17,7 @@ use std::collections::BTreeSet;
 
 /// The documents; problems go to stderr, and leave their own objects out only.
 pub(super) fn render(args: &RenderArgs) -> Result<String, CtlError> {
-    let snapshot = read_once(&args.file).map_err(|e| CtlError {
-        code: Code::BadInput,
-        message: e.to_string(),
-        fix: None,
-    })?;
+    let snapshot = folder::snapshot(&args.file)?;
     let proxies = match args.what {
         Rendering::Istio => Proxies::Sidecars,
         Rendering::Envoy => Proxies::Managed,
@@ -34,7 +29,7 @@ pub(super) fn render(args: &RenderArgs) -> Result<String, CtlError> {
         Rendering::Istio => istio_objects(&snapshot, &compiled, is_wanted)?,
         Rendering::Envoy => envoy_files(&mut compiled, is_wanted)?,
     };
-    let problems = view::problems(compiled.problems.iter());
+    let problems = problems::documents(&compiled.problems);
     eprint!("{}", show::problems(&problems));
     if problems.is_empty() {
         return Ok(text);

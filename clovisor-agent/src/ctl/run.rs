@@ -1,24 +1,19 @@
 //! One command from its words to its output.
 
-use super::cli::{Cli, Color, Command, ExplainArgs, Output};
-use super::client::Client;
+use super::cli::{CtlCli, CtlCommand, ExplainArgs, Output};
+use super::client::AgentClient;
+use super::folder::policy;
 use super::outcome::{Code, CtlError};
-use super::render;
-use super::show::{self, Style};
+use super::output::{format, style, unprintable, yaml};
+use super::{render, show};
 use crate::admin::api::{ExplainRequest, Explanation, LinkStatus, List, Session, Status};
-use crate::admin::{explain, view};
-use crate::cluster::folder::read_once;
+use crate::admin::{explain, problems};
 use crate::cluster::wan_link::WanLink;
 use crate::cluster::wan_mapping::WanMapping;
 use crate::cluster::wan_node::WanNode;
-use crate::policy::allocation::Allocation;
-use crate::policy::compile::{Purpose, compile};
-use crate::policy::compiled::Compiled;
 use clap::CommandFactory as _;
 use kube::CustomResourceExt as _;
-use serde::Serialize;
 use serde_json::Value;
-use std::io::IsTerminal as _;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -27,13 +22,13 @@ use tokio::time::{Instant, sleep};
 ///
 /// # Errors
 /// What failed, with the exit code.
-pub async fn run(cli: &Cli) -> Result<String, CtlError> {
-    let client = Client::new(&cli.socket);
+pub async fn run(cli: &CtlCli) -> Result<String, CtlError> {
+    let client = AgentClient::new(&cli.socket);
     match &cli.command {
-        Command::Status { wait, timeout } => {
+        CtlCommand::Status { wait, timeout } => {
             status(cli, &client, wait.then(|| Duration::from_secs(*timeout))).await
         }
-        Command::Links => {
+        CtlCommand::Links => {
             let list: List<LinkStatus> = client.get("/v1/links").await?;
             if list.items.is_empty() {
                 eprintln!(
@@ -41,28 +36,28 @@ pub async fn run(cli: &Cli) -> Result<String, CtlError> {
                 );
             }
             let wide = cli.output == Output::Wide;
-            document(cli, &list, || show::links(&list.items, wide, jiff::Timestamp::now()))
+            format(cli.output, &list, || show::links(&list.items, wide, jiff::Timestamp::now()))
         }
-        Command::Sessions { pod, link } => sessions(cli, &client, pod.as_deref(), link.as_deref()).await,
-        Command::Explain(args) => explained(cli, &client, args).await,
-        Command::Check { file } => check(cli, file),
-        Command::Render(args) => render::render(args),
-        Command::Crds => crds(),
-        Command::Completion { shell } => {
+        CtlCommand::Sessions { pod, link } => sessions(cli, &client, pod.as_deref(), link.as_deref()).await,
+        CtlCommand::Explain(args) => explained(cli, &client, args).await,
+        CtlCommand::Check { file } => check(cli, file),
+        CtlCommand::Render(args) => render::render(args),
+        CtlCommand::Crds => crds(),
+        CtlCommand::Completion { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "clovisorctl", &mut script);
+            clap_complete::generate(*shell, &mut CtlCli::command(), "clovisorctl", &mut script);
             Ok(String::from_utf8_lossy(&script).into_owned())
         }
     }
 }
 
-async fn status(cli: &Cli, client: &Client, wait: Option<Duration>) -> Result<String, CtlError> {
+async fn status(cli: &CtlCli, client: &AgentClient, wait: Option<Duration>) -> Result<String, CtlError> {
     let until = wait.map(|wait| Instant::now() + wait);
     loop {
         let asked = client.get::<Status>("/v1/status").await;
         let late = until.is_none_or(|until| Instant::now() >= until);
         match asked {
-            Ok(status) if status.ready => return document(cli, &status, || text(cli, &status)),
+            Ok(status) if status.ready => return format(cli.output, &status, || text(cli, &status)),
             Ok(status) if late && wait.is_some() => {
                 let message =
                     format!("the agent is not ready: waiting for {}", status.waiting_for.join(", "));
@@ -72,20 +67,20 @@ async fn status(cli: &Cli, client: &Client, wait: Option<Duration>) -> Result<St
                     "look into its log, or wait longer: --timeout",
                 ));
             }
-            Ok(status) if late => return document(cli, &status, || text(cli, &status)),
+            Ok(status) if late => return format(cli.output, &status, || text(cli, &status)),
             Err(error) if late || error.code != Code::NoAgent => return Err(error),
             _ => sleep(Duration::from_millis(100)).await,
         }
     }
 }
 
-fn text(cli: &Cli, status: &Status) -> String {
-    show::status(status, style(cli), jiff::Timestamp::now())
+fn text(cli: &CtlCli, status: &Status) -> String {
+    show::status(status, style(cli.color), jiff::Timestamp::now())
 }
 
 async fn sessions(
-    cli: &Cli,
-    client: &Client,
+    cli: &CtlCli,
+    client: &AgentClient,
     pod: Option<&str>,
     link: Option<&str>,
 ) -> Result<String, CtlError> {
@@ -100,10 +95,10 @@ async fn sessions(
         });
     }
     let wide = cli.output == Output::Wide;
-    document(cli, &list, || show::sessions(&list.items, wide))
+    format(cli.output, &list, || show::sessions(&list.items, wide))
 }
 
-async fn explained(cli: &Cli, client: &Client, args: &ExplainArgs) -> Result<String, CtlError> {
+async fn explained(cli: &CtlCli, client: &AgentClient, args: &ExplainArgs) -> Result<String, CtlError> {
     let (namespace, pod) = args.pod.split_once('/').ok_or_else(|| {
         CtlError::new(Code::Usage, format!("--pod {} names no namespace", args.pod), "write NAMESPACE/POD")
     })?;
@@ -119,8 +114,8 @@ async fn explained(cli: &Cli, client: &Client, args: &ExplainArgs) -> Result<Str
     let answer: Explanation = match &args.file {
         None => client.post("/v1/explain", &request).await?,
         Some(dir) => {
-            let compiled = compiled(dir)?;
-            let problems = view::problems(compiled.problems.iter());
+            let compiled = policy(dir)?;
+            let problems = problems::documents(&compiled.problems);
             eprint!("{}", show::problems(&problems));
             explain::explain(&compiled.policy, &request, None).map_err(|e| CtlError {
                 code: Code::BadInput,
@@ -129,25 +124,19 @@ async fn explained(cli: &Cli, client: &Client, args: &ExplainArgs) -> Result<Str
             })?
         }
     };
-    document(cli, &answer, || show::explanation(&request, &answer, style(cli)))
+    format(cli.output, &answer, || show::explanation(&request, &answer, style(cli.color)))
 }
 
-fn compiled(dir: &Path) -> Result<Compiled, CtlError> {
-    let snapshot =
-        read_once(dir).map_err(|e| CtlError { code: Code::BadInput, message: e.to_string(), fix: None })?;
-    Ok(compile(&snapshot, &Allocation::default(), 1, Purpose::default()).0)
-}
-
-fn check(cli: &Cli, dir: &Path) -> Result<String, CtlError> {
-    let compiled = compiled(dir)?;
-    let problems = view::problems(compiled.problems.iter());
+fn check(cli: &CtlCli, dir: &Path) -> Result<String, CtlError> {
+    let compiled = policy(dir)?;
+    let problems = problems::documents(&compiled.problems);
     if problems.is_empty() {
         let policy = &compiled.policy;
         let mappings: usize = policy.namespaces.values().map(|own| own.mappings.len()).sum();
         eprintln!("no problems: {mappings} mappings in force for {} pods", policy.pods.len());
-        return document(cli, &problems, String::new);
+        return format(cli.output, &problems, String::new);
     }
-    print!("{}", document(cli, &problems, || show::problems(&problems))?);
+    print!("{}", format(cli.output, &problems, || show::problems(&problems))?);
     let message = format!("{} problems in {}", problems.len(), dir.display());
     Err(CtlError { code: Code::ProblemsFound, message, fix: None })
 }
@@ -174,50 +163,6 @@ fn strip(document: &mut Value, field: &str) {
         Value::Array(list) => list.iter_mut().for_each(|value| strip(value, field)),
         _ => {}
     }
-}
-
-pub(super) fn yaml(document: &impl Serialize) -> Result<String, CtlError> {
-    let text = serde_saphyr::to_string(document).map_err(|e| unprintable(&e))?;
-    Ok(if text.ends_with('\n') { text } else { format!("{text}\n") })
-}
-
-fn unprintable(error: &dyn std::error::Error) -> CtlError {
-    CtlError { code: Code::Failed, message: format!("cannot print: {error}"), fix: None }
-}
-
-fn document<T: Serialize>(cli: &Cli, value: &T, table: impl FnOnce() -> String) -> Result<String, CtlError> {
-    formed(cli.output, value, table)
-}
-
-/// A document in the form that was asked for.
-pub(super) fn formed<T: Serialize>(
-    output: Output,
-    document: &T,
-    table: impl FnOnce() -> String,
-) -> Result<String, CtlError> {
-    match output {
-        Output::Table | Output::Wide => Ok(table()),
-        Output::Json => {
-            let text = serde_json::to_string_pretty(document).map_err(|e| unprintable(&e))?;
-            Ok(format!("{text}\n"))
-        }
-        Output::Yaml => yaml(document),
-    }
-}
-
-fn style(cli: &Cli) -> Style {
-    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let terminal = std::io::stdout().is_terminal() && !std::env::var("TERM").is_ok_and(|term| term == "dumb");
-    let color = match cli.color {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => terminal && !set("NO_COLOR"),
-    };
-    let utf8 = ["LC_ALL", "LC_CTYPE", "LANG"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
-    let unicode = utf8.is_some_and(|locale| locale.to_ascii_lowercase().replace('-', "").contains("utf8"));
-    Style { color, unicode }
 }
 
 #[cfg(test)]

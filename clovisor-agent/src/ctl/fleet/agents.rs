@@ -1,7 +1,6 @@
 //! Runs `clovisorctl` in the agents' pods.
 
-use super::cli::Cli;
-use super::parsed;
+use super::cli::FleetCli;
 use crate::ctl::cli::Output;
 use crate::ctl::outcome::{Code, CtlError};
 use futures_util::future::join_all;
@@ -29,14 +28,14 @@ pub(super) struct Agents {
 }
 
 /// What the nodes said, and which did not.
-pub(super) struct Answers<T> {
+pub(super) struct NodeAnswers<T> {
     pub(super) got: Vec<(String, T)>,
     pub(super) failed: Vec<(String, String)>,
 }
 
 impl Agents {
     /// Finds the agents that the words mean.
-    pub(super) async fn connect(cli: &Cli) -> Result<Self, CtlError> {
+    pub(super) async fn connect(cli: &FleetCli) -> Result<Self, CtlError> {
         let unreachable = |e: &dyn std::fmt::Display| {
             CtlError::new(
                 Code::NoAgent,
@@ -65,7 +64,7 @@ impl Agents {
     }
 
     /// Asks every agent at once; the answers are JSON.
-    pub(super) async fn ask<T: DeserializeOwned>(&self, words: &[&str]) -> Result<Answers<T>, CtlError> {
+    pub(super) async fn ask<T: DeserializeOwned>(&self, words: &[&str]) -> Result<NodeAnswers<T>, CtlError> {
         if self.pods.is_empty() {
             let message = format!("no agent in namespace {}", self.namespace);
             return Err(CtlError::new(
@@ -75,7 +74,7 @@ impl Agents {
             ));
         }
         let asked = self.pods.iter().map(async |(node, pod)| (node.clone(), self.exec(pod, words).await));
-        let mut answers = Answers { got: Vec::new(), failed: Vec::new() };
+        let mut answers = NodeAnswers { got: Vec::new(), failed: Vec::new() };
         for (node, text) in join_all(asked).await {
             match text.and_then(|text| parsed(&text)) {
                 Ok(answer) => answers.got.push((node, answer)),
@@ -111,7 +110,7 @@ impl Agents {
     }
 
     /// Namespace and name of the pods that the words mean.
-    pub(super) async fn clients(&self, cli: &Cli) -> Result<BTreeSet<(String, String)>, CtlError> {
+    pub(super) async fn clients(&self, cli: &FleetCli) -> Result<BTreeSet<(String, String)>, CtlError> {
         let api: Api<Pod> = if cli.all_namespaces {
             Api::all(self.client.clone())
         } else {
@@ -122,12 +121,17 @@ impl Agents {
         Ok(list.into_iter().map(|pod| (pod.namespace().unwrap_or_default(), pod.name_any())).collect())
     }
 
-    fn clients_namespace<'a>(&'a self, cli: &'a Cli) -> &'a str {
+    fn clients_namespace<'a>(&'a self, cli: &'a FleetCli) -> &'a str {
         cli.namespace.as_deref().unwrap_or(&self.default_namespace)
     }
 
     /// Asks the agent of the pod's own node.
-    pub(super) async fn explain(&self, cli: &Cli, pod: &str, words: &[String]) -> Result<String, CtlError> {
+    pub(super) async fn explain(
+        &self,
+        cli: &FleetCli,
+        pod: &str,
+        words: &[String],
+    ) -> Result<String, CtlError> {
         let namespace = self.clients_namespace(cli);
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let found = api.get(pod).await.map_err(|e| refused(&e))?;
@@ -151,6 +155,12 @@ impl Agents {
         all.extend(words.iter().map(String::as_str));
         self.exec(agent, &all).await.map_err(|message| CtlError { code: Code::Failed, message, fix: None })
     }
+}
+
+/// The JSON that an agent printed.
+fn parsed<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text)
+        .map_err(|e| format!("an answer that is not understood ({e}); are the versions the same?"))
 }
 
 /// The API server's own words name verb and resource where rights are missing.

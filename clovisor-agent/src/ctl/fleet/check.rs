@@ -1,12 +1,12 @@
 //! What is wrong with an installation, or would be.
 
 use super::agents::{Agents, refused};
-use super::cli::Cli;
+use super::cli::FleetCli;
 use crate::admin::api::Status;
 use crate::cluster::wan_link::WanLink;
 use crate::cluster::wan_mapping::WanMapping;
 use crate::ctl::outcome::{Code, CtlError};
-use crate::ctl::run::formed;
+use crate::ctl::output::format;
 use crate::ctl::table::table;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::authorization::v1::{
@@ -44,10 +44,10 @@ fn bad(check: &str, what: impl Into<String>, fix: &str) -> Finding {
 }
 
 /// Every check; an error with code 79 if one failed.
-pub(super) async fn run(cli: &Cli, agents: &Agents, pre: bool) -> Result<String, CtlError> {
+pub(super) async fn run(cli: &FleetCli, agents: &Agents, pre: bool) -> Result<String, CtlError> {
     let found = if pre { before(agents).await? } else { after(agents).await? };
     let failed = found.iter().filter(|f| !f.ok).count();
-    let text = formed(cli.output, &found, || {
+    let text = format(cli.output, &found, || {
         let row = |f: &Finding| {
             let mark = if f.ok { "ok" } else { "FAILED" };
             vec![mark.to_owned(), f.check.clone(), f.what.clone(), f.fix.clone()]

@@ -1,4 +1,4 @@
-//! The words of `kubectl clovisor`.
+//! Arguments of `kubectl clovisor`.
 
 use crate::ctl::cli::{Color, Output};
 use clap::{Parser, Subcommand};
@@ -21,7 +21,7 @@ Examples:
 Agents are asked by `kubectl exec` in their pods: it needs the right to create pods/exec in their namespace.
 Exit codes are those of clovisorctl; 69 also where only some nodes answered, which are printed then."
 )]
-pub struct Cli {
+pub struct FleetCli {
     /// Context of the kubeconfig.
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
@@ -47,12 +47,12 @@ pub struct Cli {
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
     #[command(subcommand)]
-    pub command: Command,
+    pub command: FleetCommand,
 }
 
 /// What to ask.
 #[derive(Subcommand, Clone, Debug)]
-pub enum Command {
+pub enum FleetCommand {
     /// Each node: readiness, links, sessions, pods, and every refused object.
     Status,
     /// Every link of every node.
@@ -87,6 +87,6 @@ mod tests {
 
     #[test]
     fn words_are_consistent() {
-        Cli::command().debug_assert();
+        FleetCli::command().debug_assert();
     }
 }

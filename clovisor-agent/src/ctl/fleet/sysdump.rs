@@ -1,7 +1,7 @@
 //! Everything that a report of a fault needs, in a folder. Secrets and pods of others are not read.
 
 use super::agents::{Agents, refused};
-use super::cli::Cli;
+use super::cli::FleetCli;
 use crate::ctl::outcome::{Code, CtlError};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -32,7 +32,7 @@ const OBJECTS: [(&str, &str, &str, &str, &str); 10] = [
 const LINES: i64 = 5000;
 
 /// Writes the folder; what cannot be had is named in `missing.txt`.
-pub(super) async fn run(cli: &Cli, agents: &Agents, folder: Option<&Path>) -> Result<String, CtlError> {
+pub(super) async fn run(cli: &FleetCli, agents: &Agents, folder: Option<&Path>) -> Result<String, CtlError> {
     let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
     let folder = folder.map_or_else(|| PathBuf::from(format!("clovisor-sysdump-{time}")), Path::to_owned);
     std::fs::create_dir(&folder).map_err(|e| {
@@ -42,7 +42,7 @@ pub(super) async fn run(cli: &Cli, agents: &Agents, folder: Option<&Path>) -> Re
             "name a folder that does not exist",
         )
     })?;
-    let mut dump = Dump { folder, missing: Vec::new() };
+    let mut dump = Sysdump { folder, missing: Vec::new() };
     for (kind, group, version, plural, labels) in OBJECTS {
         let slash = if group.is_empty() { "" } else { "/" };
         let resource = ApiResource {
@@ -86,12 +86,12 @@ fn json(value: &impl serde::Serialize) -> Result<String, String> {
     serde_json::to_string_pretty(value).map_err(|e| e.to_string())
 }
 
-struct Dump {
+struct Sysdump {
     folder: PathBuf,
     missing: Vec<String>,
 }
 
-impl Dump {
+impl Sysdump {
     fn keep(&mut self, name: &str, content: Result<String, String>) -> Result<(), CtlError> {
         match content {
             Ok(text) => self.write(name, &text),
