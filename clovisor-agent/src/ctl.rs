@@ -18,6 +18,9 @@ mod table;
 /// Documents to text; pure.
 mod show;
 
+/// The reasons of problems as a table, for the README.
+mod reasons;
+
 /// Policies as Istio objects or Envoy files.
 mod render;
 

@@ -1,7 +1,7 @@
 //! One request from the route to the map entries that implement its decision.
 
 use super::api::{ApiError, ExplainRequest, Explanation, LinkVerdict, RouteVerdict};
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
 use crate::cluster::wan_mapping::Fallback;
 use crate::kernel::image::Image;
 use crate::link::choose::rejection;

@@ -1,7 +1,7 @@
 //! The documents of the API from what the other stages publish.
 
 use super::api;
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
 use crate::config::AttachMode;
 use crate::host::net::HostNet;
 use crate::kernel::expiry::ended;
@@ -93,15 +93,15 @@ pub fn fill(dump: &Dump) -> Vec<api::MapFill> {
 
 /// Every refused object, once.
 #[must_use]
-pub fn problems<'a>(all: impl Iterator<Item = &'a crate::cluster::snapshot::Problem>) -> Vec<api::Problem> {
+pub fn problems<'a>(all: impl Iterator<Item = &'a crate::cluster::problem::Problem>) -> Vec<api::Problem> {
     let mut problems: Vec<_> = all.collect();
     problems.sort();
     problems.dedup();
-    let one = |p: &crate::cluster::snapshot::Problem| api::Problem {
-        reason: p.reason.into(),
-        kind: p.kind.clone(),
-        object: p.object.clone(),
-        field: p.field.clone(),
+    let one = |p: &crate::cluster::problem::Problem| api::Problem {
+        reason: p.reason.name().into(),
+        kind: p.subject.kind().into(),
+        object: p.subject.name(),
+        field: p.field.to_string(),
         message: p.message.clone(),
     };
     problems.into_iter().map(one).collect()

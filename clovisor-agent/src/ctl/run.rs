@@ -3,8 +3,8 @@
 use super::cli::{Cli, Color, Command, ExplainArgs, Output};
 use super::client::Client;
 use super::outcome::{Code, CtlError};
-use super::render;
 use super::show::{self, Style};
+use super::{reasons, render};
 use crate::admin::api::{ExplainRequest, Explanation, LinkStatus, List, Session, Status};
 use crate::admin::{explain, view};
 use crate::cluster::folder::read_once;
@@ -48,6 +48,7 @@ pub async fn run(cli: &Cli) -> Result<String, CtlError> {
         Command::Check { file } => check(cli, file),
         Command::Render(args) => render::render(args),
         Command::Crds => crds(),
+        Command::Reasons => Ok(reasons::table()),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "clovisorctl", &mut script);

@@ -11,9 +11,10 @@ mod home;
 
 mod rule;
 
-use crate::cluster::snapshot::{ObjectKey, Snapshot};
+use crate::cluster::identity::ObjectKey;
+use crate::cluster::snapshot::Snapshot;
 use crate::policy::hosts::destination_rules;
-use crate::policy::sidecar::plan::Sidecar;
+use crate::policy::sidecar::plan::SidecarPlan;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -108,7 +109,7 @@ impl IstioObject {
 
 /// The objects for these plans, in the order in which they are to be written.
 #[must_use]
-pub fn objects(snapshot: &Snapshot, planned: &[Sidecar], config: &IstioConfig) -> Vec<IstioObject> {
+pub fn objects(snapshot: &Snapshot, planned: &[SidecarPlan], config: &IstioConfig) -> Vec<IstioObject> {
     let rules = destination_rules(snapshot);
     let mut all = Vec::new();
     for sidecar in planned {

@@ -4,7 +4,7 @@ use super::resources::response;
 use super::scope::Scope;
 use super::steps::Files;
 use super::{bootstrap, cluster, listener, route};
-use crate::cluster::snapshot::Problem;
+use crate::cluster::problem::Problem;
 use crate::policy::model::{NamespacePolicy, Policy, Service, Tls};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -3,7 +3,8 @@
 use super::folder::{self, Folder, FolderError};
 use super::render::{RenderConfig, render};
 use super::steps::{Plan, Step, plan};
-use crate::cluster::snapshot::Problem;
+use crate::cluster::problem::{Problem, Subject};
+use crate::cluster::reason::ProblemReason;
 use crate::policy::model::Policy;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -120,17 +121,12 @@ impl Pass {
     fn fail(&mut self, error: &FolderError) {
         // A bad name stays bad: only what may pass is tried again.
         self.failed |= matches!(error, FolderError::Io(_));
-        let object = match error {
+        let file = match error {
             FolderError::Io(error) => error.path.display().to_string(),
             FolderError::Namespace(name) => name.clone(),
         };
-        self.problems.push(Problem {
-            reason: "EnvoyFilesNotWritten",
-            kind: "File".into(),
-            object,
-            field: String::new(),
-            message: error.to_string(),
-        });
+        let (reason, subject) = (ProblemReason::EnvoyFilesNotWritten, Subject::File(file));
+        self.problems.push(Problem::whole(reason, subject, error.to_string()));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The wanted contents of the kernel maps, computed from what the other modules know.
 
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
 use crate::cluster::wan_link::{Mode, Nat};
 use crate::cluster::wan_mapping::traffic::TrafficProtocol;
 use crate::cluster::wan_mapping::{Established, Fallback};
@@ -67,9 +67,9 @@ pub fn image(
             let (key, rules) = traffic(namespace.zone, prefix);
             image.traffic.insert(key, rules);
         }
-        for reached in &namespace.reached {
-            let endpoints = reached.endpoints.as_deref();
-            add_destinations(&mut image, namespace.zone, reached.classes.clone(), endpoints);
+        for destinations in &namespace.destinations {
+            let endpoints = destinations.endpoints.as_deref();
+            add_destinations(&mut image, namespace.zone, destinations.classes.clone(), endpoints);
         }
     }
     for (number, (key, pod)) in (1..).zip(&policy.pods) {

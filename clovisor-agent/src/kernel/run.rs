@@ -7,7 +7,7 @@ use super::load::{Attached, Programs};
 use super::plan::{Hook, Place};
 use super::sweeper::{FlowDump, Sweeper};
 use super::tables::{Fill, TableError, Tables};
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
 use crate::host::net::HostNet;
 use crate::host::resolve::{Unresolved, bridge_to_ask, resolve_pod};
 use crate::host::watch::{forget_neighbour, solicit};

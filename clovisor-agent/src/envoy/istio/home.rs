@@ -5,7 +5,7 @@
 
 use crate::cluster::istio::{DestinationRule, Subset};
 use crate::policy::hosts::{DestinationRules, HostMatch, ROOT_NAMESPACE, visible};
-use crate::policy::sidecar::plan::Target;
+use crate::policy::sidecar::plan::RouteDestination;
 use serde_json::{Map, Value, json};
 
 /// The user's rules that Istio merges with a rule of the same namespace, host, `exportTo` and selector.
@@ -63,7 +63,11 @@ impl<'a> Home<'a> {
 }
 
 /// Every place where the class subsets of a destination must be, for the clients of a namespace.
-pub(super) fn homes<'a>(rules: &DestinationRules<'a>, client: &str, target: &Target) -> Vec<Home<'a>> {
+pub(super) fn homes<'a>(
+    rules: &DestinationRules<'a>,
+    client: &str,
+    target: &RouteDestination,
+) -> Vec<Home<'a>> {
     let all: Vec<_> = rules
         .covering(&target.host)
         .into_iter()
@@ -80,7 +84,7 @@ pub(super) fn homes<'a>(rules: &DestinationRules<'a>, client: &str, target: &Tar
             homes.push(home);
         }
     }
-    let nearest = [client, &target.home, ROOT_NAMESPACE].into_iter().find_map(|namespace| {
+    let nearest = [client, &target.namespace, ROOT_NAMESPACE].into_iter().find_map(|namespace| {
         let here =
             all.iter().filter(|f| f.key.namespace == namespace && f.object.workload_selector.is_none());
         here.max_by_key(|f| (f.specificity, std::cmp::Reverse(f.key)))
@@ -90,9 +94,9 @@ pub(super) fn homes<'a>(rules: &DestinationRules<'a>, client: &str, target: &Tar
 }
 
 /// The user says nothing of the host.
-fn nobody<'a>(target: &Target) -> Home<'a> {
+fn nobody<'a>(target: &RouteDestination) -> Home<'a> {
     Home {
-        namespace: target.home.clone(),
+        namespace: target.namespace.clone(),
         host: target.host.clone(),
         export_to: Vec::new(),
         selector: None,

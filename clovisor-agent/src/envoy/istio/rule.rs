@@ -2,19 +2,19 @@
 
 use super::home::{Home, homes};
 use super::{IstioObject, Kind, Phase};
+use crate::cluster::identity::ObjectKey;
 use crate::cluster::istio::Subset;
-use crate::cluster::snapshot::ObjectKey;
 use crate::envoy::names;
 use crate::policy::class::ClassId;
 use crate::policy::hosts::{DestinationRules, default_sni};
-use crate::policy::sidecar::plan::{Sidecar, Target};
+use crate::policy::sidecar::plan::{RouteDestination, SidecarPlan};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One rule for each place that its destinations need.
-pub(super) fn rules(rules: &DestinationRules<'_>, sidecar: &Sidecar) -> Vec<IstioObject> {
+pub(super) fn rules(rules: &DestinationRules<'_>, sidecar: &SidecarPlan) -> Vec<IstioObject> {
     let client = &sidecar.mapping.namespace;
-    let targets = sidecar.switches.iter().flat_map(|switch| &switch.to);
+    let targets = sidecar.patches.iter().flat_map(|patch| &patch.destinations);
     let mut found = BTreeMap::<ObjectKey, (Home<'_>, BTreeMap<String, Wanted>)>::new();
     for target in targets {
         for home in homes(rules, client, target) {
@@ -52,13 +52,13 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(target: &Target) -> Self {
+    fn of(target: &RouteDestination) -> Self {
         Self { of: target.subset.clone(), places: BTreeSet::new() }
     }
 }
 
 /// The same place has the same name, in every namespace once for each mapping.
-fn name(sidecar: &Sidecar, home: &Home<'_>) -> String {
+fn name(sidecar: &SidecarPlan, home: &Home<'_>) -> String {
     let ObjectKey { namespace, name } = &sidecar.mapping;
     let place = json!([home.host, home.export_to, home.selector]).to_string();
     let prefix = if *namespace == home.namespace { String::new() } else { format!("{namespace}-") };
@@ -106,8 +106,8 @@ fn same_sni(home: &Home<'_>, own: Option<&Subset>, policy: &mut Value, host: &st
 }
 
 /// Every class subset of a mapping, with its class.
-pub(super) fn subsets(sidecar: &Sidecar) -> BTreeMap<String, ClassId> {
-    let targets = sidecar.switches.iter().flat_map(|switch| &switch.to);
+pub(super) fn subsets(sidecar: &SidecarPlan) -> BTreeMap<String, ClassId> {
+    let targets = sidecar.patches.iter().flat_map(|patch| &patch.destinations);
     let of: BTreeSet<_> = targets.map(|target| target.subset.as_deref()).collect();
     let pairs = sidecar
         .classes()
