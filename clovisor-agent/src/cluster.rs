@@ -3,6 +3,14 @@
 //! **In**: a folder of YAML, or the API server. **Out**: `watch<Arc<Snapshot>>`. **Owns**: the watches, the last
 //! good state of each object, the saved objects. **Never**: decides what an object means for traffic.
 
+pub mod identity;
+
+pub mod reason;
+
+pub mod refusal;
+
+pub mod problem;
+
 pub mod wan_link;
 
 pub mod istio;

@@ -24,6 +24,9 @@ mod output;
 /// A folder of YAML as input.
 mod folder;
 
+/// The reasons of problems as a table, for the README.
+mod reasons;
+
 /// Policies as Istio objects or Envoy files.
 mod render;
 

@@ -5,7 +5,7 @@ mod table;
 
 use anyhow::{Context, Result, ensure};
 use clovisor_agent::cluster::folder::read_once;
-use clovisor_agent::cluster::snapshot::ObjectKey;
+use clovisor_agent::cluster::identity::ObjectKey;
 use clovisor_agent::policy::allocation::Allocation;
 use clovisor_agent::policy::compile::{Purpose, compile};
 use clovisor_agent::policy::explain::explain;

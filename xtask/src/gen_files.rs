@@ -6,8 +6,10 @@ use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::Path;
 
-const BEGIN: &str = "<!-- modules: written by cargo xtask gen -->";
-const END: &str = "<!-- /modules -->";
+/// Name of the README's table of modules, in the lines around it.
+const MODULES: &str = "modules";
+/// The table of problem reasons.
+const REASONS: &str = "reasons";
 
 /// Writes the files, or compares them.
 pub(crate) fn run(check: bool) -> Result<()> {
@@ -34,18 +36,30 @@ pub(crate) fn run(check: bool) -> Result<()> {
     Ok(())
 }
 
+/// What a command of the tool prints.
+fn clovisorctl(command: &str) -> Result<String> {
+    let words = ["run", "--quiet", "--locked", "--package", "clovisor-agent", "--bin", "clovisorctl", "--"];
+    shell::output(shell::cargo().args(words).arg(command))
+}
+
 fn crds() -> Result<String> {
-    let words =
-        ["run", "--quiet", "--locked", "--package", "clovisor-agent", "--bin", "clovisorctl", "--", "crds"];
-    let text = shell::output(shell::cargo().args(words))?;
+    let text = clovisorctl("crds")?;
     Ok(format!("# Written by `cargo xtask gen` from clovisor-agent/src/cluster; do not edit.\n{text}"))
 }
 
 fn readme() -> Result<String> {
     let text = fs::read_to_string("README.md").context("read README.md")?;
-    let (before, rest) = text.split_once(BEGIN).with_context(|| format!("README.md has no line {BEGIN}"))?;
-    let (_, after) = rest.split_once(END).with_context(|| format!("README.md has no line {END}"))?;
-    Ok(format!("{before}{BEGIN}\n{}{END}{after}", table()?))
+    let text = replace(&text, MODULES, &table()?)?;
+    replace(&text, REASONS, &clovisorctl("reasons")?)
+}
+
+/// The text with `content` between the lines that mark `name`.
+fn replace(text: &str, name: &str, content: &str) -> Result<String> {
+    let begin = format!("<!-- {name}: written by cargo xtask gen -->");
+    let end = format!("<!-- /{name} -->");
+    let (before, rest) = text.split_once(&begin).with_context(|| format!("README.md has no line {begin}"))?;
+    let (_, after) = rest.split_once(&end).with_context(|| format!("README.md has no line {end}"))?;
+    Ok(format!("{before}{begin}\n{content}{end}{after}"))
 }
 
 /// One row per module of the agent, from its `//!` lines.
@@ -74,6 +88,14 @@ fn describe(source: &str) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_is_replaced_between_its_marks() -> Result<()> {
+        let text = "a\n<!-- x: written by cargo xtask gen -->\nold\n<!-- /x -->\nb\n";
+        assert_eq!(replace(text, "x", "new\n")?, text.replace("old", "new"));
+        assert!(replace(text, "y", "").is_err());
+        Ok(())
+    }
 
     #[test]
     fn a_module_describes_itself() {

@@ -1,7 +1,7 @@
 //! One request from the route to the link, and to the map entries that implement the decision.
 
 use super::api::{ApiError, ExplainRequest, Explanation, LinkVerdict, RouteVerdict};
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
 use crate::cluster::wan_mapping::Fallback;
 use crate::policy::explain::{Step, Trace, explain as trace};
 use crate::policy::matcher::Request;

@@ -1,7 +1,7 @@
 //! Problems as documents of the API.
 
 use super::api;
-use crate::cluster::snapshot::Problem;
+use crate::cluster::problem::Problem;
 
 /// Every problem once, in order.
 #[must_use]
@@ -14,10 +14,10 @@ pub fn documents<'a>(all: impl IntoIterator<Item = &'a Problem>) -> Vec<api::Pro
 
 fn document(problem: &Problem) -> api::Problem {
     api::Problem {
-        reason: problem.reason.into(),
-        kind: problem.kind.clone(),
-        object: problem.object.clone(),
-        field: problem.field.clone(),
+        reason: problem.reason.name().into(),
+        kind: problem.subject.kind().into(),
+        object: problem.subject.name(),
+        field: problem.field.to_string(),
         message: problem.message.clone(),
     }
 }

@@ -5,7 +5,8 @@ use super::explain::explain;
 use super::node_view::LiveNode;
 use super::ready::Ready;
 use super::{problems, view};
-use crate::cluster::snapshot::Problem;
+use crate::cluster::problem::{Problem, Subject};
+use crate::cluster::reason::ProblemReason;
 use crate::desired::pods::Pods;
 use crate::envoy::run::EnvoyStatus;
 use crate::files::{Access, bind_socket};
@@ -117,13 +118,10 @@ async fn status(State(sources): State<Sources>) -> Result<Json<api::Status>, Fai
     let links = sources.links.borrow().clone();
     let envoy = sources.envoy.borrow().clone();
     let devices = view::device_names(&sources.host.borrow());
-    let failed = kernel.error.iter().map(|error| Problem {
-        reason: "NotProgrammed",
-        kind: "Node".into(),
-        object: "kernel".into(),
-        field: String::new(),
-        message: error.clone(),
-    });
+    let failed = kernel
+        .error
+        .iter()
+        .map(|error| Problem::whole(ProblemReason::NotProgrammed, Subject::Node("kernel"), error.clone()));
     let failed: Vec<_> = failed.collect();
     let all = compiled.problems.iter().chain(&envoy.problems).chain(&failed);
     let waiting_for: Vec<_> = sources.ready.waiting_for().into_iter().map(str::to_owned).collect();

@@ -1,7 +1,7 @@
 //! The documents of the API from what the other stages publish.
 
 use super::api;
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
 use crate::desired::pods::Pods;
 use crate::host::net::HostNet;
 use crate::kernel::expiry::ended;

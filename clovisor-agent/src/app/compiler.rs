@@ -1,7 +1,9 @@
 //! The stage from snapshots to policies.
 
 use super::numbers::{Numbers, NumbersFile};
-use crate::cluster::snapshot::{Problem, Snapshot};
+use crate::cluster::problem::{Problem, Subject};
+use crate::cluster::reason::ProblemReason;
+use crate::cluster::snapshot::Snapshot;
 use crate::link::table::LinkTable;
 use crate::policy::allocation::Allocation;
 use crate::policy::compile::{Purpose, compile};
@@ -70,8 +72,9 @@ impl Compiler {
             compiled.problems.extend(self.save());
         }
         for problem in &compiled.problems {
-            let Problem { reason, kind, object, field, message } = problem;
-            tracing::warn!(reason, kind, object, field, message, "refused");
+            let Problem { reason, subject, field, message } = problem;
+            let (kind, object) = (subject.kind(), subject.name());
+            tracing::warn!(reason = reason.name(), kind, object, field = field.as_str(), message, "refused");
         }
         let (namespaces, pods) = (compiled.policy.namespaces.len(), compiled.policy.pods.len());
         tracing::info!(generation, namespaces, pods, problems = compiled.problems.len(), "policy compiled");
@@ -81,12 +84,7 @@ impl Compiler {
     fn save(&self) -> Option<Problem> {
         let error = self.file.save(&self.numbers).err()?;
         tracing::warn!(%error, "numbers not written");
-        Some(Problem {
-            reason: "StateNotWritten",
-            kind: "Node".into(),
-            object: "numbers.json".into(),
-            field: String::new(),
-            message: format!("{error}; numbers may change at the next restart: make --state-dir writable"),
-        })
+        let message = format!("{error}; numbers may change at the next restart: make --state-dir writable");
+        Some(Problem::whole(ProblemReason::StateNotWritten, Subject::Node("numbers.json"), message))
     }
 }

@@ -5,9 +5,11 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use super::object::{Body, Failure, Identity, Metadata, Object, decode};
+use super::identity::{Identity, ObjectKey, ObjectKind};
+use super::object::{Body, Metadata, decode};
+use super::refusal::Refusal;
 use super::saved::SavedFile;
-use super::snapshot::{ObjectKey, Snapshot};
+use super::snapshot::Snapshot;
 use crate::causes::causes;
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
@@ -38,21 +40,21 @@ const LONGEST: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(100);
 
 /// Kind, group, version, plural.
-type Known = (&'static str, &'static str, &'static str, &'static str);
+type Known = (ObjectKind, &'static str, &'static str, &'static str);
 
 const MESH: [Known; 6] = [
-    ("WanLink", "clovisor.io", "v1alpha1", "wanlinks"),
-    ("WanMapping", "clovisor.io", "v1alpha1", "wanmappings"),
-    ("VirtualService", "networking.istio.io", "v1", "virtualservices"),
-    ("DestinationRule", "networking.istio.io", "v1", "destinationrules"),
-    ("ServiceEntry", "networking.istio.io", "v1", "serviceentries"),
-    ("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes"),
+    (ObjectKind::WanLink, "clovisor.io", "v1alpha1", "wanlinks"),
+    (ObjectKind::WanMapping, "clovisor.io", "v1alpha1", "wanmappings"),
+    (ObjectKind::VirtualService, "networking.istio.io", "v1", "virtualservices"),
+    (ObjectKind::DestinationRule, "networking.istio.io", "v1", "destinationrules"),
+    (ObjectKind::ServiceEntry, "networking.istio.io", "v1", "serviceentries"),
+    (ObjectKind::HttpRoute, "gateway.networking.k8s.io", "v1", "httproutes"),
 ];
-const POLICIES: Known = ("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies");
-const PODS: Known = ("Pod", "", "v1", "pods");
-const NODE: Known = ("Node", "", "v1", "nodes");
-const SERVICES: Known = ("Service", "", "v1", "services");
-const NODES: Known = ("WanNode", "clovisor.io", "v1alpha1", "wannodes");
+const POLICIES: Known = (ObjectKind::NetworkPolicy, "networking.k8s.io", "v1", "networkpolicies");
+const PODS: Known = (ObjectKind::Pod, "", "v1", "pods");
+const NODE: Known = (ObjectKind::Node, "", "v1", "nodes");
+const SERVICES: Known = (ObjectKind::Service, "", "v1", "services");
+const NODES: Known = (ObjectKind::WanNode, "clovisor.io", "v1alpha1", "wannodes");
 
 /// What a process follows.
 #[derive(Clone, Debug)]
@@ -86,7 +88,7 @@ pub async fn client() -> anyhow::Result<Client> {
     Client::try_from(config).context("no way to the API server; are its certificates readable?")
 }
 
-type Said = (&'static str, Heard);
+type Said = (ObjectKind, Heard);
 
 /// The snapshot now, and tasks that follow the server.
 ///
@@ -148,13 +150,13 @@ async fn publishing(
     }
 }
 
-fn resource(kind: &str, group: &str, version: &str, plural: &str) -> ApiResource {
+fn resource(kind: ObjectKind, group: &str, version: &str, plural: &str) -> ApiResource {
     let slash = if group.is_empty() { "" } else { "/" };
     ApiResource {
         group: group.into(),
         version: version.into(),
         api_version: format!("{group}{slash}{version}"),
-        kind: kind.into(),
+        kind: kind.name().into(),
         plural: plural.into(),
     }
 }
@@ -166,9 +168,10 @@ async fn complete(store: &mut Store, heard: &mut mpsc::Receiver<Said>) -> Snapsh
             return snapshot;
         }
         if timeout(PATIENCE, burst(store, heard)).await.is_err() {
+            let missing: Vec<_> = store.missing().into_iter().map(ObjectKind::name).collect();
             let failures: Vec<_> =
                 store.failures().map(|(kind, reason)| format!("{kind}: {reason}")).collect();
-            tracing::warn!(missing = ?store.missing(), ?failures, "waiting for the API server");
+            tracing::warn!(missing = ?missing, ?failures, "waiting for the API server");
         }
     }
 }
@@ -197,7 +200,7 @@ async fn save(saved: &SavedFile, store: &Store) {
 /// Passes on what is heard of one kind, for ever.
 async fn follow(
     client: Client,
-    kind: &'static str,
+    kind: ObjectKind,
     resource: ApiResource,
     node: String,
     say: mpsc::Sender<Said>,
@@ -205,8 +208,8 @@ async fn follow(
     let api: Api<DynamicObject> = Api::all_with(client, &resource);
     let mut config = watcher::Config::default();
     match kind {
-        "Pod" => config = config.fields(&format!("spec.nodeName={node}")),
-        "Node" => config = config.fields(&format!("metadata.name={node}")),
+        ObjectKind::Pod => config = config.fields(&format!("spec.nodeName={node}")),
+        ObjectKind::Node => config = config.fields(&format!("metadata.name={node}")),
         _ => {}
     }
     let mut events = pin!(watcher(api, config));
@@ -236,7 +239,7 @@ async fn follow(
     }
 }
 
-fn heard(kind: &'static str, event: Event<DynamicObject>) -> Heard {
+fn heard(kind: ObjectKind, event: Event<DynamicObject>) -> Heard {
     match event {
         Event::Init => Heard::Begin,
         Event::InitApply(object) => Heard::Listed(raw(kind, &object)),
@@ -247,7 +250,7 @@ fn heard(kind: &'static str, event: Event<DynamicObject>) -> Heard {
 }
 
 /// `last`: the words of the failure before, which are not repeated in the log.
-fn failed(kind: &str, error: &watcher::Error, last: &mut Option<String>) -> Heard {
+fn failed(kind: ObjectKind, error: &watcher::Error, last: &mut Option<String>) -> Heard {
     let words = causes(error);
     let is_new = last.replace(words.clone()).is_none_or(|before| before != words);
     if let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error
@@ -255,7 +258,7 @@ fn failed(kind: &str, error: &watcher::Error, last: &mut Option<String>) -> Hear
     {
         if is_new {
             tracing::info!(
-                kind,
+                kind = kind.name(),
                 "the API server does not know this kind; asking again, every half minute at last"
             );
         }
@@ -263,7 +266,7 @@ fn failed(kind: &str, error: &watcher::Error, last: &mut Option<String>) -> Hear
     }
     if is_new {
         // The server's own words name verb, resource and user where rights are missing.
-        tracing::warn!(kind, error = words, "not readable, trying again");
+        tracing::warn!(kind = kind.name(), error = words, "not readable, trying again");
     }
     match error {
         watcher::Error::InitialListFailed(_) | watcher::Error::NoResourceVersion => Heard::Failed(words),
@@ -275,7 +278,7 @@ fn key(object: &DynamicObject) -> ObjectKey {
     ObjectKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
 }
 
-fn raw(kind: &'static str, object: &DynamicObject) -> Raw {
+fn raw(kind: ObjectKind, object: &DynamicObject) -> Raw {
     let metadata = Metadata {
         creation_timestamp: object.creation_timestamp().map(|time| time.0),
         uid: object.uid(),
@@ -285,30 +288,33 @@ fn raw(kind: &'static str, object: &DynamicObject) -> Raw {
         labels: object.labels().clone(),
         annotations: object.annotations().clone(),
     };
-    let identity = Identity { kind: kind.to_owned(), key: key(object) };
-    Raw { identity, decoded: decode(kind, &Json(&object.data), &metadata) as Result<Object, Failure> }
+    let identity = Identity { kind, key: key(object) };
+    Raw { identity, decoded: decode(kind, &Json(&object.data), &metadata) }
 }
 
 /// An object from the server; what is wrong with it is told by field path.
 struct Json<'a>(&'a Value);
 
 impl Json<'_> {
-    fn part<S: DeserializeOwned>(&self, name: &str) -> Option<Result<S, Failure>> {
+    fn part<S: DeserializeOwned>(&self, name: &str) -> Option<Result<S, Refusal>> {
         let part = self.0.get(name)?;
         Some(serde_path_to_error::deserialize(part).map_err(|error| {
             let path = error.path().to_string();
             let dot = if path.starts_with('[') || path == "." { "" } else { "." };
-            (format!("{name}{dot}{}", path.trim_matches('.')), error.into_inner().to_string())
+            Refusal::invalid_object(
+                format!("{name}{dot}{}", path.trim_matches('.')),
+                error.into_inner().to_string(),
+            )
         }))
     }
 }
 
 impl Body for Json<'_> {
-    fn spec<S: DeserializeOwned>(&self) -> Result<S, Failure> {
-        self.part("spec").unwrap_or_else(|| Err(("spec".into(), "is missing".into())))
+    fn spec<S: DeserializeOwned>(&self) -> Result<S, Refusal> {
+        self.part("spec").unwrap_or_else(|| Err(Refusal::invalid_object("spec", "is missing")))
     }
 
-    fn status<S: DeserializeOwned + Default>(&self) -> Result<S, Failure> {
+    fn status<S: DeserializeOwned + Default>(&self) -> Result<S, Refusal> {
         self.part("status").unwrap_or_else(|| Ok(S::default()))
     }
 }

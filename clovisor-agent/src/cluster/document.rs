@@ -1,7 +1,10 @@
 //! One YAML document to one typed object, or a problem that says where and why.
 
-use super::object::{Body, Failure, Identity, Metadata, Object, decode, insert, known, label};
-use super::snapshot::{ObjectKey, Problem, Snapshot};
+use super::identity::{Identity, ObjectKey, ObjectKind};
+use super::object::{Body, Metadata, Object, decode, insert};
+use super::problem::{Problem, Subject};
+use super::refusal::Refusal;
+use super::snapshot::Snapshot;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -49,40 +52,37 @@ pub fn read(file: &str, offset: usize, text: &str) -> Document {
     }
     let head: Head = match parse(text, offset) {
         Ok(head) => head,
-        Err((field, message)) => {
-            let problem = refused(
-                "File",
-                file.to_owned(),
-                field,
-                format!("{message}; the file's last good objects stay in force"),
+        Err(refusal) => {
+            let subject = Subject::File(file.to_owned());
+            return Document::Refused(
+                None,
+                kept(subject, refusal, "the file's last good objects stay in force"),
             );
-            return Document::Refused(None, problem);
         }
     };
     let named = head.api_version.as_deref().zip(head.kind.as_deref());
-    let Some((kind, namespaced)) = named.and_then(|(version, kind)| known(version, kind)) else {
+    let Some(kind) = named.and_then(|(version, kind)| ObjectKind::of(version, kind)) else {
         return Document::Ignored;
     };
     let metadata = head.metadata.unwrap_or_default();
     let Some(name) = metadata.name.clone().filter(|n| !n.is_empty()) else {
         let message = format!("a {kind} without metadata.name; give it a name");
-        return Document::Refused(
-            None,
-            refused(kind, file.to_owned(), format!("line {}", offset + 1), message),
-        );
+        let refusal = Refusal::invalid_object(format!("line {}", offset + 1), message);
+        return Document::Refused(None, Problem::new(Subject::Unnamed(kind, file.to_owned()), refusal));
     };
-    let namespace = if namespaced {
+    let namespace = if kind.is_namespaced() {
         metadata.namespace.clone().unwrap_or_else(|| "default".into())
     } else {
         String::new()
     };
-    let identity = Identity { kind: kind.to_owned(), key: ObjectKey { namespace, name } };
+    let identity = Identity { kind, key: ObjectKey { namespace, name } };
     match decode(kind, &Text { text, offset }, &metadata) {
         Ok(object) => Document::Object(identity, object),
-        Err((field, message)) => {
-            let object = label(&identity);
-            let message = format!("{message}; in {file}, the object's last good state stays in force");
-            Document::Refused(Some(identity), refused(kind, object, field, message))
+        Err(refusal) => {
+            let subject = Subject::Object(identity.clone());
+            let kept =
+                kept(subject, refusal, &format!("in {file}, the object's last good state stays in force"));
+            Document::Refused(Some(identity), kept)
         }
     }
 }
@@ -102,8 +102,10 @@ pub fn read_all(file: &str, text: &str) -> Snapshot {
     snapshot
 }
 
-fn refused(kind: &str, object: String, field: String, message: String) -> Problem {
-    Problem { reason: "InvalidObject", kind: kind.to_owned(), object, field, message }
+/// The problem of a refused version, whose predecessor stays in force.
+fn kept(subject: Subject, refusal: Refusal, in_force: &str) -> Problem {
+    let message = format!("{}; {in_force}", refusal.message);
+    Problem::new(subject, Refusal { message, ..refusal })
 }
 
 /// One YAML document; what is wrong with it is told by line and column.
@@ -123,16 +125,16 @@ struct WithStatus<S> {
 }
 
 impl Body for Text<'_> {
-    fn spec<S: DeserializeOwned>(&self) -> Result<S, Failure> {
+    fn spec<S: DeserializeOwned>(&self) -> Result<S, Refusal> {
         parse::<WithSpec<S>>(self.text, self.offset).map(|d| d.spec)
     }
 
-    fn status<S: DeserializeOwned + Default>(&self) -> Result<S, Failure> {
+    fn status<S: DeserializeOwned + Default>(&self) -> Result<S, Refusal> {
         parse::<WithStatus<S>>(self.text, self.offset).map(|d| d.status.unwrap_or_default())
     }
 }
 
-fn parse<T: DeserializeOwned>(text: &str, offset: usize) -> Result<T, Failure> {
+fn parse<T: DeserializeOwned>(text: &str, offset: usize) -> Result<T, Refusal> {
     serde_saphyr::from_str(text).map_err(|error| {
         let field = error.location().map_or_else(
             || format!("line {}", offset + 1),
@@ -140,7 +142,7 @@ fn parse<T: DeserializeOwned>(text: &str, offset: usize) -> Result<T, Failure> {
         );
         let text = error.without_snippet().to_string();
         let first = text.lines().next().unwrap_or_default().trim();
-        (field, first.chars().take(MAX_MESSAGE).collect())
+        Refusal::invalid_object(field, first.chars().take(MAX_MESSAGE).collect::<String>())
     })
 }
 
@@ -160,8 +162,8 @@ mod tests {
     fn a_wrong_field_is_refused_with_its_place() {
         let text = "apiVersion: clovisor.io/v1alpha1\nkind: WanLink\nmetadata: {name: s9}\nspec:\n  device: s9\n  costs: 3\n";
         let problem = problem(text).unwrap_or_else(|| panic!("accepted"));
-        assert_eq!((problem.kind.as_str(), problem.object.as_str()), ("WanLink", "s9"));
-        assert!(problem.field.starts_with("line 16"), "{}", problem.field);
+        assert_eq!((problem.subject.kind(), problem.subject.name()), ("WanLink", "s9".to_owned()));
+        assert!(problem.field.as_str().starts_with("line 16"), "{}", problem.field);
         assert!(problem.message.contains("costs"), "{}", problem.message);
     }
 
@@ -174,7 +176,7 @@ mod tests {
         };
         assert_eq!(problem(&vs("{name: x, corsPolicy: {}, match: [{uri: {prefix: /}}]}")), None);
         let refused = problem(&vs("{name: x, match: [{cookie: {exact: a}}]}"));
-        assert!(refused.is_some_and(|p| p.object == "shop/r" && p.message.contains("cookie")));
+        assert!(refused.is_some_and(|p| p.subject.name() == "shop/r" && p.message.contains("cookie")));
         assert!(problem(&vs("{match: [{uri: {suffix: a}}]}")).is_some());
     }
 

@@ -1,9 +1,13 @@
 //! A folder of YAML files as the source of objects: one reading.
 
 use super::document::{Document, read, split};
+use super::identity::Identity;
 use super::last_good::LastGood;
-use super::object::{Identity, Object, insert, label};
-use super::snapshot::{Problem, Snapshot};
+use super::object::{Object, insert};
+use super::problem::{Problem, Subject};
+use super::reason::ProblemReason;
+use super::refusal::Refusal;
+use super::snapshot::Snapshot;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -61,13 +65,9 @@ impl Folder {
         for (file, File { objects, .. }) in &self.files {
             for (identity, object) in objects.values() {
                 if let Some(first) = seen.get(identity) {
-                    problems.push(Problem {
-                        reason: "InvalidObject",
-                        kind: identity.kind.clone(),
-                        object: label(identity),
-                        field: file.clone(),
-                        message: format!("is defined in {first} already, which holds; remove one of them"),
-                    });
+                    let message = format!("is defined in {first} already, which holds; remove one of them");
+                    let refusal = Refusal::invalid_object(file.clone(), message);
+                    problems.push(Problem::new(Subject::Object(identity.clone()), refusal));
                 } else {
                     seen.insert(identity, file);
                     insert(&mut snapshot, identity, object);
@@ -91,13 +91,8 @@ fn list(dir: &Path) -> Result<BTreeMap<String, PathBuf>, FolderError> {
 fn unreadable(name: &str, error: &std::io::Error, before: LastGood<Identity, Object>) -> File {
     let mut objects = LastGood::default();
     objects.keep_absent(before);
-    let problem = Problem {
-        reason: "InvalidObject",
-        kind: "File".into(),
-        object: name.to_owned(),
-        field: String::new(),
-        message: format!("{error}; the file's last good objects stay in force"),
-    };
+    let message = format!("{error}; the file's last good objects stay in force");
+    let problem = Problem::whole(ProblemReason::InvalidObject, Subject::File(name.to_owned()), message);
     File { text: None, objects, problems: vec![problem] }
 }
 
@@ -177,8 +172,8 @@ mod tests {
         let snapshot = read("{ this is : [not yaml".into())?;
         assert_eq!(devices(&snapshot), [("s8", "eth8"), ("s9", "s9")]);
         assert_eq!(
-            (snapshot.problems[0].kind.as_str(), snapshot.problems[0].object.as_str()),
-            ("File", "a.yaml")
+            (snapshot.problems[0].subject.kind(), snapshot.problems[0].subject.name()),
+            ("File", "a.yaml".to_owned())
         );
         assert_eq!(devices(&read(link("s9", "s9"))?), [("s9", "s9")]);
         Ok(())

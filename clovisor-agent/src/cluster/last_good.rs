@@ -1,6 +1,6 @@
 //! Values by key that survive a bad update.
 
-use super::snapshot::Problem;
+use super::problem::Problem;
 use std::collections::BTreeMap;
 
 /// The last good value of each key, and what is wrong with the key's newest version.
@@ -82,15 +82,12 @@ impl<V> Entry<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::problem::Subject;
+    use crate::cluster::reason::ProblemReason;
 
     fn bad(message: &str) -> Result<u32, Problem> {
-        Err(Problem {
-            reason: "InvalidObject",
-            kind: String::new(),
-            object: String::new(),
-            field: String::new(),
-            message: message.into(),
-        })
+        let subject = Subject::File(String::new());
+        Err(Problem::whole(ProblemReason::InvalidObject, subject, message))
     }
 
     fn values(state: &LastGood<&'static str, u32>) -> Vec<(&'static str, u32)> {

@@ -1,11 +1,13 @@
 //! The objects that Clovisor reads, wherever they come from.
 
 use super::gateway::HttpRoute;
+use super::identity::{Identity, ObjectKind};
 use super::istio::{DestinationRule, ServiceEntry, VirtualService};
 use super::network_policy::NetworkPolicy;
 use super::pod::{ISTIO_PROXY_UID, PROXY_UID, PodObject, PodStatus};
+use super::refusal::Refusal;
 use super::service::Service;
-use super::snapshot::{Dated, Mapping, ObjectKey, Snapshot};
+use super::snapshot::{Dated, Mapping, Snapshot};
 use super::wan_link::WanLinkSpec;
 use super::wan_mapping::ClassNumber;
 use super::wan_node::WanNodeStatus;
@@ -35,14 +37,6 @@ pub enum Object {
     Node(Arc<BTreeMap<String, String>>),
 }
 
-/// Kind, namespace and name: what makes two documents the same object.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Identity {
-    pub kind: String,
-    /// Empty namespace for cluster-scoped kinds.
-    pub key: ObjectKey,
-}
-
 /// `metadata`, as far as it is read.
 #[derive(Deserialize, Default, Clone, Debug)]
 #[serde(rename_all = "camelCase")]
@@ -65,85 +59,56 @@ struct ClassesOnly {
     classes: Vec<ClassNumber>,
 }
 
-/// Where something is wrong, and what.
-pub type Failure = (String, String);
-
 /// The parts of an object that are read.
 pub trait Body {
     /// `spec`.
     ///
     /// # Errors
     /// It is missing, or a field of it is not understood.
-    fn spec<S: DeserializeOwned>(&self) -> Result<S, Failure>;
+    fn spec<S: DeserializeOwned>(&self) -> Result<S, Refusal>;
 
     /// `status`; its default where there is none.
     ///
     /// # Errors
     /// A field of it is not understood.
-    fn status<S: DeserializeOwned + Default>(&self) -> Result<S, Failure>;
-}
-
-/// `NAMESPACE/NAME`, or the name alone where there is no namespace.
-#[must_use]
-pub fn label(identity: &Identity) -> String {
-    if identity.key.namespace.is_empty() { identity.key.name.clone() } else { identity.key.to_string() }
-}
-
-/// The kind's own name and whether it has a namespace; none: not read.
-#[must_use]
-pub fn known(api_version: &str, kind: &str) -> Option<(&'static str, bool)> {
-    let group = api_version.split_once('/').map_or("", |(group, _)| group);
-    match (group, kind) {
-        ("clovisor.io", "WanLink") => Some(("WanLink", false)),
-        ("clovisor.io", "WanNode") => Some(("WanNode", false)),
-        ("clovisor.io", "WanMapping") => Some(("WanMapping", true)),
-        ("networking.istio.io", "VirtualService") => Some(("VirtualService", true)),
-        ("gateway.networking.k8s.io", "HTTPRoute") => Some(("HTTPRoute", true)),
-        ("networking.istio.io", "DestinationRule") => Some(("DestinationRule", true)),
-        ("networking.istio.io", "ServiceEntry") => Some(("ServiceEntry", true)),
-        ("networking.k8s.io", "NetworkPolicy") => Some(("NetworkPolicy", true)),
-        ("", "Service") => Some(("Service", true)),
-        ("", "Node") => Some(("Node", false)),
-        ("", "Pod") => Some(("Pod", true)),
-        _ => None,
-    }
+    fn status<S: DeserializeOwned + Default>(&self) -> Result<S, Refusal>;
 }
 
 /// The object of a known kind.
 ///
 /// # Errors
 /// Where it is not understood, and why.
-pub fn decode(kind: &str, body: &impl Body, metadata: &Metadata) -> Result<Object, Failure> {
+pub fn decode(kind: ObjectKind, body: &impl Body, metadata: &Metadata) -> Result<Object, Refusal> {
     fn dated<S>(metadata: &Metadata, spec: S) -> Arc<Dated<S>> {
         Arc::new(Dated { created: metadata.creation_timestamp, spec })
     }
     match kind {
-        "WanLink" => {
+        ObjectKind::WanLink => {
             let spec: WanLinkSpec = body.spec()?;
             spec.check().map(|()| Object::WanLink(Arc::new(spec)))
         }
-        "WanMapping" => {
+        ObjectKind::WanMapping => {
             let (spec, status) = (body.spec()?, body.status::<ClassesOnly>()?);
             let (created, generation) = (metadata.creation_timestamp, metadata.generation);
             let (uid, classes) = (metadata.uid.clone(), status.classes);
             Ok(Object::WanMapping(Arc::new(Mapping { created, uid, generation, spec, classes })))
         }
-        "VirtualService" => body.spec().map(|spec| Object::VirtualService(dated(metadata, spec))),
-        "HTTPRoute" => body.spec().map(|spec| Object::HttpRoute(dated(metadata, spec))),
-        "DestinationRule" => body.spec::<DestinationRule>().map(|mut rule| {
+        ObjectKind::VirtualService => body.spec().map(|spec| Object::VirtualService(dated(metadata, spec))),
+        ObjectKind::HttpRoute => body.spec().map(|spec| Object::HttpRoute(dated(metadata, spec))),
+        ObjectKind::DestinationRule => body.spec::<DestinationRule>().map(|mut rule| {
             rule.is_ours = metadata.labels.get(MANAGED_BY).is_some_and(|by| by == CLOVISOR);
             Object::DestinationRule(Arc::new(rule))
         }),
-        "ServiceEntry" => body.spec().map(|spec| Object::ServiceEntry(Arc::new(spec))),
-        "NetworkPolicy" => body.spec().map(|spec| Object::NetworkPolicy(Arc::new(spec))),
-        "WanNode" => body.status().map(|status| Object::WanNode(Arc::new(status))),
-        "Node" => Ok(Object::Node(Arc::new(metadata.labels.clone()))),
-        "Service" => body.spec().map(|spec| Object::Service(Arc::new(spec))),
-        _ => pod(body, metadata).map(|pod| Object::Pod(Arc::new(pod))),
+        ObjectKind::ServiceEntry => body.spec().map(|spec| Object::ServiceEntry(Arc::new(spec))),
+        ObjectKind::NetworkPolicy => body.spec().map(|spec| Object::NetworkPolicy(Arc::new(spec))),
+        ObjectKind::WanNode => body.status().map(|status| Object::WanNode(Arc::new(status))),
+        ObjectKind::Node => Ok(Object::Node(Arc::new(metadata.labels.clone()))),
+        ObjectKind::Service => body.spec().map(|spec| Object::Service(Arc::new(spec))),
+        ObjectKind::Pod => pod(body, metadata).map(|pod| Object::Pod(Arc::new(pod))),
     }
 }
 
-fn pod(body: &impl Body, metadata: &Metadata) -> Result<PodObject, Failure> {
+fn pod(body: &impl Body, metadata: &Metadata) -> Result<PodObject, Refusal> {
     let status: PodStatus = body.status()?;
     let mut addresses: Vec<_> = status.pod_ips.iter().map(|p| p.ip).collect();
     if let Some(ip) = status.pod_ip.filter(|ip| !addresses.contains(ip)) {
@@ -154,7 +119,7 @@ fn pod(body: &impl Body, metadata: &Metadata) -> Result<PodObject, Failure> {
         Some(text) => text.parse().map_err(|_| {
             let message =
                 format!("annotation {PROXY_UID} is not a number; write the proxy's uid, e.g. \"1337\"");
-            ("metadata.annotations".to_owned(), message)
+            Refusal::invalid_object("metadata.annotations", message)
         })?,
     };
     Ok(PodObject { labels: metadata.labels.clone(), addresses, proxy_uid })

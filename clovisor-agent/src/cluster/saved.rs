@@ -1,6 +1,7 @@
 //! The last known objects on disk: what an agent steers by that starts while the API server is away.
 
-use super::object::{Identity, Object, insert};
+use super::identity::Identity;
+use super::object::{Object, insert};
 use super::snapshot::Snapshot;
 use crate::files::replace;
 use serde::{Deserialize, Serialize};

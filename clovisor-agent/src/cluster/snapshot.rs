@@ -1,16 +1,17 @@
 //! All objects of one moment.
 
 use super::gateway::HttpRoute;
+use super::identity::ObjectKey;
 use super::istio::{DestinationRule, ServiceEntry, VirtualService};
 use super::network_policy::NetworkPolicy;
 use super::pod::PodObject;
+use super::problem::Problem;
 use super::service::Service;
 use super::wan_link::WanLinkSpec;
 use super::wan_mapping::{ClassNumber, WanMappingSpec};
 use super::wan_node::WanNodeStatus;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 /// Everything that was known at one moment; never changed after it is published.
@@ -86,52 +87,17 @@ pub struct Mapping {
     pub classes: Vec<ClassNumber>,
 }
 
-/// Namespace and name of an object of a known kind.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectKey {
-    pub namespace: String,
-    pub name: String,
-}
-
-impl fmt::Display for ObjectKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-/// Something refused, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Problem {
-    /// Condition reason, CamelCase: `InvalidRule`, `LinkNotFound`, `RouteUnnamed`, …
-    pub reason: &'static str,
-    /// Kind of the object, or "File".
-    pub kind: String,
-    /// `NAMESPACE/NAME`, or the file.
-    pub object: String,
-    /// Field path, e.g. `spec.rules[3].headers[0].regex`, or `line 12, column 3`.
-    pub field: String,
-    /// What is wrong and what to do, as one sentence in lower case.
-    pub message: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::document::{Document, read, split};
-    use crate::cluster::object::insert;
+    use crate::cluster::document::read_all;
 
     fn snapshot(policies: &str) -> Snapshot {
         let pods = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: till-1, namespace: shop, labels: {app: till}}\n\
                     status: {podIP: 10.1.0.5}\n---\napiVersion: v1\nkind: Pod\n\
                     metadata: {name: b, namespace: bank}\nstatus: {podIP: 10.1.0.6}\n";
-        let mut snapshot = Snapshot::default();
-        for (at, text) in split(&format!("{pods}{policies}")) {
-            match read("f", at, &text) {
-                Document::Object(identity, object) => insert(&mut snapshot, &identity, &object),
-                Document::Refused(_, problem) => panic!("{problem:?}"),
-                Document::Ignored => {}
-            }
-        }
+        let snapshot = read_all("f", &format!("{pods}{policies}"));
+        assert_eq!(snapshot.problems, []);
         snapshot
     }
 

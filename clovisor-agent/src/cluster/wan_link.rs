@@ -4,6 +4,7 @@
 /// Which device is meant, where names differ.
 pub mod selector;
 
+use super::refusal::Refusal;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -90,8 +91,8 @@ impl WanLinkSpec {
     /// # Errors
     /// Device and selector are both there, both absent, or the selector selects nothing; peers with mode Mark; a DSCP of
     /// more than six bits.
-    pub fn check(&self) -> Result<(), (String, String)> {
-        let wrong = |field: &str, message: &str| Err((field.to_owned(), message.to_owned()));
+    pub fn check(&self) -> Result<(), Refusal> {
+        let wrong = |field: &str, message: &str| Err(Refusal::invalid_object(field, message));
         if self.mode == Mode::Mark && !self.peers.is_empty() {
             return wrong(
                 "spec.peers",

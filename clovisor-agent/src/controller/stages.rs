@@ -3,7 +3,7 @@
 //! Clusters before the routes that name them, and routes away before their clusters: between two stages the proxies
 //! must have taken in the first. While routes change, what the old ones need stays.
 
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
 use crate::render::istio::object::{IstioKind, Phase};
 use serde_json::Value;
 use std::collections::BTreeMap;

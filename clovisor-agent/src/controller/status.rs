@@ -1,13 +1,13 @@
 //! Problems and nodes to the status of each object.
 
 use crate::cluster::condition::Said;
-use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
+use crate::cluster::identity::{ObjectKey, ObjectKind};
+use crate::cluster::problem::{Problem, Subject};
+use crate::cluster::snapshot::Snapshot;
 use crate::cluster::wan_mapping::{ClassNumber, WanMappingSpec};
 use crate::policy::compiled::Compiled;
 use std::collections::BTreeMap;
 
-/// Reasons that cost a mapping some of its links and not itself.
-const PARTIAL: [&str; 2] = ["LinkNotFound", "NotPermitted"];
 /// Nodes that a message names.
 const NAMED: usize = 5;
 
@@ -61,10 +61,10 @@ pub(super) fn mappings(
     let mut numbers = classes(compiled);
     let mut one = |(key, mapping): (&ObjectKey, _)| {
         let mapping: &crate::cluster::snapshot::Mapping = mapping;
-        let name = key.to_string();
-        let of_mapping = |p: &&Problem| p.kind == "WanMapping" && p.object == name;
+        let subject = Subject::object(ObjectKind::WanMapping, key);
+        let of_mapping = |p: &&Problem| p.subject == subject;
         let (partial, whole): (Vec<_>, Vec<_>) =
-            compiled.problems.iter().filter(of_mapping).partition(|p| PARTIAL.contains(&p.reason));
+            compiled.problems.iter().filter(of_mapping).partition(|p| p.reason.is_partial());
         let accepted = accepted(&whole);
         let programmed = match (accepted.holds, written(key)) {
             (Some(true), Written::NotNeeded) => Said::new(
@@ -92,13 +92,13 @@ fn accepted(refused: &[&Problem]) -> Said {
         return Said::new("Accepted", Some(true), "Accepted", "its requests can be told apart and steered");
     };
     let lines: Vec<_> = refused.iter().map(|p| format!("{}: {}", p.field, p.message)).collect();
-    Said::new("Accepted", Some(false), first.reason, lines.join("\n"))
+    Said::new("Accepted", Some(false), first.reason.name(), lines.join("\n"))
 }
 
 fn degraded(partial: &[&Problem], spec: &WanMappingSpec, links: &BTreeMap<String, LinkWords>) -> Said {
     if let Some(first) = partial.first() {
         let lines: Vec<_> = partial.iter().map(|p| format!("{}: {}", p.field, p.message)).collect();
-        return Said::new("Degraded", Some(true), first.reason, lines.join("\n"));
+        return Said::new("Degraded", Some(true), first.reason.name(), lines.join("\n"));
     }
     let named = spec.links.iter().chain(spec.rules.iter().flat_map(|rule| &rule.links));
     let mut down: Vec<_> = named

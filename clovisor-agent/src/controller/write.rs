@@ -3,8 +3,8 @@
 use super::stages::{Place, Step};
 use super::status::{LinkWords, MappingWords};
 use crate::cluster::condition::{Said, conditions};
+use crate::cluster::identity::ObjectKey;
 use crate::cluster::object::{CLOVISOR, MANAGED_BY};
-use crate::cluster::snapshot::ObjectKey;
 use crate::cluster::wan_link::{WanLink, WanLinkStatus};
 use crate::cluster::wan_mapping::{ClassNumber, WanMapping, WanMappingStatus};
 use crate::render::istio::object::IstioKind;

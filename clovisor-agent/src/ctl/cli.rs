@@ -76,6 +76,9 @@ pub enum CtlCommand {
     Render(RenderArgs),
     /// Print the CustomResourceDefinitions of WanLink and WanMapping.
     Crds,
+    /// Print the README's table of problem reasons.
+    #[command(hide = true)]
+    Reasons,
     /// Print the completion script of a shell.
     Completion { shell: clap_complete::Shell },
 }

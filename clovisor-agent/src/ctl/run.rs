@@ -5,7 +5,7 @@ use super::client::AgentClient;
 use super::folder::policy;
 use super::outcome::{Code, CtlError};
 use super::output::{format, style, unprintable, yaml};
-use super::{render, show};
+use super::{reasons, render, show};
 use crate::admin::api::{ExplainRequest, Explanation, LinkStatus, List, Session, Status};
 use crate::admin::{explain, problems};
 use crate::cluster::wan_link::WanLink;
@@ -43,6 +43,7 @@ pub async fn run(cli: &CtlCli) -> Result<String, CtlError> {
         CtlCommand::Check { file } => check(cli, file),
         CtlCommand::Render(args) => render::render(args),
         CtlCommand::Crds => crds(),
+        CtlCommand::Reasons => Ok(reasons::table()),
         CtlCommand::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut CtlCli::command(), "clovisorctl", &mut script);

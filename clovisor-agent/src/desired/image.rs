@@ -1,6 +1,6 @@
 //! The contents of the kernel maps that the policy and the links ask for.
 
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
 use crate::cluster::wan_link::{Mode, Nat};
 use crate::cluster::wan_mapping::traffic::TrafficProtocol;
 use crate::cluster::wan_mapping::{Established, Fallback};
@@ -45,9 +45,9 @@ pub fn image(
             let (key, rules) = traffic(namespace.zone, prefix);
             image.traffic.insert(key, rules);
         }
-        for reached in &namespace.reached {
-            let endpoints = reached.endpoints.as_deref();
-            add_destinations(&mut image, namespace.zone, reached.classes.clone(), endpoints);
+        for destinations in &namespace.destinations {
+            let endpoints = destinations.endpoints.as_deref();
+            add_destinations(&mut image, namespace.zone, destinations.classes.clone(), endpoints);
         }
     }
     for (key, pod) in &policy.pods {

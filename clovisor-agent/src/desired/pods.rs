@@ -1,6 +1,6 @@
 //! The host side device of each pod.
 
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
 use crate::host::net::HostNet;
 use crate::host::resolve::{Unresolved, bridge_to_ask, resolve_pod};
 use crate::policy::model::Policy;

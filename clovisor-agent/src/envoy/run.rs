@@ -2,7 +2,8 @@
 
 use super::folder::{self, EnvoyFolder, EnvoyFolderError};
 use super::steps::{EnvoyPlan, EnvoyStep, plan};
-use crate::cluster::snapshot::Problem;
+use crate::cluster::problem::{Problem, Subject};
+use crate::cluster::reason::ProblemReason;
 use crate::policy::model::Policy;
 use crate::render::namespace::render;
 use crate::render::proxy::RenderConfig;
@@ -121,17 +122,12 @@ impl Pass {
     fn fail(&mut self, error: &EnvoyFolderError) {
         // A bad name stays bad: only what may pass is tried again.
         self.failed |= matches!(error, EnvoyFolderError::Io(_));
-        let object = match error {
+        let file = match error {
             EnvoyFolderError::Io(error) => error.path.display().to_string(),
             EnvoyFolderError::Namespace(name) => name.clone(),
         };
-        self.problems.push(Problem {
-            reason: "EnvoyFilesNotWritten",
-            kind: "File".into(),
-            object,
-            field: String::new(),
-            message: error.to_string(),
-        });
+        let (reason, subject) = (ProblemReason::EnvoyFilesNotWritten, Subject::File(file));
+        self.problems.push(Problem::whole(reason, subject, error.to_string()));
     }
 }
 

@@ -1,16 +1,18 @@
 //! Objects to the policy.
 
 use super::allocation::{Allocation, Numbering};
-use super::attachment::claims;
+use super::attachment::attachments;
 use super::compiled::Compiled;
-use super::managed::routing::{attach, unreached};
+use super::managed::routing::route;
 use super::managed::service::services;
+use super::managed::unused::unused;
 use super::mapping::{add_mappings, given, wanted};
 use super::model::{NamespacePolicy, PodIdentity, Policy};
 use super::objects::Objects;
 use super::{sidecar, traffic};
+use crate::cluster::identity::ObjectKey;
 use crate::cluster::pod::PodObject;
-use crate::cluster::snapshot::{ObjectKey, Snapshot};
+use crate::cluster::snapshot::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -41,9 +43,9 @@ pub fn compile(
     generation: u64,
     purpose: Purpose,
 ) -> (Compiled, Allocation) {
-    let mut claims = claims(snapshot);
-    let wanted = wanted(snapshot, &claims);
-    let numbers = match purpose.numbering {
+    let mut attachments = attachments(snapshot);
+    let wanted = wanted(snapshot, &attachments);
+    let allocation = match purpose.numbering {
         Numbering::Own => before.assign(&wanted),
         Numbering::Controller => before.adopt(given(snapshot)).assign(&wanted),
         Numbering::Status => before.with_classes(&wanted.into_keys().collect(), given(snapshot)),
@@ -51,34 +53,33 @@ pub fn compile(
     let managed = purpose.proxies == Proxies::Managed;
     let mut problems = snapshot.problems.clone();
     let mut policy = Policy { pods: pods(snapshot), ..Policy::default() };
-    let mut effective = BTreeSet::new();
     let objects = Objects::new(snapshot);
-    for namespace in namespaces(snapshot, purpose.local) {
-        let mut own = NamespacePolicy { zone: numbers.zone(&namespace).unwrap_or(0), ..Default::default() };
-        add_mappings(&mut own, &namespace, &mut claims, &numbers, purpose.numbering);
-        problems.extend(traffic::add(&mut own, &namespace, &claims));
-        let found = services(snapshot, &objects.rules, &namespace);
-        let attached = attach(&objects, &namespace, &found, &claims, &own);
-        own.services = attached.services;
+    for name in namespaces(snapshot, purpose.local) {
+        let mut namespace =
+            NamespacePolicy { zone: allocation.zone(&name).unwrap_or(0), ..Default::default() };
+        add_mappings(&mut namespace, &name, &mut attachments, &allocation, purpose.numbering);
+        problems.extend(traffic::add(&mut namespace, &name, &attachments));
+        let found = services(snapshot, &objects.rules, &name);
+        let routed = route(&objects, &name, &found, &attachments, &namespace);
+        namespace.services = routed.services;
         if managed {
-            problems.extend(found.problems.into_iter().chain(attached.problems));
-            problems.extend(unreached(&namespace, &claims, &attached.effective, &found.opaque, snapshot));
+            problems.extend(found.problems.into_iter().chain(routed.problems));
+            problems.extend(unused(&name, &attachments, &routed.effective, &found.opaque, snapshot));
         }
-        effective.extend(attached.effective);
-        policy.namespaces.insert(namespace, own);
+        policy.namespaces.insert(name, namespace);
     }
-    problems.append(&mut claims.problems);
+    problems.append(&mut attachments.problems);
     let mut sidecars = Vec::new();
     if !managed {
-        let (planned, refused) = sidecar::compile::plan(snapshot, &claims, &objects, &policy);
-        sidecar::compile::reach(&mut policy, snapshot, &planned);
+        let (plans, refused) = sidecar::compile::plan(snapshot, &attachments, &objects, &policy);
+        sidecar::compile::add_destinations(&mut policy, snapshot, &plans);
         problems.extend(refused);
-        sidecars = planned;
+        sidecars = plans;
     }
     problems.sort();
     problems.dedup();
     let stale_since = snapshot.stale_since;
-    (Compiled { generation, policy: Arc::new(policy), problems, sidecars, stale_since }, numbers)
+    (Compiled { generation, policy: Arc::new(policy), problems, sidecars, stale_since }, allocation)
 }
 
 /// Namespaces with clients; unless `local`, also those with mappings for clients to come.

@@ -1,8 +1,8 @@
 //! What a compilation gives: the policy, the plans for sidecars, the problems.
 
 use super::model::Policy;
-use super::sidecar::plan::Sidecar;
-use crate::cluster::snapshot::Problem;
+use super::sidecar::plan::SidecarPlan;
+use crate::cluster::problem::Problem;
 use std::sync::Arc;
 
 /// Result of a compilation: always usable; what could not be exact is in `problems` and not in `policy`.
@@ -13,7 +13,7 @@ pub struct Compiled {
     pub policy: Arc<Policy>,
     pub problems: Vec<Problem>,
     /// What Istio's sidecars need; empty where Clovisor configures the proxies itself.
-    pub sidecars: Vec<Sidecar>,
+    pub sidecars: Vec<SidecarPlan>,
     /// Since when the objects come from disk because the API server is not heard.
     pub stale_since: Option<jiff::Timestamp>,
 }

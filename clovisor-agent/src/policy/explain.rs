@@ -4,7 +4,7 @@ use super::class::ClassId;
 use super::matcher::{Request, RouteMatch};
 use super::model::{Mapping, NamespacePolicy, Policy, Route, RouteDecision, Service};
 use super::rule::Verdict;
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
 use std::collections::BTreeMap;
 
 /// The way of one request through the policy.

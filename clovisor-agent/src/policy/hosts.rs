@@ -1,7 +1,8 @@
 //! Host names of the mesh, and an index of objects by the hosts that they name.
 
+use crate::cluster::identity::ObjectKey;
 use crate::cluster::istio::DestinationRule;
-use crate::cluster::snapshot::{ObjectKey, Snapshot};
+use crate::cluster::snapshot::Snapshot;
 use std::collections::HashMap;
 
 /// Domain of the hosts that stand for Kubernetes Services.

@@ -1,11 +1,13 @@
-//! Routes of the proxies that Clovisor configures itself.
+//! Routes of managed proxies, whose configuration Clovisor writes itself.
 
 pub(super) mod service;
 
-pub(super) mod route;
+mod route;
 
 mod virtual_service;
 
 mod http_route;
 
 pub(super) mod routing;
+
+pub(super) mod unused;

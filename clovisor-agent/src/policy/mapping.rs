@@ -1,70 +1,71 @@
 //! Accepted mappings to their classes and compiled rules.
 
 use super::allocation::{Allocation, Numbering};
-use super::attachment::{Claims, problem};
+use super::attachment::Attachments;
 use super::class::{ClassId, ClassName};
 use super::model::{Class, Mapping, NamespacePolicy};
 use super::rule::Rule;
-use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
+use crate::cluster::identity::ObjectKey;
+use crate::cluster::reason::ProblemReason;
+use crate::cluster::refusal::{FieldPath, Refusal};
+use crate::cluster::snapshot::{Mapping as MappingObject, Snapshot};
 use crate::cluster::wan_mapping::WanMappingSpec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Every class that some mapping asks for; a namespace with a refused mapping keeps its number.
-pub(super) fn wanted(snapshot: &Snapshot, claims: &Claims<'_>) -> BTreeMap<String, BTreeSet<ClassName>> {
+/// The classes of all accepted mappings, by namespace; a namespace with refused mappings only keeps its number.
+pub(super) fn wanted(
+    snapshot: &Snapshot,
+    attachments: &Attachments<'_>,
+) -> BTreeMap<String, BTreeSet<ClassName>> {
     let mut wanted = BTreeMap::<_, BTreeSet<_>>::new();
     for key in snapshot.mappings.keys() {
         wanted.entry(key.namespace.clone()).or_default();
     }
-    for (key, spec) in &claims.accepted {
+    for (key, spec) in &attachments.accepted {
         wanted.entry(key.namespace.clone()).or_default().extend(class_names(&key.name, spec));
     }
     wanted
 }
 
-/// The numbers in the statuses of the mappings, oldest mapping first.
+/// The class numbers in the statuses of the mappings, oldest mapping first.
 pub(super) fn given(snapshot: &Snapshot) -> Vec<(String, ClassName, u16)> {
     let mut mappings: Vec<_> = snapshot.mappings.iter().collect();
     mappings.sort_by_key(|(key, mapping)| (mapping.created, *key));
-    let of = |(key, mapping): (&ObjectKey, &Arc<crate::cluster::snapshot::Mapping>)| {
+    let of_mapping = |(key, mapping): (&ObjectKey, &Arc<MappingObject>)| {
         let classes = mapping.classes.iter().filter_map(|class| {
             let name = ClassName { mapping: key.name.clone(), rule: class.rule.clone() };
             Some((key.namespace.clone(), name, u16::try_from(class.number).ok()?))
         });
         classes.collect::<Vec<_>>()
     };
-    mappings.into_iter().flat_map(of).collect()
+    mappings.into_iter().flat_map(of_mapping).collect()
 }
 
+/// One class for the mapping's own links, one for each rule.
 fn class_names(mapping: &str, spec: &WanMappingSpec) -> Vec<ClassName> {
-    let own = (!spec.links.is_empty()).then(|| ClassName { mapping: mapping.to_owned(), rule: None });
-    let of = |name: &String| ClassName { mapping: mapping.to_owned(), rule: Some(name.clone()) };
-    own.into_iter().chain(spec.rules.iter().map(|rule| of(&rule.name))).collect()
+    let name = |rule: Option<&String>| ClassName { mapping: mapping.to_owned(), rule: rule.cloned() };
+    let of_links = (!spec.links.is_empty()).then(|| name(None));
+    of_links.into_iter().chain(spec.rules.iter().map(|rule| name(Some(&rule.name)))).collect()
 }
 
-/// Compiles the mappings of a namespace; one without numbers or with a bad rule leaves the claims.
+/// Compiles the mappings of a namespace; a mapping without numbers or with a bad rule is detached.
 pub(super) fn add_mappings(
-    own: &mut NamespacePolicy,
+    policy: &mut NamespacePolicy,
     namespace: &str,
-    claims: &mut Claims<'_>,
-    numbers: &Allocation,
+    attachments: &mut Attachments<'_>,
+    allocation: &Allocation,
     numbering: Numbering,
 ) {
-    let here: Vec<_> = claims.accepted.iter().filter(|(key, _)| key.namespace == namespace).collect();
+    let here: Vec<_> = attachments.accepted.iter().filter(|(key, _)| key.namespace == namespace).collect();
     let here: Vec<_> = here.into_iter().map(|(key, spec)| (key.clone(), *spec)).collect();
     for (key, spec) in here {
-        match mapping(&key, spec, numbers, numbering) {
+        match mapping(&key, spec, allocation, numbering) {
             Ok((mapping, classes)) => {
-                own.classes.extend(classes.into_iter().map(|class| (class.id, class)));
-                own.mappings.insert(key.name, Arc::new(mapping));
+                policy.classes.extend(classes.into_iter().map(|class| (class.id, class)));
+                policy.mappings.insert(key.name, Arc::new(mapping));
             }
-            Err(refused) => {
-                claims.accepted.remove(&key);
-                claims
-                    .by_route
-                    .retain(|(origin, _), by| origin.key().namespace != key.namespace || *by != key.name);
-                claims.problems.push(refused);
-            }
+            Err(refusal) => attachments.refuse(&key, refusal),
         }
     }
 }
@@ -72,35 +73,35 @@ pub(super) fn add_mappings(
 fn mapping(
     key: &ObjectKey,
     spec: &WanMappingSpec,
-    numbers: &Allocation,
+    allocation: &Allocation,
     numbering: Numbering,
-) -> Result<(Mapping, Vec<Class>), Problem> {
+) -> Result<(Mapping, Vec<Class>), Refusal> {
     let mut classes = Vec::new();
     for name in class_names(&key.name, spec) {
-        let id = numbers.zone(&key.namespace).and_then(|_| numbers.class(&key.namespace, &name));
-        let Some(id) = id else {
-            if numbering == Numbering::Status {
-                let message = "has no class numbers in its status yet; see that the controller runs";
-                return Err(problem("Pending", key, "status.classes".into(), message.into()));
-            }
-            let message = "the namespace needs more than 16 classes (one per mapping with links and one per \
-                           rule), or the node has too many namespaces; join mappings or rules with equal links";
-            return Err(problem("OutOfClasses", key, "spec".into(), message.into()));
-        };
+        let id = allocation.zone(&key.namespace).and_then(|_| allocation.class(&key.namespace, &name));
+        let id = id.ok_or_else(|| unnumbered(numbering))?;
         classes.push(class(id, name, spec));
     }
     let number_of = |rule: Option<&str>| classes.iter().find(|c| c.key.rule.as_deref() == rule).map(|c| c.id);
     let mut rules = Vec::new();
     for (i, source) in spec.rules.iter().enumerate() {
         let Some(id) = number_of(Some(&source.name)) else { continue };
-        rules.push(Rule::compile(source, id).map_err(|(field, message)| {
-            let dot = if field.is_empty() { "" } else { "." };
-            problem("InvalidRule", key, format!("spec.rules[{i}]{dot}{field}"), message)
-        })?);
+        let at = FieldPath::from("spec.rules").index(i);
+        rules.push(Rule::compile(source, id).map_err(|refusal| refusal.under(&at))?);
     }
     let class = number_of(None);
     let mapping = Mapping { name: key.name.clone(), class, on_agent_loss: spec.on_agent_loss, rules };
     Ok((mapping, classes))
+}
+
+fn unnumbered(numbering: Numbering) -> Refusal {
+    if numbering == Numbering::Status {
+        let message = "has no class numbers in its status yet; check that the controller runs";
+        return Refusal::new(ProblemReason::Pending, "status.classes", message);
+    }
+    let message = "the namespace needs more than 16 classes (one per mapping with links and one per rule), or the \
+                   node has too many namespaces; join mappings or rules with equal links";
+    Refusal::new(ProblemReason::OutOfClasses, "spec", message)
 }
 
 fn class(id: ClassId, key: ClassName, spec: &WanMappingSpec) -> Class {

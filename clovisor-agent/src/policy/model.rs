@@ -2,8 +2,9 @@
 
 use super::class::{ClassId, ClassName};
 use super::matcher::RouteMatch;
+use super::origin::RouteOrigin;
 use super::rule::Rule;
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
 use crate::cluster::wan_mapping::traffic::TrafficProtocol;
 use crate::cluster::wan_mapping::{Established, Fallback};
 use ipnet::IpNet;
@@ -43,8 +44,8 @@ pub struct NamespacePolicy {
     pub traffic: Vec<PrefixRules>,
     /// Which pods these classes are for.
     pub traffic_pods: Vec<PodTraffic>,
-    /// Where the requests of sidecars go, which the mesh's control plane configures.
-    pub reached: Vec<Reached>,
+    /// Destinations of the requests of sidecars, which Istio's control plane configures.
+    pub destinations: Vec<Destinations>,
 }
 
 /// Pods whose own packets may have a class.
@@ -73,8 +74,8 @@ pub struct PortClass {
 
 /// Destinations of some classes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reached {
-    /// None: only the control plane knows them, they can be anywhere.
+pub struct Destinations {
+    /// None: only the control plane knows them; they can be any address.
     pub endpoints: Option<Vec<SocketAddr>>,
     pub classes: BTreeSet<ClassId>,
 }
@@ -181,8 +182,8 @@ pub struct Destination {
 pub struct Route {
     /// `http[].name`, or `default` for the catch-all that Clovisor adds.
     pub name: Option<String>,
-    /// Where it comes from, for `explain`: the VirtualService, or none for the added catch-all.
-    pub origin: Option<ObjectKey>,
+    /// The object that defines the route; none: the default route of a service without one.
+    pub origin: Option<RouteOrigin>,
     /// Any of these; empty: every request.
     pub matches: Vec<RouteMatch>,
     /// Most often the service itself.

@@ -3,8 +3,9 @@
 use super::hosts::{ByHost, DestinationRules, ServiceName, destination_rules, visible};
 use super::model::Service;
 use crate::cluster::gateway::HttpRoute;
+use crate::cluster::identity::ObjectKey;
 use crate::cluster::istio::VirtualService;
-use crate::cluster::snapshot::{Dated, ObjectKey, Snapshot};
+use crate::cluster::snapshot::{Dated, Snapshot};
 use std::collections::HashMap;
 
 /// A VirtualService and how specifically it names the host; the larger, the more specific.

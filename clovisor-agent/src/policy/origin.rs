@@ -1,16 +1,17 @@
-//! Objects that routes come from.
+//! Objects that define routes.
 
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::{ObjectKey, ObjectKind};
+use crate::cluster::problem::Subject;
 use std::fmt;
 
-/// An object with routes.
+/// An object that defines routes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Origin {
+pub enum RouteOrigin {
     VirtualService(ObjectKey),
     HttpRoute(ObjectKey),
 }
 
-impl Origin {
+impl RouteOrigin {
     /// Namespace and name of the object.
     #[must_use]
     pub const fn key(&self) -> &ObjectKey {
@@ -18,13 +19,25 @@ impl Origin {
             Self::VirtualService(key) | Self::HttpRoute(key) => key,
         }
     }
+
+    /// Kind of the object.
+    #[must_use]
+    pub const fn kind(&self) -> ObjectKind {
+        match self {
+            Self::VirtualService(_) => ObjectKind::VirtualService,
+            Self::HttpRoute(_) => ObjectKind::HttpRoute,
+        }
+    }
+
+    /// The object as the subject of a problem.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        Subject::object(self.kind(), self.key())
+    }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for RouteOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::VirtualService(key) => write!(f, "VirtualService {key}"),
-            Self::HttpRoute(key) => write!(f, "HTTPRoute {key}"),
-        }
+        write!(f, "{} {}", self.kind(), self.key())
     }
 }

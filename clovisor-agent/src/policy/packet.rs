@@ -2,7 +2,7 @@
 
 use super::explain::{Step, Trace};
 use super::model::{NamespacePolicy, Policy};
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
 use crate::cluster::wan_mapping::traffic::TrafficProtocol;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

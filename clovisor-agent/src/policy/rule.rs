@@ -2,7 +2,8 @@
 
 use super::class::ClassId;
 use super::matcher::{Pattern, Request};
-use crate::cluster::wan_mapping::{self, ValueMatch};
+use crate::cluster::refusal::{FieldPath, Refusal};
+use crate::cluster::wan_mapping::{MappingRule, ValueMatch};
 use std::collections::{BTreeSet, HashSet};
 
 /// One compiled rule: all conditions must hold.
@@ -38,19 +39,18 @@ impl Rule {
     /// Compiles one rule.
     ///
     /// # Errors
-    /// Field path below the rule and what is wrong there.
-    pub fn compile(rule: &wan_mapping::MappingRule, class: ClassId) -> Result<Self, (String, String)> {
+    /// A condition makes no sense; the field is relative to the rule.
+    pub fn compile(rule: &MappingRule, class: ClassId) -> Result<Self, Refusal> {
         let mut headers = Vec::new();
         for (i, header) in rule.headers.iter().enumerate() {
-            let value = value(&header.value()).map_err(|e| (format!("headers[{i}]"), e))?;
+            let value = value(&header.value())
+                .map_err(|e| Refusal::invalid_rule(FieldPath::from("headers").index(i), e))?;
             headers.push((header.name.to_ascii_lowercase(), value));
         }
-        let path = rule.path.as_ref().map(value).transpose().map_err(|e| ("path".to_owned(), e))?;
+        let path = rule.path.as_ref().map(value).transpose().map_err(|e| Refusal::invalid_rule("path", e))?;
         if headers.is_empty() && path.is_none() && rule.methods.is_empty() {
-            return Err((
-                String::new(),
-                "has no condition; use the mapping's own links for all requests".into(),
-            ));
+            let message = "has no condition; use the mapping's own links for all requests";
+            return Err(Refusal::invalid_rule("", message));
         }
         Ok(Self { name: rule.name.clone(), class, headers, path, methods: rule.methods.clone() })
     }
@@ -129,10 +129,10 @@ mod tests {
     use super::*;
     use crate::cluster::wan_mapping::HeaderRule;
 
-    fn rule(value: ValueMatch) -> Result<Rule, (String, String)> {
+    fn rule(value: ValueMatch) -> Result<Rule, Refusal> {
         let ValueMatch { exact, prefix, regex, one_of } = value;
         let header = HeaderRule { name: "User".into(), exact, prefix, regex, one_of };
-        let rule = wan_mapping::MappingRule {
+        let rule = MappingRule {
             name: "r".into(),
             headers: vec![header],
             path: None,
@@ -172,6 +172,6 @@ mod tests {
         let two = ValueMatch { exact: Some("a".into()), prefix: Some("b".into()), ..ValueMatch::default() };
         assert!(rule(two).is_err());
         let bad = ValueMatch { regex: Some("(".into()), ..ValueMatch::default() };
-        assert_eq!(rule(bad).err().map(|(field, _)| field), Some("headers[0]".into()));
+        assert_eq!(rule(bad).err().map(|refusal| refusal.field), Some("headers[0]".into()));
     }
 }

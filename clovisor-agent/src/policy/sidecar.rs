@@ -7,7 +7,7 @@ pub mod plan;
 
 mod hosts;
 
-mod place;
+mod destination;
 
 mod http_route;
 

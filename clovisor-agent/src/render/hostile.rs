@@ -112,7 +112,7 @@ fn good(snapshot: &Snapshot, proxies: Proxies) -> (NamespacePolicy, usize) {
     let mut own = compiled.policy.namespaces.get("shop").cloned().unwrap_or_default();
     // Others may export services of their own to it, and further ports of its own, as in Istio.
     own.services.retain(|service| service.host.starts_with("reviews") && service.port == 8000);
-    own.reached.clear();
+    own.destinations.clear();
     (own, ours)
 }
 

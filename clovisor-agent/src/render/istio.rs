@@ -17,12 +17,12 @@ mod rule_set;
 
 use crate::cluster::snapshot::Snapshot;
 use crate::policy::hosts::destination_rules;
-use crate::policy::sidecar::plan::Sidecar;
+use crate::policy::sidecar::plan::SidecarPlan;
 use object::{IstioConfig, IstioObject};
 
 /// The objects for these plans, in the order in which they are to be written.
 #[must_use]
-pub fn objects(snapshot: &Snapshot, planned: &[Sidecar], config: &IstioConfig) -> Vec<IstioObject> {
+pub fn objects(snapshot: &Snapshot, planned: &[SidecarPlan], config: &IstioConfig) -> Vec<IstioObject> {
     let rules = destination_rules(snapshot);
     let mut all = Vec::new();
     for sidecar in planned {

@@ -1,6 +1,9 @@
 //! One match block of a route as Envoy says it; `policy::matcher` says the same in Rust.
 
-use crate::cluster::snapshot::Problem;
+use crate::cluster::identity::{ObjectKey, ObjectKind};
+use crate::cluster::problem::{Problem, Subject};
+use crate::cluster::reason::ProblemReason;
+use crate::cluster::refusal::Refusal;
 use crate::policy::matcher::{RouteMatch, StringMatch};
 use crate::policy::model::{Route, Service};
 use serde_json::{Value, json};
@@ -96,18 +99,16 @@ fn no_header(name: &str, value: &StringMatch) -> Value {
 
 /// The files are per namespace: a match that holds for some of its pods only cannot be said in them.
 pub(crate) fn separate_pods(namespace: &str, service: &Service, route: &Route) -> Problem {
-    let (kind, object) = match &route.origin {
-        Some(origin) => ("VirtualService", origin.to_string()),
-        None => ("Service", format!("{namespace}/{}", service.host)),
+    let subject = match &route.origin {
+        Some(origin) => origin.subject(),
+        None => {
+            let key = ObjectKey { namespace: namespace.to_owned(), name: service.host.clone() };
+            Subject::object(ObjectKind::Service, &key)
+        }
     };
     let name = route.name.as_deref().unwrap_or("default");
-    Problem {
-        reason: "ClassNotSeparable",
-        kind: kind.into(),
-        object,
-        field: format!("spec.http[name={name}].match.sourceLabels"),
-        message: "some pods of the namespace have these labels and others do not, and they share one Envoy \
-                  configuration: requests of this match go by the default route; give the pods a namespace each"
-            .into(),
-    }
+    let field = format!("spec.http[name={name}].match.sourceLabels");
+    let message = "some pods of the namespace have these labels and others do not, and they share one Envoy \
+                   configuration: requests of this match go by the default route; give the pods a namespace each";
+    Problem::new(subject, Refusal::new(ProblemReason::ClassNotSeparable, field, message))
 }

@@ -5,7 +5,7 @@ use super::proxy::RenderConfig;
 use super::resources::response;
 use super::scope::Scope;
 use super::{bootstrap, cluster, listener, route};
-use crate::cluster::snapshot::Problem;
+use crate::cluster::problem::Problem;
 use crate::policy::model::{NamespacePolicy, Policy, Service, Tls};
 use std::collections::BTreeMap;
 

@@ -6,7 +6,7 @@ use super::names::{
 };
 use super::resources::with_list;
 use super::scope::Scope;
-use crate::cluster::snapshot::Problem;
+use crate::cluster::problem::Problem;
 use crate::cluster::wan_mapping::Fallback;
 use crate::policy::class::ClassId;
 use crate::policy::model::{Retries, Route, RouteDecision, Service};

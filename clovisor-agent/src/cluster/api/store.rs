@@ -1,8 +1,12 @@
 //! What was heard from the API server, to consistent snapshots; pure.
 
+use crate::cluster::identity::{Identity, ObjectKey, ObjectKind};
 use crate::cluster::last_good::LastGood;
-use crate::cluster::object::{Identity, Object, insert, label};
-use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
+use crate::cluster::object::{Object, insert};
+use crate::cluster::problem::{Problem, Subject};
+use crate::cluster::reason::ProblemReason;
+use crate::cluster::refusal::Refusal;
+use crate::cluster::snapshot::Snapshot;
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
@@ -10,8 +14,7 @@ use tokio::time::Instant;
 #[derive(Clone, Debug)]
 pub(super) struct Raw {
     pub(super) identity: Identity,
-    /// Field path and what is wrong there.
-    pub(super) decoded: Result<Object, (String, String)>,
+    pub(super) decoded: Result<Object, Refusal>,
 }
 
 /// One event of the watch on a kind.
@@ -47,17 +50,17 @@ struct KindState {
 /// Everything heard so far, by kind.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
-    kinds: BTreeMap<&'static str, KindState>,
+    kinds: BTreeMap<ObjectKind, KindState>,
 }
 
 impl Store {
     /// Nothing heard of these kinds yet.
-    pub(super) fn new(kinds: impl IntoIterator<Item = &'static str>) -> Self {
+    pub(super) fn new(kinds: impl IntoIterator<Item = ObjectKind>) -> Self {
         Self { kinds: kinds.into_iter().map(|kind| (kind, KindState::default())).collect() }
     }
 
     /// Takes in one event.
-    pub(super) fn hear(&mut self, kind: &'static str, heard: Heard) {
+    pub(super) fn hear(&mut self, kind: ObjectKind, heard: Heard) {
         let kind = self.kinds.entry(kind).or_default();
         match heard {
             Heard::Begin => kind.fresh = Some(LastGood::default()),
@@ -84,7 +87,7 @@ impl Store {
     }
 
     /// Kinds that were never heard of completely: without them nothing can be concluded.
-    pub(super) fn missing(&self) -> Vec<&'static str> {
+    pub(super) fn missing(&self) -> Vec<ObjectKind> {
         self.kinds.iter().filter(|(_, kind)| !kind.known).map(|(name, _)| *name).collect()
     }
 
@@ -103,7 +106,7 @@ impl Store {
     }
 
     /// Why kinds cannot be read now.
-    pub(super) fn failures(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    pub(super) fn failures(&self) -> impl Iterator<Item = (ObjectKind, &str)> {
         self.kinds.iter().filter_map(|(name, kind)| Some((*name, kind.failure.as_deref()?)))
     }
 
@@ -120,7 +123,7 @@ impl Store {
         let mut snapshot = Snapshot::default();
         for (name, kind) in &self.kinds {
             for (key, object) in kind.objects.values() {
-                insert(&mut snapshot, &identity(name, key), object);
+                insert(&mut snapshot, &identity(*name, key), object);
             }
             snapshot.problems.extend(kind.objects.problems().cloned());
         }
@@ -133,34 +136,26 @@ impl Store {
     pub(super) fn objects(&self) -> Vec<(Identity, Object)> {
         let mut objects = Vec::new();
         for (name, kind) in &self.kinds {
-            objects.extend(kind.objects.values().map(|(key, object)| (identity(name, key), object.clone())));
+            objects.extend(kind.objects.values().map(|(key, object)| (identity(*name, key), object.clone())));
         }
         objects
     }
 }
 
-fn identity(kind: &str, key: &ObjectKey) -> Identity {
-    Identity { kind: kind.to_owned(), key: key.clone() }
+fn identity(kind: ObjectKind, key: &ObjectKey) -> Identity {
+    Identity { kind, key: key.clone() }
 }
 
 fn version(raw: Raw) -> Result<Object, Problem> {
-    raw.decoded.map_err(|(field, message)| Problem {
-        reason: "InvalidObject",
-        object: label(&raw.identity),
-        kind: raw.identity.kind,
-        field,
-        message: format!("{message}; the object's last good state stays in force"),
+    raw.decoded.map_err(|refusal| {
+        let message = format!("{}; the object's last good state stays in force", refusal.message);
+        Problem::new(Subject::Object(raw.identity), Refusal { message, ..refusal })
     })
 }
 
-fn unreadable(kind: &str, reason: &str) -> Problem {
-    Problem {
-        reason: "Unreadable",
-        kind: kind.into(),
-        object: "(all)".into(),
-        field: String::new(),
-        message: format!("{reason}; what was known of them stays in force"),
-    }
+fn unreadable(kind: ObjectKind, reason: &str) -> Problem {
+    let message = format!("{reason}; what was known of them stays in force");
+    Problem::whole(ProblemReason::Unreadable, Subject::AllOf(kind), message)
 }
 
 #[cfg(test)]
@@ -172,8 +167,8 @@ mod tests {
     fn raw(name: &str, uid: Option<u32>) -> Raw {
         let key = ObjectKey { namespace: "shop".into(), name: name.into() };
         let pod = |proxy_uid| Object::Pod(Arc::new(PodObject { proxy_uid, ..PodObject::default() }));
-        let bad = ("status.podIP".to_owned(), "is no address".to_owned());
-        Raw { identity: Identity { kind: "Pod".into(), key }, decoded: uid.map(pod).ok_or(bad) }
+        let bad = Refusal::invalid_object("status.podIP", "is no address");
+        Raw { identity: Identity { kind: ObjectKind::Pod, key }, decoded: uid.map(pod).ok_or(bad) }
     }
 
     fn pods(store: &Store) -> Option<Vec<(String, u32)>> {
@@ -182,23 +177,23 @@ mod tests {
     }
 
     fn hear(store: &mut Store, heard: impl IntoIterator<Item = Heard>) {
-        heard.into_iter().for_each(|heard| store.hear("Pod", heard));
+        heard.into_iter().for_each(|heard| store.hear(ObjectKind::Pod, heard));
     }
 
     #[test]
     fn nothing_is_concluded_before_every_kind_was_heard() {
-        let mut store = Store::new(["Pod", "WanLink"]);
+        let mut store = Store::new([ObjectKind::Pod, ObjectKind::WanLink]);
         hear(&mut store, [Heard::Begin, Heard::Listed(raw("a", Some(1))), Heard::Complete]);
-        assert_eq!((pods(&store), store.missing()), (None, vec!["WanLink"]));
-        store.hear("WanLink", Heard::Failed("forbidden".into()));
+        assert_eq!((pods(&store), store.missing()), (None, vec![ObjectKind::WanLink]));
+        store.hear(ObjectKind::WanLink, Heard::Failed("forbidden".into()));
         assert_eq!(pods(&store), None);
-        store.hear("WanLink", Heard::Absent);
+        store.hear(ObjectKind::WanLink, Heard::Absent);
         assert_eq!(pods(&store), Some(vec![("a".into(), 1)]));
     }
 
     #[test]
     fn a_new_list_deletes_nothing_until_it_is_complete() {
-        let mut store = Store::new(["Pod"]);
+        let mut store = Store::new([ObjectKind::Pod]);
         let both = [Heard::Listed(raw("a", Some(1))), Heard::Listed(raw("b", Some(1)))];
         hear(&mut store, [Heard::Begin]);
         hear(&mut store, both);
@@ -214,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_bad_object_keeps_its_last_good_state() {
-        let mut store = Store::new(["Pod"]);
+        let mut store = Store::new([ObjectKind::Pod]);
         hear(&mut store, [Heard::Begin, Heard::Listed(raw("a", Some(1))), Heard::Complete]);
         hear(&mut store, [Heard::Changed(raw("a", None)), Heard::Changed(raw("new", None))]);
         assert_eq!(pods(&store), Some(vec![("a".into(), 1)]));

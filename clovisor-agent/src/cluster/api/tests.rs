@@ -1,6 +1,7 @@
 //! Against a scripted server: lists, watches, and everything that goes wrong with them.
 
 use super::*;
+use crate::cluster::reason::ProblemReason;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -178,8 +179,8 @@ async fn a_bad_object_costs_itself_and_names_its_field() {
     let snapshots = watch(server.client(), view(&file)).await;
     let snapshot = snapshots.borrow().clone();
     assert_eq!(devices(&snapshot).len(), 1);
-    let problem = snapshot.problems.first().map(|p| (p.object.as_str(), p.field.as_str()));
-    assert_eq!(problem, Some(("s9", "spec.device")));
+    let problem = snapshot.problems.first().map(|p| (p.subject.name(), p.field.to_string()));
+    assert_eq!(problem, Some(("s9".to_owned(), "spec.device".to_owned())));
 }
 
 #[tokio::test]
@@ -249,7 +250,7 @@ async fn a_watch_that_breaks_goes_on_and_is_forgotten() {
     server.cut("wanlinks", "{\"type\": \"ADD");
     let (_, trouble) = failure(500, "etcdserver: leader changed");
     server.say("wanlinks", "ERROR", &trouble).await;
-    let is_told = || snapshots.borrow().problems.iter().any(|p| p.reason == "Unreadable");
+    let is_told = || snapshots.borrow().problems.iter().any(|p| p.reason == ProblemReason::Unreadable);
     eventually("the break is told", is_told).await;
     eventually("the break is forgotten", || !is_told()).await;
     server.say("wanlinks", "ADDED", &link("s9", &json!("eth1"))).await;

@@ -1,32 +1,35 @@
 //! HTTPRoutes of a mesh to the routes of one service, in the order that the Gateway API gives to matches.
 
-use super::route::{Client, Refusal, default_retries, duration};
+use super::route::{RouteScope, default_retries, duration};
 use crate::cluster::gateway::{self, PathMatch, RouteRule, ValueMatch};
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
+use crate::cluster::refusal::{FieldPath, Refusal};
 use crate::policy::hosts::qualify;
 use crate::policy::matcher::{Pattern, RouteMatch, StringMatch};
 use crate::policy::model::{Destination, Route, RouteDecision};
 use crate::policy::objects::NamedHttpRoute;
+use crate::policy::origin::RouteOrigin;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// The routes; `decision` says what a rule of an HTTPRoute is mapped to. A refusal names the HTTPRoute.
 pub(crate) fn routes<'a>(
     sources: &[NamedHttpRoute<'a>],
-    client: &Client<'_>,
+    scope: &RouteScope<'_>,
     decision: impl Fn(&ObjectKey, usize) -> RouteDecision,
 ) -> Result<Vec<Route>, (&'a ObjectKey, Refusal)> {
     let mut ranked = Vec::new();
     for (key, source) in sources {
         for (i, rule) in source.spec.rules.iter().enumerate() {
-            let under = |(field, message): Refusal| (*key, (format!("spec.rules[{i}]{field}"), message));
+            let at = FieldPath::from("spec.rules").index(i);
+            let under = |refusal: Refusal| (*key, refusal.under(&at));
             let every = [gateway::RouteMatch::default()];
             let matches = if rule.matches.is_empty() { &every[..] } else { &rule.matches[..] };
             for (j, block) in matches.iter().enumerate() {
-                let at = |(field, message): Refusal| under((format!(".matches[{j}]{field}"), message));
-                let compiled = compile(block).map_err(at)?;
+                let in_match = FieldPath::from("matches").index(j);
+                let compiled = compile(block).map_err(|refusal| under(refusal.under(&in_match)))?;
                 let rank = (rank(block), source.created, *key, i, j);
-                ranked.push((rank, route(key, rule, compiled, client, decision(key, i)).map_err(under)?));
+                ranked.push((rank, route(key, rule, compiled, scope, decision(key, i)).map_err(under)?));
             }
         }
     }
@@ -38,19 +41,22 @@ fn route(
     key: &ObjectKey,
     rule: &RouteRule,
     block: RouteMatch,
-    client: &Client<'_>,
+    scope: &RouteScope<'_>,
     decision: RouteDecision,
 ) -> Result<Route, Refusal> {
     if !rule.filters.is_empty() {
-        return Err((".filters".into(), "is not supported by managed proxies yet; remove them".into()));
+        return Err(Refusal::invalid_rule(
+            "filters",
+            "are not supported by managed proxies yet; remove them",
+        ));
     }
     let timeout = rule.timeouts.as_ref().and_then(|t| t.request.as_deref());
-    let timeout = timeout.map(|text| duration(".timeouts.request", text)).transpose()?;
+    let timeout = timeout.map(|text| duration("timeouts.request", text)).transpose()?;
     Ok(Route {
         name: rule.name.clone(),
-        origin: Some(key.clone()),
+        origin: Some(RouteOrigin::HttpRoute(key.clone())),
         matches: vec![block],
-        destination: destination(key, rule, client)?,
+        destination: destination(key, rule, scope)?,
         timeout: timeout.filter(|t| !t.is_zero()),
         retries: Some(default_retries()),
         decision,
@@ -77,7 +83,9 @@ fn compile(block: &gateway::RouteMatch) -> Result<RouteMatch, Refusal> {
     let named = |field: &str, values: &[ValueMatch], fold: bool| {
         let pair = |(i, value): (usize, &ValueMatch)| {
             let name = if fold { value.name.to_ascii_lowercase() } else { value.name.clone() };
-            condition(value).map(|c| (name, c)).map_err(|message| (format!(".{field}[{i}]"), message))
+            condition(value)
+                .map(|c| (name, c))
+                .map_err(|message| Refusal::invalid_rule(FieldPath::from(field).index(i), message))
         };
         // Of two entries with one name the first holds, as the Gateway API says.
         let mut first = BTreeMap::new();
@@ -88,7 +96,12 @@ fn compile(block: &gateway::RouteMatch) -> Result<RouteMatch, Refusal> {
         Ok::<_, Refusal>(first.into_iter().collect())
     };
     Ok(RouteMatch {
-        uri: block.path.as_ref().map(path).transpose().map_err(|message| (".path".to_owned(), message))?,
+        uri: block
+            .path
+            .as_ref()
+            .map(path)
+            .transpose()
+            .map_err(|message| Refusal::invalid_rule("path", message))?,
         method: block.method.clone().map(StringMatch::Exact),
         headers: named("headers", &block.headers, true)?,
         query_params: named("queryParams", &block.query_params, false)?,
@@ -105,7 +118,7 @@ fn path(path: &PathMatch) -> Result<StringMatch, String> {
             segments => StringMatch::Segments(segments.to_owned()),
         }),
         "RegularExpression" => Pattern::new(&value).map(StringMatch::Regex),
-        other => Err(format!("type {other} is none of Exact, PathPrefix, RegularExpression")),
+        other => Err(format!("type {other} is not one of Exact, PathPrefix, RegularExpression")),
     }
 }
 
@@ -113,28 +126,28 @@ fn condition(value: &ValueMatch) -> Result<StringMatch, String> {
     match value.kind.as_deref().unwrap_or("Exact") {
         "Exact" => Ok(StringMatch::Exact(value.value.clone())),
         "RegularExpression" => Pattern::new(&value.value).map(StringMatch::Regex),
-        other => Err(format!("type {other} is none of Exact, RegularExpression")),
+        other => Err(format!("type {other} is not one of Exact, RegularExpression")),
     }
 }
 
 /// The one backend: several would need a class each.
-fn destination(key: &ObjectKey, rule: &RouteRule, client: &Client<'_>) -> Result<Destination, Refusal> {
+fn destination(key: &ObjectKey, rule: &RouteRule, scope: &RouteScope<'_>) -> Result<Destination, Refusal> {
     let used: Vec<_> = rule.backend_refs.iter().filter(|b| b.weight != Some(0)).collect();
     let [only] = used.as_slice() else {
         let message = format!("has {} backends in use; give the rule one", used.len());
-        return Err((".backendRefs".into(), message));
+        return Err(Refusal::invalid_rule("backendRefs", message));
     };
-    let at = |message: &str| Err((".backendRefs[0]".to_owned(), message.to_owned()));
+    let refused = |message: &str| Err(Refusal::invalid_rule("backendRefs[0]", message));
     if !only.is_service() || !only.filters.is_empty() {
-        return at("is no plain Service; managed proxies know Services without filters only");
+        return refused("is not a plain Service; managed proxies support Services without filters only");
     }
     let Some(port) = only.port else {
-        return at("has no port; name the Service's port");
+        return refused("has no port; name the Service's port");
     };
     let namespace = only.namespace.as_deref().unwrap_or(&key.namespace);
     let host = qualify(&only.name, namespace);
-    if !client.ports.get(&host).is_some_and(|ports| ports.contains(&port)) {
-        return at(&format!(
+    if !scope.ports.get(&host).is_some_and(|ports| ports.contains(&port)) {
+        return refused(&format!(
             "no ServiceEntry defines {host} with an HTTP port {port}; create it or fix the name"
         ));
     }

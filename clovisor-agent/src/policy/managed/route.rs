@@ -1,5 +1,6 @@
 //! What routes of VirtualServices and of HTTPRoutes have in common.
 
+use crate::cluster::refusal::Refusal;
 use crate::policy::model::{Destination, Retries, Route, RouteDecision, Service};
 use jiff::SignedDuration;
 use std::collections::BTreeMap;
@@ -9,24 +10,21 @@ use std::time::Duration;
 pub(super) const RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled";
 const RETRIES: u32 = 2;
 
-/// Field path and what is wrong there: the whole VirtualService is not used, since a part of it would send
-/// requests elsewhere than its author meant.
-pub(crate) type Refusal = (String, String);
-
 /// What Istio retries where a route does not say.
 pub(crate) fn default_retries() -> Retries {
     Retries { attempts: RETRIES, per_try_timeout: None, retry_on: RETRY_ON.into() }
 }
 
-/// For whom routes are made.
-pub(crate) struct Client<'a> {
+/// For whom routes are made: pods of a namespace, and the hosts that they reach.
+pub(crate) struct RouteScope<'a> {
+    /// Namespace of the client pods.
     pub(crate) namespace: &'a str,
     /// Ports of each host, for destinations without a port.
     pub(crate) ports: &'a BTreeMap<String, Vec<u16>>,
 }
 
 /// The route of a service without a VirtualService.
-pub(crate) fn plain(service: &Service) -> Route {
+pub(crate) fn default_route(service: &Service) -> Route {
     Route {
         name: None,
         origin: None,
@@ -42,7 +40,8 @@ pub(crate) fn plain(service: &Service) -> Route {
 pub(crate) fn duration(field: &str, text: &str) -> Result<Duration, Refusal> {
     let parsed: Option<SignedDuration> = text.parse().ok();
     parsed.and_then(|d| Duration::try_from(d).ok()).ok_or_else(|| {
-        (field.to_owned(), format!("{text:?} is no duration; write it like \"1.5s\", \"250ms\" or \"1m\""))
+        let message = format!("{text:?} is not a duration; write it like \"1.5s\", \"250ms\" or \"1m\"");
+        Refusal::invalid_rule(field, message)
     })
 }
 

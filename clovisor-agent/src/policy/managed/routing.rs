@@ -1,143 +1,118 @@
-//! Which object's routes a service has, and which mapping decides each.
+//! The routes of each service: whose they are, and which mapping decides each.
 
 use super::http_route;
-use super::route::{Client, Refusal, plain};
+use super::route::{RouteScope, default_route};
 use super::service::Services;
-use super::virtual_service::routes;
-use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
-use crate::policy::attachment::{Claims, problem};
-use crate::policy::hosts::qualify;
+use super::virtual_service;
+use crate::cluster::identity::ObjectKey;
+use crate::cluster::problem::Problem;
+use crate::cluster::reason::ProblemReason;
+use crate::cluster::refusal::Refusal;
+use crate::policy::attachment::Attachments;
 use crate::policy::model::{NamespacePolicy, Route, RouteDecision, Service};
-use crate::policy::objects::Objects;
-use crate::policy::origin::Origin;
+use crate::policy::objects::{NamedHttpRoute, Objects};
+use crate::policy::origin::RouteOrigin;
 use std::collections::{BTreeMap, BTreeSet};
 
-#[derive(Default)]
-pub(crate) struct Attached {
+/// The services of a namespace with their routes.
+#[derive(Debug, Default)]
+pub(crate) struct Routed {
     pub(crate) services: Vec<Service>,
-    /// Objects that rule at least one service.
-    pub(crate) effective: BTreeSet<Origin>,
+    /// Objects whose routes some service has.
+    pub(crate) effective: BTreeSet<RouteOrigin>,
     pub(crate) problems: Vec<Problem>,
 }
 
-/// Gives each service the routes of its VirtualService.
-pub(crate) fn attach(
+/// Gives each service its routes; one whose routes are refused is left out.
+pub(crate) fn route(
     objects: &Objects<'_>,
     namespace: &str,
     found: &Services,
-    claims: &Claims<'_>,
-    own: &NamespacePolicy,
-) -> Attached {
+    attachments: &Attachments<'_>,
+    policy: &NamespacePolicy,
+) -> Routed {
     let mut ports = BTreeMap::<String, Vec<u16>>::new();
     for (host, port) in found.http.keys() {
         ports.entry(host.clone()).or_default().push(*port);
     }
-    let client = Client { namespace, ports: &ports };
-    let mut attached = Attached::default();
+    let scope = RouteScope { namespace, ports: &ports };
+    let mut routing = Routing { objects, scope, attachments, policy, routed: Routed::default() };
     for service in found.http.values() {
-        let mut service = service.clone();
-        match ruled(objects, &client, &service, claims, own, &mut attached) {
-            Ok(routes) => {
-                service.routes = routes;
-                attached.services.push(service);
+        routing.add(service);
+    }
+    routing.routed
+}
+
+/// The work on one namespace.
+struct Routing<'a> {
+    objects: &'a Objects<'a>,
+    scope: RouteScope<'a>,
+    attachments: &'a Attachments<'a>,
+    policy: &'a NamespacePolicy,
+    routed: Routed,
+}
+
+impl Routing<'_> {
+    fn add(&mut self, service: &Service) {
+        match self.routes(service) {
+            Ok(routes) => self.routed.services.push(Service { routes, ..service.clone() }),
+            Err((origin, refusal)) => {
+                let message =
+                    format!("{}; until then requests to {} are not routed", refusal.message, service.host);
+                let refusal = Refusal { message, ..refusal };
+                self.routed.problems.push(Problem::new(origin.subject(), refusal));
             }
-            Err((origin, (field, message))) => attached.problems.push(of_origin(
-                "InvalidRule",
-                &origin,
-                field,
-                format!("{message}; until then requests to {} pass unrouted", service.host),
-            )),
         }
     }
-    attached
+
+    /// The routes of the service's VirtualService, else of its HTTPRoutes, else one for every request.
+    fn routes(&mut self, service: &Service) -> Result<Vec<Route>, (RouteOrigin, Refusal)> {
+        let http_routes = self.objects.http_routes.attached(service, self.scope.namespace);
+        let virtual_services = self.objects.virtual_services_of(self.scope.namespace, &service.host);
+        let mut candidates = virtual_services.into_iter();
+        let Some((key, vs, specificity)) = candidates.next() else {
+            return self.http_routes(service, &http_routes);
+        };
+        let owner = RouteOrigin::VirtualService(key.clone());
+        let equals = candidates.filter(|(_, _, other)| *other == specificity);
+        let equals = equals.map(|(key, ..)| RouteOrigin::VirtualService(key.clone()));
+        let ignored = equals.chain(http_routes.iter().map(|(key, _)| RouteOrigin::HttpRoute((*key).clone())));
+        self.routed.problems.extend(ignored.map(|ignored| shadowed(&ignored, &owner, &service.host)));
+        self.routed.effective.insert(owner.clone());
+        let decision = |index| self.decision(&owner, index);
+        let routes = virtual_service::routes(key, &vs.spec, service, &self.scope, decision);
+        routes.map_err(|refusal| (owner.clone(), refusal))
+    }
+
+    fn http_routes(
+        &mut self,
+        service: &Service,
+        sources: &[NamedHttpRoute<'_>],
+    ) -> Result<Vec<Route>, (RouteOrigin, Refusal)> {
+        if sources.is_empty() {
+            return Ok(vec![default_route(service)]);
+        }
+        let origin = |key: &ObjectKey| RouteOrigin::HttpRoute(key.clone());
+        self.routed.effective.extend(sources.iter().map(|(key, _)| origin(key)));
+        let decision = |key: &ObjectKey, index| self.decision(&origin(key), index);
+        http_route::routes(sources, &self.scope, decision).map_err(|(key, refusal)| (origin(key), refusal))
+    }
+
+    /// The decision of the mapping that is attached to a route. Only mappings of the clients' namespace count: a
+    /// mapping targets objects of its own namespace.
+    fn decision(&self, origin: &RouteOrigin, index: usize) -> RouteDecision {
+        let attached = self.attachments.by_route.get(&(origin.clone(), index));
+        let attached = attached.filter(|_| origin.key().namespace == self.scope.namespace);
+        let mapping = attached.and_then(|name| self.policy.mappings.get(name));
+        mapping.map_or(RouteDecision::Unmapped, |mapping| mapping.decision())
+    }
 }
 
-/// The routes of a service: of its VirtualService, else of its HTTPRoutes, else one for everything.
-fn ruled(
-    objects: &Objects<'_>,
-    client: &Client<'_>,
-    service: &Service,
-    claims: &Claims<'_>,
-    own: &NamespacePolicy,
-    attached: &mut Attached,
-) -> Result<Vec<Route>, (Origin, Refusal)> {
-    let http_routes = objects.http_routes.attached(service, client.namespace);
-    let mut candidates = objects.virtual_services_of(client.namespace, &service.host).into_iter();
-    if let Some((key, vs, how)) = candidates.next() {
-        let origin = Origin::VirtualService(key.clone());
-        let losers = candidates.filter(|(_, _, other)| *other == how);
-        let losers = losers.map(|(loser, ..)| Origin::VirtualService(loser.clone()));
-        let losers = losers.chain(http_routes.iter().map(|(loser, _)| Origin::HttpRoute((*loser).clone())));
-        attached.problems.extend(losers.map(|loser| shadowed(&loser, &origin, &service.host)));
-        attached.effective.insert(origin.clone());
-        let decide = |i| decision(claims, own, client.namespace, &origin, i);
-        return routes(key, &vs.spec, service, client, decide).map_err(|refusal| (origin.clone(), refusal));
-    }
-    if http_routes.is_empty() {
-        return Ok(vec![plain(service)]);
-    }
-    let origins = http_routes.iter().map(|(key, _)| Origin::HttpRoute((*key).clone()));
-    attached.effective.extend(origins);
-    let decide =
-        |key: &ObjectKey, i| decision(claims, own, client.namespace, &Origin::HttpRoute(key.clone()), i);
-    http_route::routes(&http_routes, client, decide)
-        .map_err(|(key, refusal)| (Origin::HttpRoute(key.clone()), refusal))
-}
-
-fn of_origin(reason: &'static str, origin: &Origin, field: String, message: String) -> Problem {
-    let kind = match origin {
-        Origin::VirtualService(_) => "VirtualService",
-        Origin::HttpRoute(_) => "HTTPRoute",
+fn shadowed(ignored: &RouteOrigin, owner: &RouteOrigin, host: &str) -> Problem {
+    let field = match ignored {
+        RouteOrigin::VirtualService(_) => "spec.hosts",
+        RouteOrigin::HttpRoute(_) => "spec.parentRefs",
     };
-    Problem { reason, kind: kind.into(), object: origin.key().to_string(), field, message }
-}
-
-fn shadowed(loser: &Origin, winner: &Origin, host: &str) -> Problem {
-    let field = if matches!(loser, Origin::HttpRoute(_)) { "spec.parentRefs" } else { "spec.hosts" };
-    let message = format!("{host} is ruled by {winner}; they are not merged: join the two");
-    of_origin("RuleNotEffective", loser, field.into(), message)
-}
-
-/// The mapping of the clients' own namespace decides, or none: targets are in the namespace of their mapping.
-fn decision(
-    claims: &Claims<'_>,
-    own: &NamespacePolicy,
-    namespace: &str,
-    origin: &Origin,
-    i: usize,
-) -> RouteDecision {
-    let claimed = claims.by_route.get(&(origin.clone(), i)).filter(|_| origin.key().namespace == namespace);
-    let mapping = claimed.and_then(|name| own.mappings.get(name));
-    mapping.map_or(RouteDecision::Unmapped, |mapping| mapping.decision())
-}
-
-/// Mappings whose VirtualServices rule no HTTP service of this namespace: their requests are never seen.
-pub(crate) fn unreached(
-    namespace: &str,
-    claims: &Claims<'_>,
-    effective: &BTreeSet<Origin>,
-    opaque: &BTreeMap<String, String>,
-    snapshot: &Snapshot,
-) -> Vec<Problem> {
-    let mine = |origin: &Origin| origin.key().namespace == namespace && !effective.contains(origin);
-    let dead = claims.by_route.iter().filter(|((origin, _), _)| mine(origin));
-    let problems = dead.map(|((origin, _), name)| {
-        let key = ObjectKey { namespace: namespace.to_owned(), name: name.clone() };
-        let hosts = match origin {
-            Origin::VirtualService(vs) => snapshot.virtual_services.get(vs).map(|v| v.spec.hosts.clone()),
-            Origin::HttpRoute(_) => None,
-        };
-        let hosts = hosts.unwrap_or_default();
-        let hidden = hosts.iter().map(|h| qualify(h, namespace)).find_map(|h| opaque.get(&h).cloned());
-        let (reason, why) = match hidden {
-            Some(protocol) => (
-                "EncryptedBeforeProxy",
-                format!("its service speaks {protocol}, in which the proxy sees no requests"),
-            ),
-            None => ("RuleNotEffective", "it rules no service with an HTTP port in a ServiceEntry".into()),
-        };
-        let message = format!("{origin}: {why}; check which hosts it names and the port's protocol");
-        problem(reason, &key, "spec.targetRefs".into(), message)
-    });
-    problems.collect()
+    let message = format!("the routes of {host} are those of {owner}; objects are not merged: join the two");
+    Problem::new(ignored.subject(), Refusal::new(ProblemReason::RuleNotEffective, field, message))
 }

@@ -1,7 +1,11 @@
 //! ServiceEntries and DestinationRules to the services that the pods of one namespace can reach.
 
+use crate::cluster::identity::{ObjectKey, ObjectKind};
 use crate::cluster::istio::ServiceEntry;
-use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
+use crate::cluster::problem::{Problem, Subject};
+use crate::cluster::reason::ProblemReason;
+use crate::cluster::refusal::{FieldPath, Refusal};
+use crate::cluster::snapshot::Snapshot;
 use crate::policy::hosts::{DestinationRules, ROOT_NAMESPACE, ServiceName, default_sni, visible};
 use crate::policy::model::{Protocol, Service, Tls};
 use crate::policy::protocol::AppProtocol;
@@ -37,7 +41,7 @@ impl Services {
     fn add(&mut self, rules: &DestinationRules<'_>, client: &str, key: &ObjectKey, entry: &ServiceEntry) {
         let addresses = match checked(entry) {
             Ok(addresses) => addresses,
-            Err((field, message)) => return self.refuse(key, field, message),
+            Err(refusal) => return self.refuse(key, refusal),
         };
         for (host, port) in entry.hosts.iter().flat_map(|h| entry.ports.iter().map(move |p| (h, p))) {
             let by_port = match AppProtocol::of_entry(port) {
@@ -52,7 +56,7 @@ impl Services {
             let tls = match tls(policy, host, port.number) {
                 Ok(tls) => tls,
                 Err(message) => {
-                    self.refuse(key, format!("spec.hosts[{host}]"), message);
+                    self.refuse(key, not_effective(of_host(host), message));
                     continue;
                 }
             };
@@ -70,45 +74,49 @@ impl Services {
                 place.insert(service);
             } else {
                 let message = format!(
-                    "port {} of this host is defined by another ServiceEntry, which holds; remove one",
+                    "port {} of this host is defined by another ServiceEntry, which stays in force; remove one of the two",
                     port.number
                 );
-                self.refuse(key, format!("spec.hosts[{host}]"), message);
+                self.refuse(key, not_effective(of_host(host), message));
             }
         }
     }
 
-    fn refuse(&mut self, key: &ObjectKey, field: String, message: String) {
-        self.problems.push(Problem {
-            reason: "RuleNotEffective",
-            kind: "ServiceEntry".into(),
-            object: key.to_string(),
-            field,
-            message,
-        });
+    fn refuse(&mut self, key: &ObjectKey, refusal: Refusal) {
+        self.problems.push(Problem::new(Subject::object(ObjectKind::ServiceEntry, key), refusal));
     }
 }
 
+fn of_host(host: &str) -> FieldPath {
+    FieldPath::from("spec.hosts").key(host)
+}
+
+fn not_effective(field: impl Into<FieldPath>, message: impl Into<String>) -> Refusal {
+    Refusal::new(ProblemReason::RuleNotEffective, field, message)
+}
+
 /// What managed proxies can serve: addresses, not names.
-fn checked(entry: &ServiceEntry) -> Result<Vec<IpAddr>, (String, String)> {
+fn checked(entry: &ServiceEntry) -> Result<Vec<IpAddr>, Refusal> {
     if entry.resolution.as_deref() != Some("STATIC") {
         let now = entry.resolution.as_deref().unwrap_or("NONE");
         let message =
-            format!("resolution {now} cannot be steered exactly; use STATIC and list the endpoints");
-        return Err(("spec.resolution".into(), message));
+            format!("resolution {now} has no known endpoints to steer to; use STATIC and list the endpoints");
+        return Err(not_effective("spec.resolution", message));
     }
     if let Some(i) = entry.endpoints.iter().position(|e| e.address.is_none()) {
-        return Err((format!("spec.endpoints[{i}].address"), "is no address; write an IP address".into()));
+        let field = FieldPath::from("spec.endpoints").index(i).field("address");
+        return Err(not_effective(field, "is not an IP address; write one"));
     }
     if let Some(i) = entry.hosts.iter().position(|h| h.contains('*')) {
-        return Err((format!("spec.hosts[{i}]"), "a wildcard needs no endpoints; name the hosts".into()));
+        let field = FieldPath::from("spec.hosts").index(i);
+        return Err(not_effective(field, "a wildcard cannot have endpoints; name the hosts"));
     }
     let mut addresses = Vec::new();
     for (i, text) in entry.addresses.iter().enumerate() {
         let single = text.strip_suffix("/32").or_else(|| text.strip_suffix("/128")).unwrap_or(text);
         let address = single.parse().map_err(|_| {
-            let message = format!("{text:?} is no single IP address; list the addresses one by one");
-            (format!("spec.addresses[{i}]"), message)
+            let message = format!("{text:?} is not a single IP address; list the addresses one by one");
+            not_effective(FieldPath::from("spec.addresses").index(i), message)
         })?;
         addresses.push(address);
     }
@@ -164,7 +172,7 @@ fn tls(policy: Option<&Value>, host: &str, port: u16) -> Result<Tls, String> {
             Ok(Tls::IstioMutual { sni: sni.unwrap_or_else(|| default_sni(host, port)) })
         }
         other => Err(format!(
-            "its DestinationRule wants tls.mode {other}, which managed proxies do not do; use ISTIO_MUTUAL or DISABLE"
+            "its DestinationRule wants tls.mode {other}, which managed proxies do not support; use ISTIO_MUTUAL or DISABLE"
         )),
     }
 }

@@ -1,14 +1,17 @@
 //! One VirtualService to the routes of one service, as Istio makes them for a sidecar.
 
-use super::route::{Client, RETRY_ON, Refusal, default_retries, duration};
+use super::route::{RETRY_ON, RouteScope, default_retries, duration};
+use crate::cluster::identity::ObjectKey;
 use crate::cluster::istio::{self, HttpMatch, HttpRoute, Retry, VirtualService};
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::refusal::{FieldPath, Refusal};
 use crate::policy::hosts::qualify;
 use crate::policy::matcher::{Pattern, RouteMatch, StringMatch};
 use crate::policy::model::{Destination, Retries, Route, RouteDecision, Service};
+use crate::policy::origin::RouteOrigin;
 use std::collections::BTreeMap;
 
-/// Parts of a route that change its requests and that managed proxies do not do yet.
+/// Features that managed proxies do not support yet. A VirtualService with one is refused as a whole: a part of it
+/// would send requests elsewhere than its author meant.
 const UNSUPPORTED: [&str; 10] = [
     "fault",
     "redirect",
@@ -27,25 +30,25 @@ pub(crate) fn routes(
     key: &ObjectKey,
     source: &VirtualService,
     service: &Service,
-    client: &Client<'_>,
+    scope: &RouteScope<'_>,
     decision: impl Fn(usize) -> RouteDecision,
 ) -> Result<Vec<Route>, Refusal> {
     let mut routes = Vec::new();
     for (i, http) in source.http.iter().enumerate() {
-        let at = format!("spec.http[{i}]");
-        let under = |(field, message): Refusal| (join(&at, &field), message);
-        if let Some(key) = UNSUPPORTED.iter().find(|k| http.other.contains_key(**k)) {
+        let at = FieldPath::from("spec.http").index(i);
+        let under = |refusal: Refusal| refusal.under(&at);
+        if let Some(name) = UNSUPPORTED.into_iter().find(|name| http.other.contains_key(*name)) {
             let message = "is not supported by managed proxies yet; remove it or split the VirtualService";
-            return Err((join(&at, key), message.into()));
+            return Err(Refusal::invalid_rule(at.field(name), message));
         }
-        let (matches, applies) = matches(http, service.port, client.namespace).map_err(under)?;
-        let destination = destination(http, &key.namespace, service, client).map_err(under)?;
+        let (matches, applies) = matches(http, service.port, scope.namespace).map_err(under)?;
+        let destination = destination(http, &key.namespace, service, scope).map_err(under)?;
         let timeout = http.timeout.as_deref().map(|t| duration("timeout", t)).transpose().map_err(under)?;
         let retries = retries(http.retries.as_ref()).map_err(under)?;
         if applies {
             routes.push(Route {
                 name: http.name.clone(),
-                origin: Some(key.clone()),
+                origin: Some(RouteOrigin::VirtualService(key.clone())),
                 matches,
                 destination,
                 timeout: timeout.filter(|t| !t.is_zero()),
@@ -57,15 +60,12 @@ pub(crate) fn routes(
     Ok(routes)
 }
 
-fn join(at: &str, field: &str) -> String {
-    if field.is_empty() { at.to_owned() } else { format!("{at}.{field}") }
-}
-
 /// The blocks that can hold here, and whether the route is one of this port and namespace at all.
 fn matches(http: &HttpRoute, port: u16, namespace: &str) -> Result<(Vec<RouteMatch>, bool), Refusal> {
     let mut blocks = Vec::new();
     for (i, block) in http.matches.iter().enumerate() {
-        let compiled = compile(block).map_err(|(f, m)| (join(&format!("match[{i}]"), &f), m))?;
+        let at = FieldPath::from("match").index(i);
+        let compiled = compile(block).map_err(|refusal| refusal.under(&at))?;
         if applies(block, port, namespace) {
             blocks.push(compiled);
         }
@@ -84,16 +84,20 @@ fn applies(block: &HttpMatch, port: u16, namespace: &str) -> bool {
 
 fn compile(block: &HttpMatch) -> Result<RouteMatch, Refusal> {
     let one = |field: &str, source: &Option<istio::StringMatch>| {
-        source.as_ref().map(|s| string(s).map_err(|m| (field.to_owned(), m))).transpose()
+        source
+            .as_ref()
+            .map(|s| string(s).map_err(|message| Refusal::invalid_rule(field, message)))
+            .transpose()
     };
     let named = |field: &str, source: &BTreeMap<String, istio::StringMatch>, fold: bool| {
         let pairs = source.iter().map(|(name, condition)| {
-            let at = format!("{field}[{name}]");
+            let at = FieldPath::from(field).key(name);
             if name.starts_with('@') {
-                return Err((at, "is not a header; conditions on token claims are not supported".into()));
+                let message = "is not a header; conditions on token claims are not supported";
+                return Err(Refusal::invalid_rule(at, message));
             }
             let name = if fold { name.to_ascii_lowercase() } else { name.clone() };
-            string(condition).map(|c| (name, c)).map_err(|m| (at, m))
+            string(condition).map(|c| (name, c)).map_err(|message| Refusal::invalid_rule(at, message))
         });
         pairs.collect::<Result<Vec<_>, Refusal>>()
     };
@@ -116,7 +120,7 @@ fn string(source: &istio::StringMatch) -> Result<StringMatch, String> {
         istio::StringMatch { exact: Some(text), prefix: None, regex: None } => {
             Ok(StringMatch::Exact(text.clone()))
         }
-        // Every value begins with nothing.
+        // An empty prefix matches every value.
         istio::StringMatch { exact: None, prefix: Some(text), regex: None } if text.is_empty() => {
             Ok(StringMatch::Present)
         }
@@ -138,27 +142,30 @@ fn destination(
     http: &HttpRoute,
     namespace: &str,
     service: &Service,
-    client: &Client<'_>,
+    scope: &RouteScope<'_>,
 ) -> Result<Destination, Refusal> {
     let many = http.route.len() > 1;
     let weighted: Vec<_> = http.route.iter().filter(|d| !many || d.weight.unwrap_or(0) != 0).collect();
     let [only] = weighted.as_slice() else {
         let message =
             if weighted.is_empty() { "has no destination" } else { "several destinations are not supported" };
-        return Err(("route".into(), format!("{message}; give the route one destination")));
+        return Err(Refusal::invalid_rule("route", format!("{message}; give the route one destination")));
     };
     let to = &only.destination;
     if to.subset.is_some() {
         let message = "subsets are not supported by managed proxies yet; use a host of its own";
-        return Err(("route[0].destination.subset".into(), message.into()));
+        return Err(Refusal::invalid_rule("route[0].destination.subset", message));
     }
     if only.headers.is_some() {
-        return Err(("route[0].headers".into(), "is not supported by managed proxies yet; remove it".into()));
+        return Err(Refusal::invalid_rule(
+            "route[0].headers",
+            "is not supported by managed proxies yet; remove it",
+        ));
     }
     let host = qualify(&to.host, namespace);
-    let Some(ports) = client.ports.get(&host) else {
+    let Some(ports) = scope.ports.get(&host) else {
         let message = format!("no ServiceEntry defines {host} with an HTTP port; create it or fix the name");
-        return Err(("route[0].destination.host".into(), message));
+        return Err(Refusal::invalid_rule("route[0].destination.host", message));
     };
     let port = match (to.port.map(|p| p.number), ports.as_slice()) {
         (Some(port), _) => port,
@@ -167,7 +174,7 @@ fn destination(
     };
     if !ports.contains(&port) {
         let message = format!("{host} has no HTTP port {port}; it has {ports:?}");
-        return Err(("route[0].destination.port".into(), message));
+        return Err(Refusal::invalid_rule("route[0].destination.port", message));
     }
     Ok(Destination { host, port })
 }

@@ -1,37 +1,37 @@
 //! The sidecar plans of all mappings.
 
-use super::hosts::Reach;
-use super::patches::switches;
-use super::place::Refusal;
-use super::plan::{Sidecar, Switch};
+use super::destination::refused;
+use super::hosts::Hosts;
+use super::patches::patches;
+use super::plan::{RoutePatch, SidecarPlan};
+use crate::cluster::identity::ObjectKey;
 use crate::cluster::istio::ServiceEntry;
-use crate::cluster::snapshot::{ObjectKey, Problem, Snapshot};
+use crate::cluster::problem::Problem;
+use crate::cluster::reason::ProblemReason;
+use crate::cluster::refusal::Refusal;
+use crate::cluster::snapshot::Snapshot;
 use crate::cluster::wan_mapping::Fallback;
-use crate::policy::attachment::{Claims, problem};
-use crate::policy::model::{Mapping, Policy, Reached, RouteDecision};
+use crate::policy::attachment::{Attachments, of_mapping};
+use crate::policy::model::{Destinations, Mapping, Policy, RouteDecision};
 use crate::policy::objects::Objects;
-use crate::policy::origin::Origin;
+use crate::policy::origin::RouteOrigin;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// The plans of all mappings in force, and what of them cannot be exact. A mapping is planned whole or not at all.
+/// The plans of all mappings in force, and the problems of those without one: a mapping is planned as a whole or not
+/// at all.
 pub(crate) fn plan(
     snapshot: &Snapshot,
-    claims: &Claims<'_>,
+    attachments: &Attachments<'_>,
     objects: &Objects<'_>,
     policy: &Policy,
-) -> (Vec<Sidecar>, Vec<Problem>) {
-    let mut routes = BTreeMap::<ObjectKey, Vec<(&Origin, usize)>>::new();
-    for ((origin, i), name) in &claims.by_route {
-        let key = ObjectKey { namespace: origin.key().namespace.clone(), name: name.clone() };
-        routes.entry(key).or_default().push((origin, *i));
-    }
-    let mut planned = Vec::new();
+) -> (Vec<SidecarPlan>, Vec<Problem>) {
+    let mut plans = Vec::new();
     let mut problems = Vec::new();
     let mut taken = BTreeMap::new();
-    let mut reach = BTreeMap::new();
-    for (key, places) in oldest_first(claims, routes, snapshot) {
+    let mut hosts = BTreeMap::new();
+    for (key, routes) in oldest_first(attachments, snapshot) {
         let namespace = policy.namespaces.get(&key.namespace);
         let Some(mapping) = namespace.and_then(|namespace| namespace.mappings.get(&key.name)) else {
             continue;
@@ -40,27 +40,27 @@ pub(crate) fn plan(
         if decision == RouteDecision::Unmapped {
             continue;
         }
-        let reach = reach
+        let hosts = hosts
             .entry(key.namespace.clone())
-            .or_insert_with(|| Reach::new(snapshot, objects, &key.namespace));
-        let switches = switches(reach, &places, &decision);
-        match switches.and_then(|switches| free(&key, switches, &mut taken)) {
-            Ok(switches) => planned.push(sidecar(snapshot, key, mapping, switches)),
-            Err((reason, field, message)) => problems.push(problem(reason, &key, field, message)),
+            .or_insert_with(|| Hosts::new(snapshot, objects, &key.namespace));
+        let patches = patches(hosts, &routes, &decision);
+        match patches.and_then(|patches| claim_routes(&key, patches, &mut taken)) {
+            Ok(patches) => plans.push(plan_of(snapshot, key, mapping, patches)),
+            Err(refusal) => problems.push(of_mapping(&key, refusal)),
         }
     }
-    planned.sort_by(|a, b| a.mapping.cmp(&b.mapping));
-    (planned, problems)
+    plans.sort_by(|a, b| a.mapping.cmp(&b.mapping));
+    (plans, problems)
 }
 
-/// Notes in the policy where the requests of the plans go.
-pub(crate) fn reach(policy: &mut Policy, snapshot: &Snapshot, planned: &[Sidecar]) {
+/// Adds the destinations of the plans to the policy: the kernel steers no class to any other.
+pub(crate) fn add_destinations(policy: &mut Policy, snapshot: &Snapshot, plans: &[SidecarPlan]) {
     let known = static_endpoints(snapshot);
-    for sidecar in planned {
-        let Some(own) = policy.namespaces.get_mut(&sidecar.mapping.namespace) else { continue };
-        for target in sidecar.switches.iter().flat_map(|switch| &switch.to) {
-            let endpoints = known.get(&(target.host.as_str(), target.port)).cloned();
-            own.reached.push(Reached { endpoints, classes: sidecar.classes() });
+    for plan in plans {
+        let Some(namespace) = policy.namespaces.get_mut(&plan.mapping.namespace) else { continue };
+        for destination in plan.patches.iter().flat_map(|patch| &patch.destinations) {
+            let endpoints = known.get(&(destination.host.as_str(), destination.port)).cloned();
+            namespace.destinations.push(Destinations { endpoints, classes: plan.classes() });
         }
     }
 }
@@ -78,42 +78,53 @@ fn static_endpoints(snapshot: &Snapshot) -> BTreeMap<(&str, u16), Vec<SocketAddr
     known
 }
 
-type Places<'a> = Vec<(&'a Origin, usize)>;
+type AttachedRoutes<'a> = Vec<(&'a RouteOrigin, usize)>;
 
+/// The accepted mappings with their routes.
 fn oldest_first<'a>(
-    claims: &Claims<'_>,
-    routes: BTreeMap<ObjectKey, Places<'a>>,
+    attachments: &'a Attachments<'_>,
     snapshot: &Snapshot,
-) -> Vec<(ObjectKey, Places<'a>)> {
-    let mut all: Vec<_> = routes.into_iter().filter(|(key, _)| claims.accepted.contains_key(key)).collect();
+) -> Vec<(ObjectKey, AttachedRoutes<'a>)> {
+    let mut routes = BTreeMap::<ObjectKey, AttachedRoutes<'a>>::new();
+    for ((origin, i), name) in &attachments.by_route {
+        let key = ObjectKey { namespace: origin.key().namespace.clone(), name: name.clone() };
+        routes.entry(key).or_default().push((origin, *i));
+    }
+    let mut all: Vec<_> =
+        routes.into_iter().filter(|(key, _)| attachments.accepted.contains_key(key)).collect();
     all.sort_by_key(|(key, _)| (snapshot.mappings.get(key).and_then(|m| m.created), key.clone()));
     all
 }
 
-fn sidecar(snapshot: &Snapshot, key: ObjectKey, mapping: &Mapping, switches: Vec<Switch>) -> Sidecar {
+fn plan_of(snapshot: &Snapshot, key: ObjectKey, mapping: &Mapping, patches: Vec<RoutePatch>) -> SidecarPlan {
     let spec = snapshot.mappings.get(&key).map(|mapping| &mapping.spec);
     let refuses =
         spec.is_some_and(|s| s.on_links_down == Fallback::Refuse || s.on_agent_loss == Fallback::Refuse);
     let headers = mapping.rules.iter().flat_map(|rule| rule.header_names()).map(str::to_owned).collect();
-    Sidecar { mapping: key, decision: mapping.decision(), refuses, headers, switches }
+    SidecarPlan { mapping: key, decision: mapping.decision(), refuses, headers, patches }
 }
 
-type Taken = BTreeMap<(String, String, u16, Option<String>), String>;
+/// Namespace, host, port and name of an Envoy route to the mapping that governs it.
+type TakenRoutes = BTreeMap<(String, String, u16, Option<String>), String>;
 
-/// No older mapping of the namespace has an Envoy route of the same name.
-fn free(key: &ObjectKey, switches: Vec<Switch>, taken: &mut Taken) -> Result<Vec<Switch>, Refusal> {
-    let place = |s: &Switch| (key.namespace.clone(), s.host.clone(), s.port, s.route.clone());
-    for switch in &switches {
-        if let Some(by) = taken.get(&place(switch)) {
-            let name = switch.route.as_deref().unwrap_or("(all)");
+/// Refuses patches of which one is for an Envoy route that an older mapping of the namespace governs.
+fn claim_routes(
+    key: &ObjectKey,
+    patches: Vec<RoutePatch>,
+    taken: &mut TakenRoutes,
+) -> Result<Vec<RoutePatch>, Refusal> {
+    let route = |p: &RoutePatch| (key.namespace.clone(), p.host.clone(), p.port, p.route.clone());
+    for patch in &patches {
+        if let Some(by) = taken.get(&route(patch)) {
+            let name = patch.route.as_deref().unwrap_or("(all)");
             let message = format!(
-                "Envoy's route {name} of {}:{} belongs to the older WanMapping {by}; give the routes and \
-                 their match blocks names of their own",
-                switch.host, switch.port
+                "Envoy's route {name} of {}:{} belongs to the older WanMapping {by}; give the routes and their \
+                 match blocks names of their own",
+                patch.host, patch.port
             );
-            return Err(("ClassNotSeparable", "spec.targetRefs".into(), message));
+            return Err(refused(ProblemReason::ClassNotSeparable, message));
         }
     }
-    taken.extend(switches.iter().map(|switch| (place(switch), key.name.clone())));
-    Ok(switches)
+    taken.extend(patches.iter().map(|patch| (route(patch), key.name.clone())));
+    Ok(patches)
 }

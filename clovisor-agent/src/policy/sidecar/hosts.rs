@@ -1,40 +1,41 @@
-//! The hosts of the mesh as the clients of one namespace reach them: ports, and who rules them.
+//! The mesh's hosts as the clients of one namespace see them: ports, and the object whose routes they have.
 
 use crate::cluster::gateway::ParentRef;
-use crate::cluster::snapshot::{ObjectKey, Snapshot};
+use crate::cluster::identity::ObjectKey;
+use crate::cluster::snapshot::Snapshot;
 use crate::policy::hosts::{ServiceName, visible};
 use crate::policy::objects::Objects;
-use crate::policy::origin::Origin;
+use crate::policy::origin::RouteOrigin;
 use crate::policy::protocol::AppProtocol;
 use std::collections::BTreeMap;
 
-/// A host and where it is defined.
+/// A host of the mesh.
 #[derive(Debug)]
 pub(super) struct Host {
     /// Namespace of the Service or ServiceEntry.
-    pub(super) home: String,
-    /// Numbers of its ports, and whether the proxy sees requests there.
+    pub(super) namespace: String,
+    /// Port numbers, each with whether the proxy sees requests there.
     pub(super) ports: BTreeMap<u16, bool>,
 }
 
-/// What the clients of a namespace reach.
+/// The hosts that the clients of a namespace can reach.
 #[derive(Debug)]
-pub(super) struct Reach<'a> {
+pub(super) struct Hosts<'a> {
     pub(super) snapshot: &'a Snapshot,
-    pub(super) client: String,
+    client: String,
     objects: &'a Objects<'a>,
     hosts: BTreeMap<String, Host>,
 }
 
-impl<'a> Reach<'a> {
-    /// Services of all namespaces, and the ServiceEntries that the namespace sees.
+impl<'a> Hosts<'a> {
+    /// The Services of all namespaces, and the ServiceEntries that `client` sees.
     pub(super) fn new(snapshot: &'a Snapshot, objects: &'a Objects<'a>, client: &str) -> Self {
         let mut hosts = BTreeMap::<String, Host>::new();
         for (key, service) in &snapshot.services {
             let host = ServiceName { name: &key.name, namespace: &key.namespace }.host();
             let is_http = |port| AppProtocol::of_service(port).is_http();
             let ports = service.ports.iter().map(|port| (port.port, is_http(port))).collect();
-            hosts.insert(host, Host { home: key.namespace.clone(), ports });
+            hosts.insert(host, Host { namespace: key.namespace.clone(), ports });
         }
         for (key, entry) in &snapshot.service_entries {
             if !visible(&entry.export_to, &key.namespace, client) {
@@ -43,7 +44,7 @@ impl<'a> Reach<'a> {
             for name in &entry.hosts {
                 let ports = BTreeMap::new();
                 let host = hosts.entry(name.to_ascii_lowercase());
-                let host = host.or_insert_with(|| Host { home: key.namespace.clone(), ports });
+                let host = host.or_insert_with(|| Host { namespace: key.namespace.clone(), ports });
                 let is_http = |port| AppProtocol::of_entry(port).is_http();
                 host.ports.extend(entry.ports.iter().map(|port| (port.number, is_http(port))));
             }
@@ -51,24 +52,24 @@ impl<'a> Reach<'a> {
         Self { snapshot, client: client.to_owned(), objects, hosts }
     }
 
-    pub(super) fn host(&self, name: &str) -> Option<&Host> {
+    pub(super) fn get(&self, name: &str) -> Option<&Host> {
         self.hosts.get(&name.to_ascii_lowercase())
     }
 
-    /// The hosts that a name of a VirtualService covers: itself, or by its suffix.
-    pub(super) fn covered(&self, name: &str) -> Vec<(&str, &Host)> {
+    /// The hosts that a name in a VirtualService matches: the name itself, or every host with the suffix of a wildcard.
+    pub(super) fn matching(&self, name: &str) -> Vec<(&str, &Host)> {
         let name = name.to_ascii_lowercase();
-        let covers = |host: &str| match name.strip_prefix('*') {
+        let matches = |host: &str| match name.strip_prefix('*') {
             Some(suffix) => host.ends_with(suffix),
             None => host == name,
         };
-        self.hosts.iter().filter(|(host, _)| covers(host)).map(|(host, h)| (host.as_str(), h)).collect()
+        self.hosts.iter().filter(|(host, _)| matches(host)).map(|(host, h)| (host.as_str(), h)).collect()
     }
 
-    /// The object whose routes hold for a host.
-    pub(super) fn ruler(&self, host: &str) -> Option<Origin> {
+    /// The object whose routes a host has.
+    pub(super) fn route_owner(&self, host: &str) -> Option<RouteOrigin> {
         let best = self.objects.virtual_services_of(&self.client, host).into_iter().next();
-        best.map(|(key, ..)| Origin::VirtualService(key.clone()))
+        best.map(|(key, ..)| RouteOrigin::VirtualService(key.clone()))
     }
 
     /// The hosts and ports of the Services that an HTTPRoute names as its parents.

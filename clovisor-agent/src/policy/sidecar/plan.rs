@@ -1,6 +1,6 @@
-//! What sidecars need for a mapping: data that the later stages write out.
+//! What Istio's sidecars need for a mapping.
 
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
 use crate::policy::class::ClassId;
 use crate::policy::model::RouteDecision;
 use serde_json::Value;
@@ -8,18 +8,18 @@ use std::collections::BTreeSet;
 
 /// What the sidecars of a mapping's namespace need for it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sidecar {
+pub struct SidecarPlan {
     pub mapping: ObjectKey,
     pub decision: RouteDecision,
-    /// The mapping would rather have no answer than the default route.
+    /// The mapping prefers a failed request to the default route.
     pub refuses: bool,
-    /// Headers that its rules look at, lower case.
+    /// Headers that its rules read, in lower case.
     pub headers: BTreeSet<String>,
-    pub switches: Vec<Switch>,
+    pub patches: Vec<RoutePatch>,
 }
 
-impl Sidecar {
-    /// Every class that its requests can have.
+impl SidecarPlan {
+    /// Every class that the requests of the mapping can have.
     #[must_use]
     pub fn classes(&self) -> BTreeSet<ClassId> {
         self.decision.classes()
@@ -28,26 +28,26 @@ impl Sidecar {
 
 /// An Envoy route whose requests get a class.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Switch {
+pub struct RoutePatch {
     /// Host of the virtual host `HOST:PORT`.
     pub host: String,
     pub port: u16,
     /// Envoy's name of the route; none: every route of the virtual host.
     pub route: Option<String>,
-    /// Its destinations; several: by weight.
-    pub to: Vec<Target>,
+    /// Several: the route is weighted.
+    pub destinations: Vec<RouteDestination>,
 }
 
 /// A destination of a route.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Target {
+pub struct RouteDestination {
     pub host: String,
     pub port: u16,
     pub subset: Option<String>,
-    /// Only looked at where there are several.
+    /// Its share of the requests, where there are several destinations.
     pub weight: i32,
     /// `headers` of a weighted destination, as in a VirtualService.
     pub headers: Option<Value>,
-    /// Namespace of the service.
-    pub home: String,
+    /// Namespace of the host.
+    pub namespace: String,
 }

@@ -2,11 +2,11 @@
 
 use super::object::{IstioConfig, IstioKind, IstioObject, Phase};
 use super::patch::patch;
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
 use crate::cluster::wan_mapping::Fallback;
 use crate::policy::class::ClassId;
 use crate::policy::model::RouteDecision;
-use crate::policy::sidecar::plan::Sidecar;
+use crate::policy::sidecar::plan::SidecarPlan;
 use crate::render::names::{CLASS_HEADER, DEFAULT_ANSWER};
 use crate::render::{bootstrap, listener, route};
 use serde_json::{Value, json};
@@ -33,12 +33,12 @@ pub(super) struct AnswerClusters {
 }
 
 /// One filter for each namespace with a mapping that asks.
-pub(super) fn filters(planned: &[Sidecar], config: &IstioConfig) -> Vec<IstioObject> {
-    let mut asking = BTreeMap::<&str, Vec<&Sidecar>>::new();
+pub(super) fn filters(planned: &[SidecarPlan], config: &IstioConfig) -> Vec<IstioObject> {
+    let mut asking = BTreeMap::<&str, Vec<&SidecarPlan>>::new();
     for sidecar in planned.iter().filter(|s| matches!(s.decision, RouteDecision::Callout { .. })) {
         asking.entry(&sidecar.mapping.namespace).or_default().push(sidecar);
     }
-    let object = |(namespace, sidecars): (&str, Vec<&Sidecar>)| {
+    let object = |(namespace, sidecars): (&str, Vec<&SidecarPlan>)| {
         let mut headers = BTreeSet::from([":authority", ":method", ":path"].map(str::to_owned));
         headers.extend(sidecars.iter().flat_map(|s| s.headers.iter().cloned()));
         IstioObject {

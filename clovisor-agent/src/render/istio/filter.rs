@@ -4,10 +4,10 @@ use super::callout;
 use super::object::{IstioKind, IstioObject, Phase};
 use super::patch::patch;
 use super::rule::subsets;
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
 use crate::policy::class::ClassId;
 use crate::policy::model::RouteDecision;
-use crate::policy::sidecar::plan::{Sidecar, Switch, Target};
+use crate::policy::sidecar::plan::{RouteDestination, RoutePatch, SidecarPlan};
 use crate::render::cluster::{socket_options, unlimited};
 use crate::render::names::{cluster_of_subset, subset};
 use serde_json::{Map, Value, json};
@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const RESET: &str = "clovisor-reset";
 
 /// Sockets with the class, and the clusters that fall back to the default class.
-pub(super) fn classes(sidecar: &Sidecar) -> IstioObject {
+pub(super) fn classes(sidecar: &SidecarPlan) -> IstioObject {
     let mut patches: Vec<Value> = subsets(sidecar)
         .into_iter()
         .map(|(subset, class)| {
@@ -32,16 +32,16 @@ pub(super) fn classes(sidecar: &Sidecar) -> IstioObject {
     object(sidecar, "classes", Phase::Classes, patches)
 }
 
-/// The switch of each route.
-pub(super) fn routes(sidecar: &Sidecar) -> IstioObject {
-    let patches = sidecar.switches.iter().flat_map(|switch| {
-        let place = place(switch);
-        values(sidecar, switch).into_iter().map(move |value| patch("HTTP_ROUTE", &place, "MERGE", &value))
+/// The patch of each route.
+pub(super) fn routes(sidecar: &SidecarPlan) -> IstioObject {
+    let patches = sidecar.patches.iter().flat_map(|route| {
+        let place = place(route);
+        values(sidecar, route).into_iter().map(move |value| patch("HTTP_ROUTE", &place, "MERGE", &value))
     });
     object(sidecar, "routes", Phase::Routes, patches.collect())
 }
 
-fn object(sidecar: &Sidecar, what: &str, phase: Phase, patches: Vec<Value>) -> IstioObject {
+fn object(sidecar: &SidecarPlan, what: &str, phase: Phase, patches: Vec<Value>) -> IstioObject {
     let ObjectKey { namespace, name } = sidecar.mapping.clone();
     IstioObject {
         phase,
@@ -52,17 +52,17 @@ fn object(sidecar: &Sidecar, what: &str, phase: Phase, patches: Vec<Value>) -> I
     }
 }
 
-fn place(switch: &Switch) -> Value {
-    let mut vhost = json!({ "name": format!("{}:{}", switch.host, switch.port) });
-    if let Some(name) = &switch.route {
+fn place(patch: &RoutePatch) -> Value {
+    let mut vhost = json!({ "name": format!("{}:{}", patch.host, patch.port) });
+    if let Some(name) = &patch.route {
         vhost["route"] = json!({ "name": name });
     }
     json!({ "routeConfiguration": { "vhost": vhost } })
 }
 
 /// What is merged into a route, one after the other.
-fn values(sidecar: &Sidecar, switch: &Switch) -> Vec<Value> {
-    match (&sidecar.decision, switch.to.as_slice()) {
+fn values(sidecar: &SidecarPlan, patch: &RoutePatch) -> Vec<Value> {
+    match (&sidecar.decision, patch.destinations.as_slice()) {
         (RouteDecision::Unmapped, _) | (_, []) => Vec::new(),
         (RouteDecision::Class { class, .. }, [only]) => {
             vec![json!({ "route": { "cluster": class_cluster(sidecar, only, *class) } })]
@@ -92,7 +92,7 @@ fn values(sidecar: &Sidecar, switch: &Switch) -> Vec<Value> {
 }
 
 /// The cluster of a class: as it is where no answer is better than a wrong one, else with a way back.
-fn class_cluster(sidecar: &Sidecar, target: &Target, class: ClassId) -> String {
+fn class_cluster(sidecar: &SidecarPlan, target: &RouteDestination, class: ClassId) -> String {
     let subset = subset(class, target.subset.as_deref());
     if sidecar.refuses {
         return cluster_of_subset(&target.host, target.port, Some(&subset));
@@ -101,7 +101,7 @@ fn class_cluster(sidecar: &Sidecar, target: &Target, class: ClassId) -> String {
     format!("clovisor-agg|{short}|{}|{}", target.port, target.host)
 }
 
-fn weighted(sidecar: &Sidecar, target: &Target, class: ClassId) -> Value {
+fn weighted(sidecar: &SidecarPlan, target: &RouteDestination, class: ClassId) -> Value {
     let mut cluster = json!({ "name": class_cluster(sidecar, target, class), "weight": target.weight });
     let headers = target.headers.as_ref();
     for (side, prefix) in [("request", "request"), ("response", "response")] {
@@ -135,9 +135,9 @@ fn header_operations(cluster: &mut Value, side: &str, operations: &Map<String, V
 
 /// For each class cluster one that falls back to the cluster without a class, by name: a class cluster that Istio
 /// does not make (its DestinationRule is hidden by a later one) then means the default route and not an error.
-fn aggregates(sidecar: &Sidecar) -> BTreeMap<String, Value> {
+fn aggregates(sidecar: &SidecarPlan) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
-    for target in sidecar.switches.iter().flat_map(|switch| &switch.to) {
+    for target in sidecar.patches.iter().flat_map(|patch| &patch.destinations) {
         for class in sidecar.classes() {
             let name = class_cluster(sidecar, target, class);
             let subset = subset(class, target.subset.as_deref());

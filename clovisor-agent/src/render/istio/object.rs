@@ -1,6 +1,6 @@
 //! An Istio object that Clovisor writes: its kind, its labels, and when it may be written.
 
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -2,19 +2,19 @@
 
 use super::object::{IstioKind, IstioObject, Phase};
 use super::rule_set::{RuleSet, rule_sets};
+use crate::cluster::identity::ObjectKey;
 use crate::cluster::istio::Subset;
-use crate::cluster::snapshot::ObjectKey;
 use crate::policy::class::ClassId;
 use crate::policy::hosts::{DestinationRules, default_sni};
-use crate::policy::sidecar::plan::{Sidecar, Target};
+use crate::policy::sidecar::plan::{RouteDestination, SidecarPlan};
 use crate::render::names;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One rule for each place that its destinations need.
-pub(super) fn rules(rules: &DestinationRules<'_>, sidecar: &Sidecar) -> Vec<IstioObject> {
+pub(super) fn rules(rules: &DestinationRules<'_>, sidecar: &SidecarPlan) -> Vec<IstioObject> {
     let client = &sidecar.mapping.namespace;
-    let targets = sidecar.switches.iter().flat_map(|switch| &switch.to);
+    let targets = sidecar.patches.iter().flat_map(|patch| &patch.destinations);
     let mut found = BTreeMap::<ObjectKey, (RuleSet<'_>, BTreeMap<String, ClassSubset>)>::new();
     for target in targets {
         for set in rule_sets(rules, client, target) {
@@ -53,13 +53,13 @@ struct ClassSubset {
 }
 
 impl ClassSubset {
-    fn of(target: &Target) -> Self {
+    fn of(target: &RouteDestination) -> Self {
         Self { of: target.subset.clone(), places: BTreeSet::new() }
     }
 }
 
 /// The same place has the same name, in every namespace once for each mapping.
-fn name(sidecar: &Sidecar, set: &RuleSet<'_>) -> String {
+fn name(sidecar: &SidecarPlan, set: &RuleSet<'_>) -> String {
     let ObjectKey { namespace, name } = &sidecar.mapping;
     let place = json!([set.host, set.export_to, set.selector]).to_string();
     let prefix = if *namespace == set.namespace { String::new() } else { format!("{namespace}-") };
@@ -107,8 +107,8 @@ fn same_sni(set: &RuleSet<'_>, own: Option<&Subset>, policy: &mut Value, host: &
 }
 
 /// Every class subset of a mapping, with its class.
-pub(super) fn subsets(sidecar: &Sidecar) -> BTreeMap<String, ClassId> {
-    let targets = sidecar.switches.iter().flat_map(|switch| &switch.to);
+pub(super) fn subsets(sidecar: &SidecarPlan) -> BTreeMap<String, ClassId> {
+    let targets = sidecar.patches.iter().flat_map(|patch| &patch.destinations);
     let of: BTreeSet<_> = targets.map(|target| target.subset.as_deref()).collect();
     let pairs = sidecar
         .classes()

@@ -5,7 +5,7 @@
 
 use crate::cluster::istio::{DestinationRule, Subset};
 use crate::policy::hosts::{DestinationRules, HostMatch, ROOT_NAMESPACE, visible};
-use crate::policy::sidecar::plan::Target;
+use crate::policy::sidecar::plan::RouteDestination;
 use serde_json::{Map, Value, json};
 
 /// The user's DestinationRules of one namespace, host, `exportTo` and selector, which Istio merges.
@@ -63,7 +63,11 @@ impl<'a> RuleSet<'a> {
 }
 
 /// The sets that need the class subsets of a destination, for the clients of a namespace.
-pub(super) fn rule_sets<'a>(rules: &DestinationRules<'a>, client: &str, target: &Target) -> Vec<RuleSet<'a>> {
+pub(super) fn rule_sets<'a>(
+    rules: &DestinationRules<'a>,
+    client: &str,
+    target: &RouteDestination,
+) -> Vec<RuleSet<'a>> {
     let all: Vec<_> = rules
         .covering(&target.host)
         .into_iter()
@@ -80,7 +84,7 @@ pub(super) fn rule_sets<'a>(rules: &DestinationRules<'a>, client: &str, target: 
             sets.push(set);
         }
     }
-    let nearest = [client, &target.home, ROOT_NAMESPACE].into_iter().find_map(|namespace| {
+    let nearest = [client, &target.namespace, ROOT_NAMESPACE].into_iter().find_map(|namespace| {
         let here =
             all.iter().filter(|f| f.key.namespace == namespace && f.object.workload_selector.is_none());
         here.max_by_key(|f| (f.specificity, std::cmp::Reverse(f.key)))
@@ -90,9 +94,9 @@ pub(super) fn rule_sets<'a>(rules: &DestinationRules<'a>, client: &str, target: 
 }
 
 /// No DestinationRule covers the host.
-fn uncovered<'a>(target: &Target) -> RuleSet<'a> {
+fn uncovered<'a>(target: &RouteDestination) -> RuleSet<'a> {
     RuleSet {
-        namespace: target.home.clone(),
+        namespace: target.namespace.clone(),
         host: target.host.clone(),
         export_to: Vec::new(),
         selector: None,

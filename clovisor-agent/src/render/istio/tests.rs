@@ -64,7 +64,7 @@ fn rendered(parts: &[String]) -> (Vec<Value>, Vec<(&'static str, String)>) {
     let snapshot = read_once(dir.path()).unwrap_or_else(|e| panic!("{e}"));
     let purpose = Purpose { proxies: Proxies::Sidecars, numbering: Numbering::Controller, local: false };
     let (compiled, _) = compile(&snapshot, &Allocation::default(), 1, purpose);
-    let problems = compiled.problems.iter().map(|p| (p.reason, p.object.clone())).collect();
+    let problems = compiled.problems.iter().map(|p| (p.reason.name(), p.subject.name())).collect();
     let objects = objects(&snapshot, &compiled.sidecars, &IstioConfig::default());
     (objects.iter().map(IstioObject::document).collect(), problems)
 }

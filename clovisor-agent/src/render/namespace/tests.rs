@@ -1,7 +1,7 @@
 //! What the files say for small policies.
 
 use super::*;
-use crate::cluster::snapshot::ObjectKey;
+use crate::cluster::identity::ObjectKey;
 use crate::cluster::wan_mapping::Fallback;
 use crate::policy::class::ClassId;
 use crate::policy::matcher::{RouteMatch, StringMatch};
@@ -205,7 +205,7 @@ fn labels_that_only_some_pods_have_steer_nobody_and_are_reported() {
     assert!(routes(&parsed(&none.files)).is_empty() && none.problems.is_empty());
     let some = pod("web", "web");
     assert_eq!(routes(&parsed(&some.files)), ["[user=minions] -> "]);
-    assert_eq!(some.problems.first().map(|p| p.reason), Some("ClassNotSeparable"));
+    assert_eq!(some.problems.first().map(|p| p.reason.name()), Some("ClassNotSeparable"));
     let all = pod("db", "web");
     assert_eq!(routes(&parsed(&all.files)), ["[user=minions] -> clovisor-c1"]);
 }
