@@ -60,7 +60,7 @@ impl Way {
         match self {
             Self::Plain | Self::Bare | Self::Steered => POD[0],
             Self::SteeredNat | Self::ByMark | Self::Marked => SOURCE[0],
-            Self::Masquerade => harness::wire::PLAIN_SOURCE[0],
+            Self::Masquerade => harness::wire::DEFAULT_SOURCE[0],
         }
     }
 }

@@ -83,7 +83,7 @@ fn start(site: &Site) -> Result<(Cluster, Vec<String>)> {
 
 fn hold(state: &std::path::Path, stop: &SigSet) -> Result<()> {
     // Its processes must outlive the thread that starts them.
-    let site = Site::builder(NAME).pods(0).untied().build()?;
+    let site = Site::builder(NAME).pods(0).outliving_its_thread().build()?;
     let (cluster, clients) = start(&site)?;
     let netns = cluster.netns().path();
     let kubeconfig = cluster.kubeconfig();

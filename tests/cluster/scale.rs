@@ -125,7 +125,7 @@ fn writes(site: &mut Site) -> Result<u64> {
 /// 1,000 VirtualServices and 500 mappings; then 5,000 pods, of which 50 are here.
 #[test]
 fn a_large_mesh_converges_and_costs_little() -> Result<()> {
-    Site::builder("scale").shipped().run(|site| {
+    Site::builder("scale").image_binary().run(|site| {
         let mut api = start(site)?;
         api.apply(&(harness::objects::link("s8", "") + &harness::objects::link("s9", "")))?;
         create(site, &api, &namespaces())?;

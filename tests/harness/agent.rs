@@ -12,27 +12,38 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// How to start it.
-#[derive(Clone, Copy, Debug)]
-pub struct AgentOptions<'a> {
-    /// Folder of the site.
-    pub site: &'a Path,
-    /// Dies with the thread that starts it.
-    pub tied: bool,
+/// How an agent is started.
+#[derive(Clone, Debug)]
+pub struct AgentOptions {
+    /// The agent is killed when the thread that started it ends.
+    pub dies_with_thread: bool,
     /// `auto`, `tcx` or `clsact`.
-    pub attach: &'a str,
-    /// Reads the objects from the API server with this kubeconfig; none: from the site's folder.
-    pub kubeconfig: Option<&'a Path>,
+    pub attach: &'static str,
+    /// The API server to read objects from; none: the site's folder.
+    pub kubeconfig: Option<PathBuf>,
     /// For proxies that Istio's control plane configures, with the class numbers of the mappings' status.
     pub sidecars: bool,
-    /// `/proc/sys` is read-only, as in a container without privileges.
-    pub sealed: bool,
-    /// The binary of the image, not that of the tests: what it costs is what users pay.
-    pub shipped: bool,
+    /// `/proc/sys` is read-only, as in an unprivileged container.
+    pub read_only_sysctls: bool,
+    /// The binary of the image instead of the debug build, for figures of size and speed.
+    pub image_binary: bool,
 }
 
-/// Words to put before a program that is not to write any setting.
-const SEALED: [&str; 5] = [
+impl Default for AgentOptions {
+    fn default() -> Self {
+        Self {
+            dies_with_thread: true,
+            attach: "auto",
+            kubeconfig: None,
+            sidecars: false,
+            read_only_sysctls: false,
+            image_binary: false,
+        }
+    }
+}
+
+/// The command line before a program that finds `/proc/sys` read-only.
+const READ_ONLY_SYSCTLS: [&str; 5] = [
     "unshare",
     "--mount",
     "sh",
@@ -52,18 +63,16 @@ pub struct Agent {
 
 impl Agent {
     /// Starts it inside the namespace.
-    pub fn start(netns: &Netns, options: &AgentOptions<'_>) -> Result<Self> {
-        let site = options.site;
-        let words = setpriv(Identity::Root, options.tied);
-        let mut command = if options.sealed { netns.command(SEALED[0]) } else { netns.command(&words[0]) };
-        if options.sealed {
-            command.args(&SEALED[1..]).arg(&words[0]);
-        }
+    pub fn start(netns: &Netns, site: &Path, options: &AgentOptions) -> Result<Self> {
+        let wrapper: &[&str] = if options.read_only_sysctls { &READ_ONLY_SYSCTLS } else { &[] };
+        let mut words: Vec<_> = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        words.extend(setpriv(Identity::Root, options.dies_with_thread));
+        let mut command = netns.command(&words[0]);
         command
             .args(&words[1..])
-            .arg(if options.shipped { shipped()? } else { binary("clovisor-agent")? })
+            .arg(if options.image_binary { image_binary()? } else { binary("clovisor-agent")? })
             .arg("run");
-        match options.kubeconfig {
+        match &options.kubeconfig {
             None => command.arg("--config").arg(site.join("config")),
             Some(path) => command.args(["--kubernetes", "--node-name", NODE]).env("KUBECONFIG", path),
         };
@@ -246,7 +255,7 @@ pub fn ctl(site: &Path, words: &[&str]) -> Result<String> {
 }
 
 /// The agent as `cargo xtask image` builds it.
-fn shipped() -> Result<PathBuf> {
+fn image_binary() -> Result<PathBuf> {
     let target = format!("target/{}-unknown-linux-musl/image/clovisor-agent", std::env::consts::ARCH);
     let path = crate::repository::path(&target);
     ensure!(path.is_file(), "no {}; run `cargo xtask image`", path.display());

@@ -3,7 +3,8 @@
 use crate::eventually::eventually;
 use crate::netns::{Netns, run};
 use crate::process::Process;
-use anyhow::{Context, Result, bail, ensure};
+use crate::repository::tool;
+use anyhow::{Context, Result, ensure};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -112,15 +113,6 @@ impl ApiServer {
         ensure!(output.status.success(), "kubectl apply: {text}");
         Ok(text)
     }
-}
-
-/// A program that `cargo xtask test cluster` puts into `target/tools`.
-fn tool(name: &str) -> Result<PathBuf> {
-    let path = crate::repository::path("target/tools").join(name);
-    if !path.is_file() {
-        bail!("no {}; run `cargo xtask test cluster`, which builds it", path.display());
-    }
-    path.canonicalize().context("an unreadable path")
 }
 
 fn etcd(netns: &Netns, site: &Path, folder: &Path) -> Result<Process> {

@@ -10,12 +10,17 @@
 use crate::eventually::eventually;
 use crate::netns::{Netns, run};
 use crate::process::Process;
+use crate::repository::tool;
 use crate::site::Site;
 use crate::site::journal;
+pub use addresses::{API, NODES};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
+
+/// Addresses of the control plane and of the nodes.
+mod addresses;
 
 /// Keys, certificates, tokens.
 mod identities;
@@ -25,12 +30,6 @@ pub mod shop;
 
 /// etcd, API server, controllers and scheduler.
 mod control;
-
-/// Address of the control plane.
-pub const API: &str = "10.250.0.1";
-/// The nodes: name, address, pod subnet.
-pub const NODES: [(&str, &str, &str); 2] =
-    [("edge", "10.250.0.11", "10.244.0.0/24"), ("cloud", "10.250.0.12", "10.244.2.0/24")];
 
 /// The running cluster; killed by drop.
 #[derive(Debug)]
@@ -72,7 +71,7 @@ impl Cluster {
         let mut command = Command::new(scripts.join("enter.sh"));
         command.args([name, address, cidr]);
         command.env("SITE", self.root.canonicalize().context("the site has a folder")?);
-        command.env("KUBE", control::tool("kube")?).env("IMAGES", images.canonicalize()?);
+        command.env("KUBE", tool("kube")?).env("IMAGES", images.canonicalize()?);
         command.env("NETNS", netns.name()).env("PREFIX", journal::prefix(&self.root)?);
         command.env("PROXY_MODE", mode);
         Process::start(&format!("node-{name}"), &mut command, &self.root)

@@ -26,11 +26,12 @@ pub struct Process {
     log: PathBuf,
 }
 
-/// Words to put before a program so that it runs as `identity` and, if `tied`, dies with this thread.
+/// The command line before a program that runs as `identity` and, with `dies_with_thread`, is killed when this thread
+/// ends.
 #[must_use]
-pub fn setpriv(identity: Identity, tied: bool) -> Vec<String> {
+pub fn setpriv(identity: Identity, dies_with_thread: bool) -> Vec<String> {
     let mut words = vec!["setpriv".to_owned()];
-    if tied {
+    if dies_with_thread {
         words.extend(["--pdeathsig".to_owned(), "KILL".to_owned()]);
     }
     if let Identity::Plain(id) = identity {

@@ -1,5 +1,6 @@
 //! Where the repository is, found when the program runs: the folder that it was compiled in may be another checkout.
 
+use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
 /// A file or folder of the repository, by its path from the top. Without a repository the path stays as it is.
@@ -10,6 +11,15 @@ pub fn path(inside: &str) -> PathBuf {
     let places = [named, std::env::current_dir().ok(), std::env::current_exe().ok()];
     let root = places.iter().flatten().find_map(|place| above(place));
     root.map_or_else(|| PathBuf::from(inside), |root| root.join(inside))
+}
+
+/// A program that `cargo xtask test cluster` puts into `target/tools`.
+pub fn tool(name: &str) -> Result<PathBuf> {
+    let path = path("target/tools").join(name);
+    if !path.is_file() {
+        bail!("no {}; run `cargo xtask test cluster`, which builds it", path.display());
+    }
+    path.canonicalize().context("an unreadable path")
 }
 
 /// The checkout that a place lies in.

@@ -1,4 +1,4 @@
-//! The site builder: an edge node with two WAN links, its pods, and the cloud beyond.
+//! A test site: an edge node with two WAN links, its pods, and the cloud beyond.
 //!
 //! ```text
 //! pod0 ── veth0 ┐         ┌ s8 (default route) ┐
@@ -7,22 +7,33 @@
 //! ```
 
 use crate::agent::{Agent, AgentOptions};
-use crate::envoy::{self, Exposed, OUTBOUND_PORT, PROXY_UID};
+use crate::envoy::{self, Exposed, OUTBOUND_PORT};
 use crate::eventually::eventually;
 use crate::netns::Netns;
 use crate::process::Process;
-use crate::truth::{FarEnd, LinkSign};
+use crate::truth::FarEnd;
+pub use addresses::{APP_PORT, NAMESPACE, SERVICE4, SERVICE6};
 use anyhow::{Context, Result, bail, ensure};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
+pub use pod::Pod;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+pub use uplink::Uplink;
+
+/// Addresses, port and namespace that every site has.
+mod addresses;
+
+/// Building a site from its shape.
+pub mod builder;
+
+/// The state of a site whose test failed.
+pub mod diagnostics;
 
 /// What a site leaves on disk, and how it is removed with nothing but that.
 pub mod journal;
 
-/// What to print when a test failed.
-pub mod report;
+/// A pod of a site.
+mod pod;
 
 /// Starting Envoys.
 mod proxy;
@@ -30,92 +41,25 @@ mod proxy;
 /// Devices, addresses and routes.
 mod topology;
 
-/// The service's addresses in the cloud, reachable over both links.
-pub const SERVICE4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
-/// The same for IPv6.
-pub const SERVICE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xcafe, 0, 0, 0, 0, 0x10);
-/// Port of the far end.
-pub const APP_PORT: u16 = 8000;
-/// Namespace of the pods in the objects.
-pub const NAMESPACE: &str = "shop";
+/// Kinds of uplinks.
+mod uplink;
 
-/// The shape of a site.
-#[derive(Clone, Debug)]
-pub struct Builder {
-    name: String,
-    pods: usize,
-    bridge: bool,
-    tied: bool,
-    attach: &'static str,
-    sidecars: bool,
-    sealed: bool,
-    shipped: bool,
-    uplink: Uplink,
-}
-
-/// Kinds of uplinks that this kernel has without a modem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Uplink {
-    Veth,
-    /// A device of its own on the one below, as a container's or a VLAN is.
-    Macvlan,
-    /// A tunnel with an Ethernet header; its packets are 50 bytes smaller.
-    Vxlan,
-    /// A device without link layer, as WireGuard's and PPP's are.
-    Tun,
-}
-
-/// A running site; everything it made goes away with it.
+/// A running site; drop removes everything that it made.
 #[derive(Debug)]
 pub struct Site {
     pub pods: Vec<Pod>,
     pub edge: Netns,
     pub cloud: Netns,
     root: PathBuf,
-    tied: bool,
-    attach: &'static str,
-    sidecars: bool,
-    sealed: bool,
-    shipped: bool,
-    kubeconfig: Option<PathBuf>,
+    options: AgentOptions,
     agent: Option<Agent>,
     gateway: Option<Process>,
     far_end: Option<FarEnd>,
-    /// What carries an uplink's packets in user space.
-    carriers: Vec<Process>,
-}
-
-/// A pod: a namespace behind a veth, with a proxy if one was started.
-#[derive(Debug)]
-pub struct Pod {
-    /// Name in the objects.
-    pub name: String,
-    pub netns: Netns,
-    pub ipv4: Ipv4Addr,
-    pub ipv6: Ipv6Addr,
-    /// Device on the edge.
-    pub veth: String,
-    proxy: Option<Process>,
+    /// The two ends of a tunnel in user space.
+    tunnel: Vec<Process>,
 }
 
 impl Site {
-    /// A site with one pod on a point-to-point veth.
-    #[must_use]
-    pub fn builder(name: &str) -> Builder {
-        let name = name.to_owned();
-        Builder {
-            name,
-            pods: 1,
-            bridge: false,
-            tied: true,
-            attach: "auto",
-            sidecars: false,
-            sealed: false,
-            shipped: false,
-            uplink: Uplink::Veth,
-        }
-    }
-
     /// Folder of the site: `config`, `envoy`, `certs`, `run`, `state`, `logs`, `bpffs`.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
@@ -144,22 +88,14 @@ impl Site {
 
     /// The next agent reads its objects from an API server instead of the folder.
     pub fn use_kubernetes(&mut self, kubeconfig: PathBuf) {
-        self.kubeconfig = Some(kubeconfig);
+        self.options.kubeconfig = Some(kubeconfig);
     }
 
     /// Starts the agent on the edge and waits until it is ready.
     pub fn start_agent(&mut self) -> Result<()> {
         ensure!(self.agent.is_none(), "the agent runs already");
-        let options = AgentOptions {
-            site: &self.root,
-            tied: self.tied,
-            attach: self.attach,
-            kubeconfig: self.kubeconfig.as_deref(),
-            sidecars: self.sidecars,
-            sealed: self.sealed,
-            shipped: self.shipped,
-        };
-        self.agent.insert(Agent::start(&self.edge, &options)?).wait_ready()
+        let agent = Agent::start(&self.edge, &self.root, &self.options)?;
+        self.agent.insert(agent).wait_ready()
     }
 
     /// The agent.
@@ -195,11 +131,11 @@ impl Site {
 
     /// The same with a folder of the caller's own.
     pub fn start_proxy_with(&mut self, pod: usize, folder: &Path) -> Result<()> {
-        let (root, tied) = (self.root.clone(), self.tied);
+        let (root, dies) = (self.root.clone(), self.options.dies_with_thread);
         let pod = self.pods.get_mut(pod).context("no such pod")?;
         let name = format!("envoy-{}", pod.name);
         pod.netns.nft(proxy::REDIRECT)?;
-        let mut process = proxy::start(&name, &pod.netns, &folder.join("bootstrap.json"), &root, tied)?;
+        let mut process = proxy::start(&name, &pod.netns, &folder.join("bootstrap.json"), &root, dies)?;
         proxy::listening(&mut process, &pod.netns, OUTBOUND_PORT)?;
         pod.proxy = Some(process);
         Ok(())
@@ -216,7 +152,8 @@ impl Site {
         let config = self.path("gateway.json");
         let text = envoy::gateway(services, &self.path("gateway-certs"));
         std::fs::write(&config, text.to_string()).context("cannot write the gateway's configuration")?;
-        let mut process = proxy::start("gateway", &self.cloud, &config, &self.root, self.tied)?;
+        let mut process =
+            proxy::start("gateway", &self.cloud, &config, &self.root, self.options.dies_with_thread)?;
         proxy::listening(&mut process, &self.cloud, envoy::GATEWAY_PORT)?;
         self.gateway = Some(process);
         Ok(())
@@ -231,7 +168,7 @@ impl Site {
         self.agent = None;
         self.gateway = None;
         self.far_end = None;
-        self.carriers.clear();
+        self.tunnel.clear();
         for pod in &mut self.pods {
             pod.proxy = None;
         }
@@ -243,158 +180,4 @@ impl Drop for Site {
     fn drop(&mut self) {
         self.remove();
     }
-}
-
-impl Builder {
-    /// So many pods.
-    #[must_use]
-    pub fn pods(mut self, count: usize) -> Self {
-        self.pods = count;
-        self
-    }
-
-    /// Pods as ports of a bridge, as flannel and the reference CNI plugins do.
-    #[must_use]
-    pub fn bridge(mut self) -> Self {
-        self.bridge = true;
-        self
-    }
-
-    /// Of what kind the second link, `s9`, is.
-    #[must_use]
-    pub fn uplink(mut self, uplink: Uplink) -> Self {
-        self.uplink = uplink;
-        self
-    }
-
-    /// How the agent attaches its programs: `auto`, `tcx` or `clsact`.
-    #[must_use]
-    pub fn attach(mut self, hook: &'static str) -> Self {
-        self.attach = hook;
-        self
-    }
-
-    /// An agent for proxies that Istio's control plane configures.
-    #[must_use]
-    pub fn sidecars(mut self) -> Self {
-        self.sidecars = true;
-        self
-    }
-
-    /// The agent cannot write a setting of the node.
-    #[must_use]
-    pub fn sealed(mut self) -> Self {
-        self.sealed = true;
-        self
-    }
-
-    /// The agent is the one of the image, whose size and speed users see.
-    #[must_use]
-    pub fn shipped(mut self) -> Self {
-        self.shipped = true;
-        self
-    }
-
-    /// Processes do not die with the thread that starts them; for programs that clean up themselves.
-    #[must_use]
-    pub fn untied(mut self) -> Self {
-        self.tied = false;
-        self
-    }
-
-    /// Builds the site, runs the closure, and tears the site down; if the closure fails, its error comes
-    /// with the state of everything.
-    pub fn run(self, test: impl FnOnce(&mut Site) -> Result<()>) -> Result<()> {
-        let mut site = self.build()?;
-        test(&mut site).map_err(|error| {
-            let report = report::write(&mut site);
-            error.context(report)
-        })
-    }
-
-    /// Builds the site.
-    pub fn build(self) -> Result<Site> {
-        ensure!(nix::unistd::geteuid().is_root(), "namespaces and BPF need root; run it with sudo");
-        let root = journal::open(&self.name)?;
-        match self.build_in(root.clone()) {
-            Ok(site) => Ok(site),
-            Err(error) => {
-                journal::remove(&root);
-                Err(error)
-            }
-        }
-    }
-
-    fn build_in(self, root: PathBuf) -> Result<Site> {
-        for folder in ["config", "envoy", "certs", "run", "state", "logs", "bpffs"] {
-            std::fs::create_dir(root.join(folder)).with_context(|| format!("cannot make {folder}"))?;
-        }
-        std::fs::set_permissions(&root, PermissionsExt::from_mode(0o755)).context("cannot chmod")?;
-        journal::mount_bpffs(&root)?;
-        let (pod_certs, gateway_certs) = (root.join("certs"), root.join("gateway-certs"));
-        let identities = [
-            (pod_certs.as_path(), "spiffe://cluster.local/ns/shop/sa/client"),
-            (gateway_certs.as_path(), "spiffe://cluster.local/ns/shop/sa/reviews"),
-        ];
-        crate::certs::write(&identities, PROXY_UID)?;
-        let prefix = journal::prefix(&root)?;
-        let edge = Netns::create(&format!("{prefix}edge"))?;
-        let cloud = Netns::create(&format!("{prefix}cloud"))?;
-        topology::links(&edge, &cloud, self.bridge, self.uplink)?;
-        let mut carriers = Vec::new();
-        if self.uplink == Uplink::Tun {
-            for mut command in topology::carriers(&edge, &cloud) {
-                carriers.push(Process::start("carrier", &mut command, &root)?);
-            }
-        }
-        let mut pods = Vec::new();
-        for index in 0..self.pods {
-            let netns = Netns::create(&format!("{prefix}pod{index}"))?;
-            pods.push(topology::pod(index, netns, &edge, self.bridge)?);
-        }
-        let far_end = Some(FarEnd::start(&cloud, APP_PORT, topology::signs(self.uplink))?);
-        Ok(Site {
-            carriers,
-            pods,
-            edge,
-            cloud,
-            root,
-            tied: self.tied,
-            attach: self.attach,
-            sidecars: self.sidecars,
-            sealed: self.sealed,
-            shipped: self.shipped,
-            kubeconfig: None,
-            agent: None,
-            gateway: None,
-            far_end,
-        })
-    }
-}
-
-impl Pod {
-    fn new(index: usize, netns: Netns) -> Result<Self> {
-        let last = u8::try_from(10 + index).context("too many pods")?;
-        let hex = u16::from_str_radix(&last.to_string(), 16).context("digits are hexadecimal too")?;
-        Ok(Self {
-            name: format!("client-{index}"),
-            netns,
-            ipv4: Ipv4Addr::new(10, 244, 0, last),
-            ipv6: Ipv6Addr::new(0xfd00, 0x244, 0, 0, 0, 0, 0, hex),
-            veth: format!("veth{index}"),
-            proxy: None,
-        })
-    }
-
-    /// The addresses.
-    #[must_use]
-    pub fn addresses(&self) -> [IpAddr; 2] {
-        [self.ipv4.into(), self.ipv6.into()]
-    }
-}
-
-/// The links as the far end tells them apart.
-#[must_use]
-pub fn link_signs() -> Vec<LinkSign> {
-    topology::signs(Uplink::Veth)
 }

@@ -4,81 +4,37 @@
 //! way: the link's address when it was steered, the pod's own when it was not.
 
 use crate::netns::{Netns, run};
+pub use addresses::{BEYOND, DEFAULT_SOURCE, FAR, GATEWAY, LINKS, NARROW, POD, SOURCE, TOS};
+use addresses::{MARK, addressed};
 use anyhow::{Context, Result};
 use clovisor_agent::kernel::diff::diff;
 use clovisor_agent::kernel::flows::Flows;
-use clovisor_agent::kernel::image::{Image, wide};
 use clovisor_agent::kernel::load::{Programs, load};
-use clovisor_agent::kernel::plan::AttachMode;
-use clovisor_agent::kernel::plan::{AttachPoint, Hook};
+use clovisor_agent::kernel::plan::{AttachMode, AttachPoint, Hook};
 use clovisor_agent::kernel::state::NamedDevice;
 use clovisor_agent::kernel::tables::MapTables;
-use clovisor_common::abi::{
-    Addr, ClassKey, DestKey, LINK_L3, LINK_MARK, LINK_NAT, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot,
-    dscp_of_class, slot_index,
-};
+use clovisor_common::abi::LINK_L3;
+pub use image::Translation;
+use image::{flags, image};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::net::if_::if_nametoindex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 pub use uplink::Uplink;
 
+/// Addresses, and numbers of the class and its links.
+mod addresses;
+
+/// The map contents.
+mod image;
+
+/// The steered link's device.
 mod uplink;
 
-/// Address of the pod, of the steered link and of the far end.
-pub const POD: [IpAddr; 2] = both(1, 2);
-/// See [`POD`].
-pub const SOURCE: [IpAddr; 2] = both(11, 1);
-/// Of the link that routing takes.
-pub const PLAIN_SOURCE: [IpAddr; 2] = both(10, 1);
-/// See [`POD`].
-pub const FAR: [IpAddr; 2] = both(99, 1);
-
-/// Behind the far end, by a path of [`NARROW`] bytes.
-pub const BEYOND: [IpAddr; 2] = both(98, 2);
-
-/// MTU of the path to [`BEYOND`].
-pub const NARROW: u32 = 1300;
-
-/// Next hop of the link that routing takes.
-const PLAIN_GATEWAY: [IpAddr; 2] = both(10, 2);
-
-/// The link's next hop.
-pub const GATEWAY: [IpAddr; 2] = both(11, 2);
-const ZONE: u16 = 1;
-const CLASS: u8 = 1;
-const LINK: u8 = 1;
-
-/// Numbers of both links: the one that routing takes, and the steered one.
-pub const LINKS: [u8; 2] = [0, LINK];
-
-/// Type of service byte that carries the class.
-pub const TOS: u32 = (dscp_of_class(CLASS) as u32) << 2;
-
-/// Of packets that the stack forwards.
-const MARK: u32 = 0x0200_0000;
-
-/// Namespaces begin so; the process's number follows.
+/// Start of the namespaces' names; the process id follows.
 const PREFIX: &str = "wire-";
-
-const fn both(net: u8, host: u8) -> [IpAddr; 2] {
-    let v6 = Ipv6Addr::new(0xfd09, net as u16, 0, 0, 0, 0, 0, host as u16);
-    [IpAddr::V4(Ipv4Addr::new(10, 9, net, host)), IpAddr::V6(v6)]
-}
-
-/// How the class's link treats addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Translation {
-    /// Through the link's own address.
-    Nat,
-    /// The pod's address leaves.
-    None,
-    /// By mark: the edge's stack forwards and translates.
-    Stack,
-}
 
 /// The programs, attached, and their maps. May be dropped: the pins steer on.
 #[derive(Debug)]
@@ -228,64 +184,6 @@ impl Drop for Wire {
         let lines: String = all.map(|netns| format!("netns del {}\n", netns.name())).concat();
         let _gone = run(Command::new("ip").args(["-force", "-batch", "-"]), Some(&lines));
         let _gone = umount2(self.bpffs.path(), MntFlags::MNT_DETACH);
-    }
-}
-
-/// `ip` lines: devices up, each with both addresses of the network.
-fn addressed(devices: &[(&str, u8, u8)]) -> String {
-    let lines = devices.iter().map(|(device, net, host)| {
-        let [v4, v6] = both(*net, *host);
-        format!("addr add {v4}/24 dev {device}\naddr add {v6}/64 dev {device} nodad\nlink set {device} up\n")
-    });
-    lines.collect()
-}
-
-fn flags(translation: Translation) -> u32 {
-    match translation {
-        Translation::Nat => LINK_UP | LINK_NAT,
-        Translation::None => LINK_UP,
-        Translation::Stack => LINK_UP | LINK_NAT | LINK_MARK,
-    }
-}
-
-fn image(veth: u32, plain: u32, steered: u32, uplink: Uplink, translation: Translation) -> Image {
-    let slot = slot_index(ZONE, CLASS);
-    let [IpAddr::V4(source4), IpAddr::V6(source6)] = SOURCE else { return Image::default() };
-    let [IpAddr::V4(gateway4), IpAddr::V6(gateway6)] = GATEWAY else { return Image::default() };
-    // Reached over its own next hop; the pod's address leaves as it does by `w1`.
-    let [IpAddr::V4(plain4), IpAddr::V6(plain6)] = PLAIN_GATEWAY else { return Image::default() };
-    let other = Link {
-        ifindex: plain,
-        mtu: Uplink::Veth.mtu(),
-        wire_dscp: 0,
-        pad: 0,
-        mark: MARK,
-        mark_mask: MARK,
-        flags: flags(translation),
-        port_min: 20_000,
-        port_max: 59_999,
-        gateway4: plain4.octets(),
-        source4: source4.octets(),
-        gateway6: plain6.octets(),
-        source6: source6.octets(),
-    };
-    // Without a link layer there is no next hop; for IPv6 the agent names one all the same.
-    let (bare, gateway4, gateway6) = match uplink.l3() {
-        true => (LINK_L3, [0; 4], source6.octets()),
-        false => (0, gateway4.octets(), gateway6.octets()),
-    };
-    let flags = other.flags | bare;
-    let link = Link { ifindex: steered, mtu: uplink.mtu(), flags, gateway4, gateway6, ..other };
-    let addr = Addr { veth, zone: ZONE, pad: 0 };
-    Image {
-        links: BTreeMap::from([(0, other), (LINK, link)]),
-        link_of: BTreeMap::from([(plain, 0), (steered, u32::from(LINK))]),
-        slots: BTreeMap::from([(slot, Slot { link: LINK, flags: SLOT_FOLLOW, ..Slot::NONE })]),
-        classes: BTreeMap::from([(ClassKey { zone: ZONE, class: CLASS, pad: 0 }, slot)]),
-        dests: BTreeMap::from([(DestKey::anywhere(ZONE), 1)]),
-        addrs: POD.into_iter().map(|address| (wide(address), addr)).collect(),
-        pods: BTreeMap::from([(veth, Pod { zone: ZONE, traffic: 0, proxy_uid: 0 })]),
-        ..Image::default()
     }
 }
 

@@ -87,7 +87,7 @@ fn nat_ports_are_kept_from_the_nodes_sockets() -> Result<()> {
 /// Where `/proc/sys` cannot be written the log says how to do it, and nothing is noted.
 #[test]
 fn the_command_is_named_where_settings_are_read_only() -> Result<()> {
-    Site::builder("ports-sealed").sealed().run(|site| {
+    Site::builder("ports-sealed").read_only_sysctls().run(|site| {
         overlap(site)?;
         shop::open(site)?;
         let log = std::fs::read_to_string(site.path("logs/agent.log")).context("no log")?;

@@ -1,10 +1,11 @@
 //! The control plane: etcd, API server with RBAC and the Node authorizer, controllers, scheduler.
 
-use super::API;
+use super::addresses::API;
 use crate::eventually::eventually;
 use crate::netns::{Netns, run};
 use crate::process::Process;
-use anyhow::{Context, Result, bail, ensure};
+use crate::repository::tool;
+use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,15 +17,6 @@ pub(super) struct Control {
     api: Process,
     /// Controllers and scheduler.
     others: Vec<Process>,
-}
-
-/// A program that `cargo xtask test cluster` puts into `target/tools`.
-pub(super) fn tool(name: &str) -> Result<PathBuf> {
-    let path = crate::repository::path("target/tools").join(name);
-    if !path.is_file() {
-        bail!("no {}; run `cargo xtask test cluster`, which builds it", path.display());
-    }
-    path.canonicalize().context("an unreadable path")
 }
 
 impl Control {

@@ -8,8 +8,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-pub(super) fn start(name: &str, netns: &Netns, config: &Path, root: &Path, tied: bool) -> Result<Process> {
-    let words = setpriv(Identity::Plain(PROXY_UID), tied);
+pub(super) fn start(
+    name: &str,
+    netns: &Netns,
+    config: &Path,
+    root: &Path,
+    dies_with_thread: bool,
+) -> Result<Process> {
+    let words = setpriv(Identity::Plain(PROXY_UID), dies_with_thread);
     let mut command = netns.command(&words[0]);
     command.args(&words[1..]).arg(journal::reachable(&envoy::binary()?, root)?).arg("-c").arg(config);
     command.args(["--disable-hot-restart", "--concurrency", "2", "-l", "warning"]);

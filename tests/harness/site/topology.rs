@@ -1,4 +1,6 @@
-use super::{Pod, SERVICE4, SERVICE6, Uplink};
+use super::addresses::{SERVICE4, SERVICE6};
+use super::pod::Pod;
+use super::uplink::Uplink;
 use crate::netns::Netns;
 use crate::truth::LinkSign;
 use anyhow::Result;
@@ -95,7 +97,7 @@ fn devices(uplink: Uplink, cloud: &str) -> (String, String) {
 }
 
 /// What carries the packets of a [`Uplink::Tun`]: one process on each side, over UDP, as a VPN in user space does.
-pub(super) fn carriers(edge: &Netns, cloud: &Netns) -> [Command; 2] {
+pub(super) fn tunnel(edge: &Netns, cloud: &Netns) -> [Command; 2] {
     [(edge, BELOW[0], BELOW[1]), (cloud, BELOW[1], BELOW[0])].map(|(netns, own, other)| {
         let mut command = netns.command("socat");
         command.arg("TUN,tun-name=s9,tun-type=tun,iff-no-pi,iff-up");

@@ -1,4 +1,4 @@
-//! What to print when a test failed.
+//! The state of a site whose test failed.
 
 use super::Site;
 use crate::netns::{Netns, run};
@@ -6,7 +6,7 @@ use crate::process::last_lines;
 use std::fmt::Write;
 
 /// Links, routes, the agent's view and the end of every log, as one text.
-pub fn write(site: &mut Site) -> String {
+pub fn collect(site: &mut Site) -> String {
     let mut text = format!("--- site {} ---\n", site.root.display());
     command(&mut text, &site.edge, "ip", &["-br", "addr"]);
     command(&mut text, &site.edge, "ip", &["route"]);
