@@ -1,7 +1,7 @@
-//! What is sent: bursts from the pod to the far end, both on one CPU, so that they measure what a packet costs.
+//! Bursts of traffic from the pod to the far end. Both run on one CPU, so that the rate shows the cost of a packet.
 
 use anyhow::{Context as _, Result, bail};
-use harness::wire::{FAR, TOS, Wire};
+use harness::datapath_site::{DatapathSite, FAR, TOS};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
@@ -16,13 +16,13 @@ const MESSAGE: usize = 64;
 /// One kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Load {
-    /// 64 bytes there and back on one connection.
+    /// 64 bytes in each direction, over one connection.
     Requests,
     /// A connection for each request.
     Connections,
-    /// One connection, as much as it takes.
+    /// As many bytes as one connection carries.
     Stream,
-    /// Datagrams of 64 bytes, as sent.
+    /// Datagrams of 64 bytes; those that are sent count.
     Datagrams,
 }
 
@@ -38,8 +38,8 @@ impl Load {
         }
     }
 
-    /// The first byte of a connection tells the far end what it is.
-    const fn mark(self) -> u8 {
+    /// The first byte of a connection, by which the far end knows the load.
+    const fn tag(self) -> u8 {
         match self {
             Self::Requests => b'r',
             Self::Connections => b'c',
@@ -49,27 +49,27 @@ impl Load {
     }
 }
 
-/// Ends the far end.
+/// First byte of the connection that ends the far end.
 const END: u8 = b'q';
 
-/// The second CPU where there are several: the first one has the interrupts.
-fn pin() -> Result<()> {
+/// Pins this thread to the second CPU, if there is one: the first one handles the interrupts.
+fn pin_to_cpu() -> Result<()> {
     let last = std::thread::available_parallelism()?.get() - 1;
     let mut one = CpuSet::new();
     one.set(last.min(1))?;
     Ok(sched_setaffinity(Pid::from_raw(0), &one)?)
 }
 
-/// A burst; how many requests, connections, bytes or datagrams a second.
-pub(crate) fn run(wire: &Wire, load: Load) -> Result<f64> {
+/// Sends one burst; its requests, connections, bytes or datagrams per second.
+pub(crate) fn run(site: &DatapathSite, load: Load) -> Result<f64> {
     if load == Load::Datagrams {
-        return datagrams(wire);
+        return datagrams(site);
     }
-    let listener = wire.far.within(|| TcpListener::bind(SocketAddr::new(FAR[0], 0)))??;
+    let listener = site.far.within(|| TcpListener::bind(SocketAddr::new(FAR[0], 0)))??;
     let target = listener.local_addr()?;
-    let far = wire.far.spawn("far", move || far_end(&listener))?;
-    let rate = wire.pod.within(|| -> Result<f64> {
-        pin()?;
+    let far = site.far.spawn("far", move || far_end(&listener))?;
+    let rate = site.pod.within(|| -> Result<f64> {
+        pin_to_cpu()?;
         let rate = match load {
             Load::Requests => requests(target),
             Load::Connections => connections(target),
@@ -82,11 +82,11 @@ pub(crate) fn run(wire: &Wire, load: Load) -> Result<f64> {
     Ok(if load == Load::Stream { bytes } else { rate })
 }
 
-/// The address that the far end sees.
-pub(crate) fn source(wire: &Wire, tos: u32) -> Result<IpAddr> {
-    let listener = wire.far.within(|| TcpListener::bind(SocketAddr::new(FAR[0], 0)))??;
+/// The source address that the far end sees.
+pub(crate) fn source(site: &DatapathSite, tos: u32) -> Result<IpAddr> {
+    let listener = site.far.within(|| TcpListener::bind(SocketAddr::new(FAR[0], 0)))??;
     let target = listener.local_addr()?;
-    let stream = wire.pod.within(|| dial(target, tos))??;
+    let stream = site.pod.within(|| dial(target, tos))??;
     let (_, from) = listener.accept()?;
     drop(stream);
     Ok(from.ip())
@@ -105,7 +105,7 @@ fn dial(target: SocketAddr, tos: u32) -> Result<TcpStream> {
 
 fn requests(target: SocketAddr) -> Result<f64> {
     let mut stream = dial(target, TOS)?;
-    let mut message = [Load::Requests.mark(); MESSAGE];
+    let mut message = [Load::Requests.tag(); MESSAGE];
     let (start, mut count) = (Instant::now(), 0_u32);
     while start.elapsed() < BURST {
         stream.write_all(&message)?;
@@ -116,15 +116,15 @@ fn requests(target: SocketAddr) -> Result<f64> {
 }
 
 fn connections(target: SocketAddr) -> Result<f64> {
-    let mut message = [Load::Connections.mark(); MESSAGE];
+    let mut message = [Load::Connections.tag(); MESSAGE];
     let (start, mut count) = (Instant::now(), 0_u32);
     while start.elapsed() < BURST {
         let mut stream = dial(target, TOS)?;
         stream.write_all(&message)?;
         stream.read_exact(&mut message)?;
-        // The far end closes first, so that the pod's ports are free again.
+        // The far end closes first, so that TIME_WAIT does not hold the pod's ports.
         if stream.read(&mut message)? != 0 {
-            bail!("the far end says more than it was asked");
+            bail!("the far end sent more bytes than the request had");
         }
         count += 1;
     }
@@ -133,7 +133,7 @@ fn connections(target: SocketAddr) -> Result<f64> {
 
 fn stream(target: SocketAddr) -> Result<f64> {
     let mut stream = dial(target, TOS)?;
-    let piece = vec![Load::Stream.mark(); 128 << 10];
+    let piece = vec![Load::Stream.tag(); 128 << 10];
     let start = Instant::now();
     while start.elapsed() < BURST {
         stream.write_all(&piece)?;
@@ -141,20 +141,20 @@ fn stream(target: SocketAddr) -> Result<f64> {
     Ok(0.0)
 }
 
-/// Sent, not received: the whole way to the far socket is the sender's own work on this CPU.
-fn datagrams(wire: &Wire) -> Result<f64> {
-    let far = wire.far.within(|| UdpSocket::bind(SocketAddr::new(FAR[0], 0)))??;
+/// Sent, not received: the sender's CPU does all the work up to the far socket.
+fn datagrams(site: &DatapathSite) -> Result<f64> {
+    let far = site.far.within(|| UdpSocket::bind(SocketAddr::new(FAR[0], 0)))??;
     far.set_read_timeout(Some(PATIENCE))?;
     let target = far.local_addr()?;
-    let rate = wire.pod.within(|| -> Result<f64> {
-        pin()?;
+    let rate = site.pod.within(|| -> Result<f64> {
+        pin_to_cpu()?;
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
         socket.set_tos_v4(TOS)?;
         socket.connect(&target.into())?;
         let (start, mut count) = (Instant::now(), 0_u32);
         while start.elapsed() < BURST {
             for _ in 0..32 {
-                socket.send(&[Load::Datagrams.mark(); MESSAGE])?;
+                socket.send(&[Load::Datagrams.tag(); MESSAGE])?;
                 count += 1;
             }
         }
@@ -168,9 +168,9 @@ fn datagrams(wire: &Wire) -> Result<f64> {
     Ok(rate)
 }
 
-/// Serves connections until one asks to end; bytes a second of the last stream.
+/// Serves connections until one begins with [`END`]; the rate of the last stream, in bytes per second.
 fn far_end(listener: &TcpListener) -> Result<f64> {
-    pin()?;
+    pin_to_cpu()?;
     let mut rate = 0.0;
     let mut buffer = vec![0; 256 << 10];
     loop {

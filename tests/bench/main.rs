@@ -1,29 +1,30 @@
-//! `cargo xtask bench`: what steering costs, against what else one would do. See `README.md` beside this file.
+//! `cargo xtask bench`: the cost of steering, compared with other datapaths. `README.md` beside this file explains the
+//! figures.
 
+mod datapaths;
 mod loads;
 mod memory;
 mod packets;
 mod report;
-mod ways;
 
 use anyhow::Result;
 use clap::Parser;
+use datapaths::{Datapath, Datapaths};
 use loads::Load;
 use report::Report;
 use std::process::ExitCode;
-use ways::{Way, Ways};
 
-/// Measures the kernel half end to end and packet by packet, as ratios within one run.
+/// Measures the datapath end to end and packet by packet, as ratios within one run.
 #[derive(Parser, Debug)]
-#[command(name = "cargo xtask bench --", after_help = "tests/bench/README.md tells how to read the figures.")]
+#[command(name = "cargo xtask bench --", after_help = "tests/bench/README.md explains the figures.")]
 struct Args {
-    /// Rounds of the end to end part; in each every way has its turn at every load.
+    /// Number of end to end rounds; in each round every datapath carries every load once
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Leave out the end to end part.
+    /// Skip the end to end part
     #[arg(long)]
     packets_only: bool,
-    /// Print one JSON object instead of tables.
+    /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
 }
@@ -53,15 +54,15 @@ fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Every way at every load in turns, so that what disturbs the machine disturbs all of them.
+/// Interleaves the datapaths, so that a disturbance of the machine affects all of them.
 fn end_to_end(args: &Args, report: &mut Report) -> Result<()> {
-    let mut ways = Ways::build()?;
+    let mut datapaths = Datapaths::build()?;
     for round in 0..args.rounds {
         eprintln!("round {} of {}", round + 1, args.rounds);
         for load in Load::ALL {
-            for turn in 0..Way::ALL.len() {
-                let way = Way::ALL[(turn + round as usize) % Way::ALL.len()];
-                report.burst(load, way, ways.run(way, load)?);
+            for turn in 0..Datapath::ALL.len() {
+                let datapath = Datapath::ALL[(turn + round as usize) % Datapath::ALL.len()];
+                report.burst(load, datapath, datapaths.run(datapath, load)?);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What the maps take, as the kernel counts it.
+//! Memory of the maps, as the kernel accounts it.
 
 use crate::report::Report;
 use anyhow::{Context as _, Result};
@@ -7,7 +7,7 @@ use clovisor_common::abi::MAPS;
 use harness::programs::{Variant, load};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-/// Entries of the object as it is shipped.
+/// Table sizes of the shipped object.
 const FLOWS: u32 = 131_072;
 const UNREPLIED: u32 = 32_768;
 
@@ -34,10 +34,10 @@ fn data(map: &Map) -> Option<&MapData> {
     }
 }
 
-/// `memlock` of the map's descriptor: bytes, those of a table that fills on demand as if it were full.
+/// `memlock` of the map's descriptor, in bytes; a table that allocates on demand counts as if it were full.
 fn locked(map: Option<&MapData>) -> Result<u64> {
     let fd = map.context("a map of an unknown type")?.fd().as_fd().as_raw_fd();
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
     let line = info.lines().find_map(|line| line.strip_prefix("memlock:"));
-    Ok(line.context("the kernel does not say what a map takes")?.trim().parse()?)
+    Ok(line.context("the kernel does not report the memory of a map")?.trim().parse()?)
 }

@@ -1,13 +1,14 @@
-//! What the program takes for one packet, by `BPF_PROG_TEST_RUN`, less what an empty program takes.
+//! Time of the program for one packet, by `BPF_PROG_TEST_RUN`, less the time of an empty program.
 //!
-//! A run repeats on the packet that the run before made of it. So the flows form rings: each one's translation is the
-//! tuple of the next. A ring of two is always hot; a ring of all of them, in a random order, never is.
+//! Each repetition of a run gets the packet that the previous one returned. The flows therefore form rings, in which the
+//! translated tuple of a flow is the tuple of the next flow. A ring of two flows stays in the caches; a ring of all flows
+//! in a random order never does.
 
 use crate::report::Report;
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, HashMap, MapData};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
-use aya::{Ebpf, Pod as Plain};
+use aya::{Ebpf, Pod as PlainData};
 use clovisor_agent::kernel::flows::Flows;
 use clovisor_common::abi::{
     DestKey, FLOW_AS_IS, FLOW_NAT, Flow, FlowKey, FlowState, LINK_NAT, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot,
@@ -18,18 +19,18 @@ use etherparse::PacketBuilder;
 use harness::programs::{Variant, load, object};
 use std::time::Instant;
 
-/// A test run's packets come in by the loopback device.
+/// Test runs use the loopback device.
 const VETH: u32 = 1;
 const ZONE: u16 = 1;
-/// As often as the hop limit allows.
+/// Repetitions of a run; each one decrements the hop limit.
 const REPEAT: u32 = 250;
 const RUNS: usize = 300;
 
-/// A family's part.
+/// An address family of the bench.
 trait Family: Address + Ord {
     const TABLE: &'static str;
     const NAME: &'static str;
-    /// The n-th address of the pod's side; of the peer's with bit 31 set.
+    /// The n-th address of the pods, or of the peers if bit 31 is set.
     fn numbered(n: u32) -> Self;
     fn frame(saddr: Self, daddr: Self, sport: u16) -> Result<Vec<u8>>;
 }
@@ -112,7 +113,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
     eprintln!("packet by packet");
     let empty = Empty::load()?;
     let runs: Vec<_> = (0..RUNS).map(|_| empty.run()).collect::<Result<_>>()?;
-    report.runs("an empty program (taken off below)", &runs, &vec![0.0; RUNS]);
+    report.runs("an empty program (subtracted below)", &runs, &vec![0.0; RUNS]);
     empty.floor(report)?;
     for entries in [1_000, 100_000, 1_000_000] {
         family::<[u8; 4]>(report, entries, &empty)?;
@@ -122,15 +123,15 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
 
 fn family<A: Family>(report: &mut Report, entries: u32, empty: &Empty) -> Result<()>
 where
-    FlowKey<A>: Plain,
-    Flow<A>: Plain,
+    FlowKey<A>: PlainData,
+    Flow<A>: PlainData,
 {
     let size = format!("{}, {entries} flows", A::NAME);
     let mut ebpf = prepared(entries + 8)?;
     let start = Instant::now();
     fill::<A>(&mut ebpf, &(0..entries).collect::<Vec<_>>(), 0)?;
     let each = start.elapsed().as_nanos() as f64 / f64::from(entries);
-    report.time(format!("{size}: writing one from the agent"), each);
+    report.time(format!("{size}: the agent writes one"), each);
     let mut runs = |name: &str, ebpf: &Ebpf, starts: &mut dyn Iterator<Item = u32>| -> Result<()> {
         let (mut all, mut base) = (Vec::new(), Vec::new());
         for start in starts.take(RUNS) {
@@ -145,20 +146,20 @@ where
         mappings(&mut ebpf)?;
         runs(", 10,000 destinations of mappings: no NAT, hot", &ebpf, &mut std::iter::repeat(0))?;
     }
-    // Two that turn into each other, by port and by address and port.
+    // Two flows, each translated to the other's tuple, in address and port.
     let [a, b] = [entries, entries + 1];
     fill::<A>(&mut ebpf, &[a, b], 1)?;
     runs(": NAT, address and port, hot", &ebpf, &mut std::iter::repeat(a))?;
     fill::<A>(&mut ebpf, &shuffled(entries), 1)?;
     let mut starts = (0..).map(|n: u32| n.wrapping_mul(2_654_435_761) % entries);
-    runs(": NAT, address and port, another one each time", &ebpf, &mut starts)?;
+    runs(": NAT, address and port, a random flow each time", &ebpf, &mut starts)?;
     if entries == 100_000 {
         agent(report, &size, ebpf)?;
     }
     Ok(())
 }
 
-/// What the agent does with that many flows.
+/// Times of the agent's work on so many flows.
 fn agent(report: &mut Report, size: &str, mut ebpf: Ebpf) -> Result<()> {
     let mut flows = Flows::take(&mut ebpf)?;
     let start = Instant::now();
@@ -166,24 +167,24 @@ fn agent(report: &mut Report, size: &str, mut ebpf: Ebpf) -> Result<()> {
     report.time(format!("{size}: the agent reads all"), start.elapsed().as_nanos() as f64);
     ensure!(read >= 100_000, "{read} flows read");
     let start = Instant::now();
-    // Nothing is over at the time when they were made.
+    // At the time of their creation no flow has ended.
     flows.sweep(1, &|_| true)?;
-    report.time(format!("{size}: the agent looks for ended ones"), start.elapsed().as_nanos() as f64);
+    report.time(format!("{size}: the agent looks for ended flows"), start.elapsed().as_nanos() as f64);
     Ok(())
 }
 
-/// All numbers below, in an order that no cache foresees.
+/// All numbers below `count`, in an order that defeats caches and prefetching.
 fn shuffled(count: u32) -> Vec<u32> {
     let mut order: Vec<_> = (0..count).collect();
     order.sort_by_key(|n| n.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(40_503));
     order
 }
 
-/// Writes flows; each turns into the one `ahead` of it, the last into the first.
+/// Writes flows. Each is translated to the tuple of the flow `ahead` of it; the ring closes at the end.
 fn fill<A: Family>(ebpf: &mut Ebpf, order: &[u32], ahead: usize) -> Result<()>
 where
-    FlowKey<A>: Plain,
-    Flow<A>: Plain,
+    FlowKey<A>: PlainData,
+    Flow<A>: PlainData,
 {
     let map = ebpf.map_mut(A::TABLE).context("no flow table")?;
     let mut map: HashMap<&mut MapData, FlowKey<A>, Flow<A>> = map.try_into()?;
@@ -195,7 +196,7 @@ where
     Ok(())
 }
 
-/// Nanoseconds for a packet, on a ring from flow `n` on.
+/// Nanoseconds per packet, on a ring that begins at flow `n`.
 fn once<A: Family>(ebpf: &Ebpf, n: u32) -> Result<f64> {
     let key = key::<A>(n);
     let frame = A::frame(key.saddr, key.daddr, u16::from_be(key.sport_be))?;
@@ -211,7 +212,7 @@ fn timed(program: &SchedClassifier, frame: &[u8], repeat: u32) -> Result<(u32, f
     Ok((ran.return_value, ran.duration.as_nanos() as f64))
 }
 
-/// A program that does nothing: what running one takes.
+/// A program that does nothing: its time is the overhead of a run.
 struct Empty {
     ebpf: Ebpf,
     frame: Vec<u8>,
@@ -239,7 +240,7 @@ impl Empty {
         Ok(Self { ebpf, frame: <[u8; 4]>::frame(saddr, daddr, 1)? })
     }
 
-    /// What any program takes that looks a flow up and redirects.
+    /// The time of a program that only looks a flow up and redirects: a lower bound.
     fn floor(&self, report: &mut Report) -> Result<()> {
         let program: &SchedClassifier = self.ebpf.program("floor").context("no program floor")?.try_into()?;
         let (mut all, mut base) = (Vec::new(), Vec::new());
@@ -259,7 +260,7 @@ impl Empty {
     }
 }
 
-/// The programs with a pod and a link that is up.
+/// The programs, with a pod and a link that is up.
 fn prepared(flows: u32) -> Result<Ebpf> {
     let mut ebpf = load(flows, 512, Variant::Shipped)?;
     let pod = Pod { zone: ZONE, traffic: 0, proxy_uid: 0 };
@@ -285,7 +286,7 @@ fn prepared(flows: u32) -> Result<Ebpf> {
     Ok(ebpf)
 }
 
-/// Destinations as many mappings have.
+/// Destinations of many mappings.
 fn mappings(ebpf: &mut Ebpf) -> Result<()> {
     let map = ebpf.map_mut("DESTS").context("no DESTS")?;
     let mut map: HashMap<&mut MapData, DestKey, u32> = map.try_into()?;

@@ -1,32 +1,32 @@
-//! Figures to ratios, and both to a table or JSON.
+//! Ratios of the figures, and their output as tables or JSON.
 
+use crate::datapaths::Datapath;
 use crate::loads::Load;
-use crate::ways::Way;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Ratios that are worth a line: what over what.
-const PAIRS: [(Way, Way); 7] = [
-    (Way::Bare, Way::Plain),
-    (Way::Steered, Way::Plain),
-    (Way::SteeredNat, Way::Plain),
-    (Way::Steered, Way::Bare),
-    (Way::SteeredNat, Way::Masquerade),
-    (Way::SteeredNat, Way::Marked),
-    (Way::ByMark, Way::Marked),
+/// Ratios that are printed: dividend and divisor.
+const PAIRS: [(Datapath, Datapath); 7] = [
+    (Datapath::Baseline, Datapath::PlainRouting),
+    (Datapath::Steered, Datapath::PlainRouting),
+    (Datapath::SteeredNat, Datapath::PlainRouting),
+    (Datapath::Steered, Datapath::Baseline),
+    (Datapath::SteeredNat, Datapath::Masquerade),
+    (Datapath::SteeredNat, Datapath::Fwmark),
+    (Datapath::SteeredMark, Datapath::Fwmark),
 ];
 
-/// Everything measured.
+/// All figures.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    /// A figure a round.
-    bursts: BTreeMap<(Load, Way), Vec<f64>>,
+    /// One figure per round.
+    bursts: BTreeMap<(Load, Datapath), Vec<f64>>,
     times: Vec<Time>,
     memory: Vec<Memory>,
 }
 
-/// Median of the ratios of each round, and half the distance of their quartiles.
+/// Median of the rounds' ratios, and half of their interquartile range.
 #[derive(Clone, Debug, Serialize)]
 struct Ratio {
     name: String,
@@ -39,7 +39,7 @@ struct Ratio {
 struct Time {
     name: String,
     ns: f64,
-    /// The same when nothing disturbs the machine; for what was run many times.
+    /// The fifth percentile of many runs: the time on an undisturbed machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     quiet_ns: Option<f64>,
 }
@@ -50,7 +50,7 @@ struct Memory {
     bytes: u64,
 }
 
-/// The value at a part of the sorted ones.
+/// The quantile of the values: 0.5 is the median.
 fn quantile(values: &[f64], part: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -67,29 +67,29 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 }
 
 impl Report {
-    /// Notes a burst.
-    pub(crate) fn burst(&mut self, load: Load, way: Way, rate: f64) {
-        self.bursts.entry((load, way)).or_default().push(rate);
+    /// Adds the rate of a burst.
+    pub(crate) fn burst(&mut self, load: Load, datapath: Datapath, rate: f64) {
+        self.bursts.entry((load, datapath)).or_default().push(rate);
     }
 
-    /// Notes a time.
+    /// Adds a time.
     pub(crate) fn time(&mut self, name: impl Into<String>, ns: f64) {
         self.times.push(Time { name: name.into(), ns: tenth(ns), quiet_ns: None });
     }
 
-    /// Notes what many runs took: the median, and what only one in twenty was faster than; each less `base`, of which as
-    /// many runs were made in between.
+    /// Adds the times of many runs: median and fifth percentile, each less that of `base`, the interleaved runs of the
+    /// empty program.
     pub(crate) fn runs(&mut self, name: impl Into<String>, runs: &[f64], base: &[f64]) {
         let net = |part| tenth(quantile(runs, part) - quantile(base, part));
         self.times.push(Time { name: name.into(), ns: net(0.5), quiet_ns: Some(net(0.05)) });
     }
 
-    /// Notes what a map takes.
+    /// Adds the memory of a map.
     pub(crate) fn memory(&mut self, name: impl Into<String>, bytes: u64) {
         self.memory.push(Memory { name: name.into(), bytes });
     }
 
-    fn ratio(&self, load: Load, over: Way, under: Way) -> Option<Ratio> {
+    fn ratio(&self, load: Load, over: Datapath, under: Datapath) -> Option<Ratio> {
         let (over_all, under_all) = (self.bursts.get(&(load, over))?, self.bursts.get(&(load, under))?);
         let each: Vec<_> = over_all.iter().zip(under_all).map(|(a, b)| a / b).collect();
         let spread = (quantile(&each, 0.75) - quantile(&each, 0.25)) / 2.0;
@@ -122,13 +122,13 @@ impl fmt::Display for Report {
             writeln!(
                 f,
                 "{:<46} {}",
-                "median a second",
+                "median per second",
                 Load::ALL.map(|l| format!("{:>22}", l.name())).concat()
             )?;
-            for way in Way::ALL {
-                let cell = |load| self.bursts.get(&(load, way)).map_or(f64::NAN, |all| median(all));
+            for datapath in Datapath::ALL {
+                let cell = |load| self.bursts.get(&(load, datapath)).map_or(f64::NAN, |all| median(all));
                 let cells = Load::ALL.map(|load| format!("{:>22.0}", cell(load))).concat();
-                writeln!(f, "{:<46} {cells}", way.name())?;
+                writeln!(f, "{:<46} {cells}", datapath.name())?;
             }
             writeln!(
                 f,
@@ -142,7 +142,7 @@ impl fmt::Display for Report {
                     ratio.map_or(String::new(), |r| format!("{:>15.2} ± {:.2}", r.ratio, r.spread))
                 };
                 let name = format!("{} / {}", over.name(), under.name());
-                let name = name.replace("rule + fwmark + conntrack + masquerade", "what one would build");
+                let name = name.replace("rule + fwmark + conntrack + masquerade", "policy routing by hand");
                 writeln!(f, "{name:<46} {}", Load::ALL.map(|load| format!("{:>22}", cell(load))).concat())?;
             }
         }

@@ -6,7 +6,7 @@ use harness::cluster::{Cluster, shop};
 use harness::load::{Caller, Http, Load};
 use harness::objects;
 use harness::site::{Site, journal};
-use harness::tally::{Tally, judge};
+use harness::summary::{Summary, summarize};
 use nix::sys::signal::{SigSet, Signal};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -142,19 +142,19 @@ fn demo(requests: usize) -> Result<()> {
     for client in &clients {
         let callers = callers();
         let load = Load::new(Site::service(false, 8001), shop::HOST, callers.clone()).over(Http::H2);
-        let tally = judge(&callers, &load.requests(requests).run(&cluster.pod_netns("shop", client)?)?);
-        println!("\n{client}: {requests} requests over {} connections", tally.connections);
-        table(&tally);
-        wrong |= !tally.clean();
+        let summary = summarize(&callers, &load.requests(requests).run(&cluster.pod_netns("shop", client)?)?);
+        println!("\n{client}: {requests} requests over {} connections", summary.connections);
+        table(&summary);
+        wrong |= !summary.clean();
     }
     ensure!(!wrong, "some requests took a wrong link or failed");
     println!("\n{} requests, 0 wrong", requests * clients.len());
     Ok(())
 }
 
-fn table(tally: &Tally) {
+fn table(summary: &Summary) {
     println!("    {:<9} {:<23} {:<6} {:>6} {:>6} {:>6}", "USER", "DECIDED BY", "ASKED", "s8", "s9", "WRONG");
-    for (row, by) in tally.callers.iter().zip(DECIDED_BY) {
+    for (row, by) in summary.callers.iter().zip(DECIDED_BY) {
         let of = |link: &str| match row.links.get(link) {
             Some(count) => count.to_string(),
             None => "-".into(),

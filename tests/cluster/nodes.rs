@@ -11,7 +11,7 @@ use harness::load::{Caller, Http, Load};
 use harness::netns::{Netns, run};
 use harness::objects;
 use harness::site::Site;
-use harness::tally::judge;
+use harness::summary::summarize;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -32,8 +32,8 @@ fn exact_in(netns: &Netns, minions: &str, requests: usize, pace: Duration, asks:
     let mut load =
         Load::new(Site::service(false, PORT), HOST, callers.clone()).over(Http::H1).requests(requests);
     load.pace = pace;
-    let tally = judge(&callers, &load.run(netns)?);
-    ensure!(tally.clean() && tally.requests == requests, "{tally:#?}");
+    let summary = summarize(&callers, &load.run(netns)?);
+    ensure!(summary.clean() && summary.requests == requests, "{summary:#?}");
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use harness::load::{Caller, Http, Load};
 use harness::objects;
 use harness::site::{APP_PORT, Site};
-use harness::tally::{Tally, judge};
+use harness::summary::{Summary, summarize};
 
 const HOST: &str = "reviews.shop.svc.cluster.local";
 
@@ -13,12 +13,12 @@ fn callers(minions: &str) -> Vec<Caller> {
     vec![Caller::user("boss", "s8"), Caller::user("minions", minions)]
 }
 
-fn exact(site: &Site, minions: &str) -> Result<Tally> {
+fn exact(site: &Site, minions: &str) -> Result<Summary> {
     let callers = callers(minions);
     let load = Load::new(Site::service(false, 8001), HOST, callers.clone()).over(Http::H2).requests(300);
-    let tally = judge(&callers, &load.run(&site.pods[0].netns)?);
-    ensure!(tally.clean() && tally.requests == 300, "{tally:#?}");
-    Ok(tally)
+    let summary = summarize(&callers, &load.run(&site.pods[0].netns)?);
+    ensure!(summary.clean() && summary.requests == 300, "{summary:#?}");
+    Ok(summary)
 }
 
 /// kubectl apply steers; the server goes and the agent is restarted meanwhile: nothing changes; it comes back with

@@ -1,4 +1,4 @@
-//! The demo: one request, the right link, through every layer.
+//! The demo: Clovisor steers the requests of a mesh client over two links while links and agent fail.
 //!
 //! **In**: the objects of `deploy/example`. **Out**: a report for people, or one JSON object.
 //! **Owns**: one site, removed at the end and on Ctrl-C. **Never**: touches the host's own network.
@@ -6,34 +6,34 @@
 /// The command line.
 mod arguments;
 
-/// What is printed and how.
-mod paper;
+/// Printing of progress and results.
+mod output;
 
-/// The site of the demo and who sends requests.
-mod stage;
+/// The site of the demo and its clients.
+mod setup;
 
-/// The acts.
-mod story;
+/// The phases of the demo.
+mod script;
 
-/// What the acts came to.
-mod verdict;
+/// The result of the demo.
+mod report;
 
 use arguments::Arguments;
 use clap::Parser;
-use paper::Paper;
+use output::Output;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let paper = Paper::new(arguments.json, arguments.no_color);
-    stage::clean_up_on_signal();
-    match story::tell(&arguments, &paper) {
-        Ok(verdict) => {
-            paper.verdict(&verdict);
-            if verdict.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let output = Output::new(arguments.json, arguments.no_color);
+    setup::clean_up_on_signal();
+    match script::run(&arguments, &output) {
+        Ok(report) => {
+            output.report(&report);
+            if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            paper.failure(&error);
+            output.failure(&error);
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,6 @@
 //! Envoy: where it is, and the configuration of the cloud's gateway.
 
-use crate::truth::{SEEN_REMOTE, SEEN_SNI};
+use crate::far_end::{SEEN_REMOTE, SEEN_SNI};
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};

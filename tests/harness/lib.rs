@@ -22,8 +22,8 @@ pub mod certs;
 /// Reading the SYN that the kernel kept of an accepted connection.
 pub mod saved_syn;
 
-/// The far end: an HTTP server that answers with the truth about its connection.
-pub mod truth;
+/// The far end: an HTTP server that answers with the observed about its connection.
+pub mod far_end;
 
 /// A real Kubernetes of two nodes.
 pub mod cluster;
@@ -38,7 +38,7 @@ pub mod load;
 pub mod probe;
 
 /// Observations to a verdict.
-pub mod tally;
+pub mod summary;
 
 /// Envoy: where it is, and the configuration of the cloud's gateway.
 pub mod envoy;
@@ -56,10 +56,10 @@ pub mod objects;
 pub mod programs;
 
 /// The kernel half alone, between three namespaces.
-pub mod wire;
+pub mod datapath_site;
 
 /// What sockets say across that wire.
-pub mod talk;
+pub mod sockets;
 
 /// What passes devices.
 pub mod capture;

@@ -1,7 +1,7 @@
 //! The load generator: many users over few connections, as a mesh client sends them.
 
+use crate::far_end::Observation;
 use crate::netns::Netns;
-use crate::truth::Truth;
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 pub use caller::Caller;
@@ -86,7 +86,7 @@ impl Load {
     }
 
     /// Sends everything from inside the namespace as uid 1000 and returns what came back.
-    pub fn run(self, netns: &Netns) -> Result<Vec<Observation>> {
+    pub fn run(self, netns: &Netns) -> Result<Vec<Exchange>> {
         self.start(netns, Stop::default())?.finish()
     }
 
@@ -98,7 +98,7 @@ impl Load {
         Ok(Running { started, stop, thread })
     }
 
-    fn send(self, stop: &Stop, start: Instant) -> Result<Vec<Observation>> {
+    fn send(self, stop: &Stop, start: Instant) -> Result<Vec<Exchange>> {
         // Of this thread only; sockets belong to it.
         let _ = nix::unistd::setfsuid(nix::unistd::Uid::from_raw(1000));
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -109,7 +109,7 @@ impl Load {
         runtime.block_on(tasks.run_until(self.send_all(stop.clone(), start)))
     }
 
-    async fn send_all(self, stop: Stop, start: Instant) -> Result<Vec<Observation>> {
+    async fn send_all(self, stop: Stop, start: Instant) -> Result<Vec<Exchange>> {
         let order = Rc::new(RefCell::new(shuffled(self.requests, self.callers.len())));
         let results = Rc::new(RefCell::new(Vec::with_capacity(self.requests)));
         let connections = match self.http {
@@ -144,7 +144,7 @@ impl Load {
         Ok(results.take())
     }
 
-    async fn once(&self, client: &Client, number: usize, caller: usize, start: Instant) -> Observation {
+    async fn once(&self, client: &Client, number: usize, caller: usize, start: Instant) -> Exchange {
         let sent = start.elapsed();
         let result = match self.request(number, caller) {
             Ok(request) => client.send(request).await,
@@ -154,12 +154,12 @@ impl Load {
             Ok((status, body)) => (Some(status), body, None),
             Err(error) => (None, Bytes::new(), Some(format!("{error:#}"))),
         };
-        let truth: Option<Truth> = serde_json::from_slice(&body).ok();
+        let observed: Option<Observation> = serde_json::from_slice(&body).ok();
         let error = error.or_else(|| {
-            let failed = status != Some(200) || truth.is_none();
+            let failed = status != Some(200) || observed.is_none();
             failed.then(|| String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned())
         });
-        Observation { caller, sent, took: start.elapsed() - sent, status, truth, error }
+        Exchange { caller, sent, took: start.elapsed() - sent, status, observed, error }
     }
 
     fn request(&self, number: usize, caller: usize) -> Result<Request<Empty<Bytes>>> {
@@ -185,15 +185,15 @@ impl Load {
 /// A load in the background.
 #[derive(Debug)]
 pub struct Running {
-    /// What [`Observation::sent`] counts from.
+    /// What [`Exchange::sent`] counts from.
     pub started: Instant,
     stop: Stop,
-    thread: JoinHandle<Result<Result<Vec<Observation>>>>,
+    thread: JoinHandle<Result<Result<Vec<Exchange>>>>,
 }
 
 impl Running {
     /// Waits until everything is sent.
-    pub fn finish(self) -> Result<Vec<Observation>> {
+    pub fn finish(self) -> Result<Vec<Exchange>> {
         match self.thread.join() {
             Ok(result) => result?,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -201,7 +201,7 @@ impl Running {
     }
 
     /// Lets requests in flight end and sends no more.
-    pub fn stop(self) -> Result<Vec<Observation>> {
+    pub fn stop(self) -> Result<Vec<Exchange>> {
         self.stop.ask();
         self.finish()
     }
@@ -232,7 +232,7 @@ impl Stop {
 
 /// One request and what came back.
 #[derive(Clone, Debug)]
-pub struct Observation {
+pub struct Exchange {
     /// Index of the caller in [`Load::callers`].
     pub caller: usize,
     /// Since the start of the run.
@@ -240,8 +240,8 @@ pub struct Observation {
     pub took: Duration,
     /// HTTP status; none if there was no answer.
     pub status: Option<u16>,
-    pub truth: Option<Truth>,
-    /// Why there is no truth, or the beginning of the body of a refusal.
+    pub observed: Option<Observation>,
+    /// Why there is no observed, or the beginning of the body of a refusal.
     pub error: Option<String>,
 }
 

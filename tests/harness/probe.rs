@@ -1,7 +1,7 @@
 //! One request by hand: any uid, any DSCP, any source address, and every byte of the request as written.
 
+use crate::far_end::Observation;
 use crate::netns::Netns;
-use crate::truth::Truth;
 use anyhow::{Context, Result, bail};
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 use socket2::{Domain, Socket, Type};
@@ -26,14 +26,15 @@ pub struct Probe {
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
-    pub truth: Option<Truth>,
+    pub observed: Option<Observation>,
 }
 
 impl Answer {
     /// The link by which the request came.
     pub fn link(&self) -> Result<&str> {
-        let truth = self.truth.as_ref().with_context(|| format!("status {} without truth", self.status))?;
-        Ok(&truth.link)
+        let observed =
+            self.observed.as_ref().with_context(|| format!("status {} without observed", self.status))?;
+        Ok(&observed.link)
     }
 }
 
@@ -109,6 +110,6 @@ fn read(text: &[u8]) -> Result<Answer> {
     let body = &text[end + 4..];
     // A chunked body has its length on a line of its own before the object.
     let object = body.iter().position(|byte| *byte == b'{').zip(body.iter().rposition(|byte| *byte == b'}'));
-    let truth = object.and_then(|(from, to)| serde_json::from_slice(&body[from..=to]).ok());
-    Ok(Answer { status, truth })
+    let observed = object.and_then(|(from, to)| serde_json::from_slice(&body[from..=to]).ok());
+    Ok(Answer { status, observed })
 }

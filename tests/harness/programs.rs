@@ -1,4 +1,4 @@
-//! The kernel half's object, loaded without an agent.
+//! Loading the eBPF object without an agent.
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::SchedClassifier;
@@ -8,26 +8,28 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use std::path::{Path, PathBuf};
 
-/// The object named so, from `cargo xtask ebpf`; `$CLOVISOR_EBPF_OBJECT` stands for the one of the programs.
+/// Path of an eBPF object that `cargo xtask ebpf` builds. `$CLOVISOR_EBPF_OBJECT` takes precedence.
 pub fn object(name: &str) -> Result<PathBuf> {
     let built = crate::repository::path("target/ebpf").join(name);
     let path = std::env::var_os("CLOVISOR_EBPF_OBJECT").map_or(built, PathBuf::from);
-    ensure!(path.exists(), "no kernel object at {}; run `cargo xtask ebpf`", path.display());
+    ensure!(path.exists(), "no eBPF object at {}; run `cargo xtask ebpf`", path.display());
     Ok(path)
 }
 
-/// What is set otherwise than in the programs as they are shipped.
+/// Test switches of the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     Shipped,
-    /// Packets in the middle of a flow take the slow path too.
-    LongWay,
-    /// The kernel fail_rewrites to rewrite packets.
-    Refusing,
+    /// Established flows take the slow path too.
+    SlowPath,
+    /// Every rewrite of a packet fails.
+    FailRewrites,
 }
 
-/// Loads the programs with maps of their own, with room for `flows` entries of replied flows and `unreplied` of others.
-/// The object asks for pins; they go to a file system that only this thread sees and that goes at once.
+/// Loads the programs with maps of their own: room for `flows` replied flows and for `unreplied` others.
+///
+/// The object pins its maps. Here the pins go to a BPF file system in a private mount namespace of this thread, which is
+/// unmounted before the function returns.
 pub fn load(flows: u32, unreplied: u32, variant: Variant) -> Result<Ebpf> {
     const NONE: Option<&str> = None;
     let pins = tempfile::tempdir()?;
@@ -35,14 +37,11 @@ pub fn load(flows: u32, unreplied: u32, variant: Variant) -> Result<Ebpf> {
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
     mount(Some("bpf"), pins.path(), Some("bpf"), MsFlags::empty(), NONE)?;
     let mut loader = EbpfLoader::new();
-    let (fast_path, fail_rewrites) =
-        (u8::from(variant != Variant::LongWay), u8::from(variant == Variant::Refusing));
+    let fast_path = u8::from(variant != Variant::SlowPath);
+    let fail_rewrites = u8::from(variant == Variant::FailRewrites);
     loader.default_map_pin_directory(pins.path());
-    loader.override_global("FAST_PATH", &fast_path, true).override_global(
-        "FAIL_REWRITES",
-        &fail_rewrites,
-        true,
-    );
+    loader.override_global("FAST_PATH", &fast_path, true);
+    loader.override_global("FAIL_REWRITES", &fail_rewrites, true);
     for (map, entries) in
         [("FLOW4", flows), ("FLOW6", flows), ("UNREPLIED4", unreplied), ("UNREPLIED6", unreplied)]
     {
@@ -53,7 +52,7 @@ pub fn load(flows: u32, unreplied: u32, variant: Variant) -> Result<Ebpf> {
     ebpf
 }
 
-/// Another generation of one of the programs, on the maps that an agent has pinned.
+/// A second instance of one of the programs, on the maps that an agent has pinned.
 pub fn on_maps_of(bpffs: &Path, program: &str) -> Result<Ebpf> {
     let pins = bpffs.join("clovisor").join(format!("v{ABI_VERSION}"));
     verified(EbpfLoader::new().default_map_pin_directory(pins), &[program])

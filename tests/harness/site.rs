@@ -9,9 +9,9 @@
 use crate::agent::{Agent, AgentOptions};
 use crate::envoy::{self, Exposed, OUTBOUND_PORT};
 use crate::eventually::eventually;
+use crate::far_end::FarEnd;
 use crate::netns::Netns;
 use crate::process::Process;
-use crate::truth::FarEnd;
 pub use addresses::{APP_PORT, NAMESPACE, SERVICE4, SERVICE6};
 use anyhow::{Context, Result, bail, ensure};
 pub use pod::Pod;

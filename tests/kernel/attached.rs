@@ -5,8 +5,8 @@ use anyhow::{Context as _, Result, ensure};
 use clovisor_agent::kernel::plan::AttachMode;
 use clovisor_agent::kernel::plan::AttachOrigin;
 use clovisor_common::abi::Reason;
-use harness::talk::{datagrams, stream};
-use harness::wire::{FAR, POD, SOURCE, Steered, TOS, Translation, Wire};
+use harness::datapath_site::{DatapathSite, FAR, POD, SOURCE, Steered, TOS, Translation};
+use harness::sockets::{datagrams, stream};
 use std::net::IpAddr;
 
 /// For slow machines: each of them shows the preferred mode of its kernel, as agents choose it.
@@ -22,7 +22,7 @@ pub(crate) fn modes() -> Result<&'static [AttachMode]> {
 #[test]
 fn connections_and_datagrams_take_the_link_both_ways() -> Result<()> {
     for &mode in modes()? {
-        let wire = Wire::build()?;
+        let wire = DatapathSite::build()?;
         for family in [0, 1] {
             let seen = exchange(&wire, family, TOS).with_context(|| format!("{mode:?}, before"))?;
             ensure!(seen == POD[family], "{mode:?}: {seen} without programs");
@@ -46,7 +46,7 @@ fn connections_and_datagrams_take_the_link_both_ways() -> Result<()> {
 }
 
 /// A stream and some datagrams there and back; the source that the far end saw of both.
-pub(crate) fn exchange(wire: &Wire, family: usize, tos: u32) -> Result<IpAddr> {
+pub(crate) fn exchange(wire: &DatapathSite, family: usize, tos: u32) -> Result<IpAddr> {
     let by_tcp = stream(wire, family, tos, 200_000)?;
     let by_udp = datagrams(wire, family, tos, 1, 5)?;
     ensure!(by_tcp == by_udp, "TCP came from {by_tcp}, UDP from {by_udp}");

@@ -5,9 +5,9 @@ use anyhow::{Context as _, Result, ensure};
 use clovisor_agent::kernel::plan::AttachOrigin;
 use clovisor_common::abi::Reason;
 use harness::capture::{Capture, Pairs, without_ethernet};
+use harness::datapath_site::{DatapathSite, FAR, LINKS, POD, SOURCE, Steered, TOS, Translation, Uplink};
 use harness::eventually::eventually;
-use harness::talk::{PATIENCE, connect, datagrams, stream};
-use harness::wire::{FAR, LINKS, POD, SOURCE, Steered, TOS, Translation, Uplink, Wire};
+use harness::sockets::{PATIENCE, connect, datagrams, stream};
 use std::net::IpAddr;
 
 use crate::attached::modes;
@@ -21,7 +21,7 @@ const STREAM: usize = 300_000;
 const DEVICES: [&str; 2] = ["w0", "w1"];
 
 /// A stream and datagrams there and back; the source that the far end saw of both, and what the edge's devices saw.
-fn exchange(wire: &Wire, family: usize) -> Result<(IpAddr, Pairs)> {
+fn exchange(wire: &DatapathSite, family: usize) -> Result<(IpAddr, Pairs)> {
     let capture = Capture::start(&wire.edge)?;
     let by_tcp = stream(wire, family, TOS, STREAM)?;
     let by_udp = datagrams(wire, family, TOS, 5, 1000)?;
@@ -54,7 +54,7 @@ fn nothing_passed(seen: &Pairs, device: &str, family: usize) -> Result<()> {
 fn proven(name: &str, uplink: Uplink) -> Result<()> {
     let told = |proven| if uplink == Uplink::Veth { Ok(()) } else { report(name, proven) };
     told(false)?;
-    let wire = Wire::with_uplink(uplink).with_context(|| format!("no {name} device"))?;
+    let wire = DatapathSite::with_uplink(uplink).with_context(|| format!("no {name} device"))?;
     unsteered(&wire).context("before")?;
     let mode = *modes()?.last().context("no way to attach")?;
     let mut steered = wire.steer(mode, Translation::Nat)?;
@@ -96,7 +96,7 @@ fn proven(name: &str, uplink: Uplink) -> Result<()> {
 }
 
 /// The control: the same traffic by the default route, with the pod's address.
-fn unsteered(wire: &Wire) -> Result<()> {
+fn unsteered(wire: &DatapathSite) -> Result<()> {
     for family in [0, 1] {
         let (source, seen) = exchange(wire, family)?;
         ensure!(source == POD[family], "came from {source}");
@@ -106,7 +106,7 @@ fn unsteered(wire: &Wire) -> Result<()> {
     Ok(())
 }
 
-fn by_the_link(wire: &Wire, uplink: Uplink, family: usize, wanted: IpAddr) -> Result<()> {
+fn by_the_link(wire: &DatapathSite, uplink: Uplink, family: usize, wanted: IpAddr) -> Result<()> {
     let (source, seen) = exchange(wire, family)?;
     ensure!(source == wanted, "came from {source}, not {wanted}");
     passed(&seen, DEVICES[1], family, source)?;
@@ -118,7 +118,7 @@ fn by_the_link(wire: &Wire, uplink: Uplink, family: usize, wanted: IpAddr) -> Re
 }
 
 /// The far end routes to the pod by the other link, whose packets have an Ethernet header.
-fn answered_by_another_kind(wire: &Wire, family: usize) -> Result<()> {
+fn answered_by_another_kind(wire: &DatapathSite, family: usize) -> Result<()> {
     let (source, seen) = exchange(wire, family)?;
     ensure!(source == POD[family], "came from {source}");
     let ways = DEVICES.map(|device| of_far_end(&seen, device, family));
@@ -128,7 +128,7 @@ fn answered_by_another_kind(wire: &Wire, family: usize) -> Result<()> {
 }
 
 /// A stream goes on when it moves from a link with an Ethernet header and 1500 bytes to this kind, and back.
-fn moved(wire: &Wire, steered: &mut Steered, uplink: Uplink, family: usize) -> Result<()> {
+fn moved(wire: &DatapathSite, steered: &mut Steered, uplink: Uplink, family: usize) -> Result<()> {
     let ([plain, link], mtu) = (LINKS, Uplink::Veth.mtu());
     wire.move_to(steered, plain, mtu)?;
     let mut connection = connect(wire, family, TOS)?;
@@ -162,7 +162,7 @@ fn a_macvlan_on_the_device_of_another_link_carries_all_of_its_own() -> Result<()
 
 /// Packets pass the other link's device too, where they are no leaks, and the other's answers are not this one's.
 fn stacked(uplink: Uplink) -> Result<()> {
-    let wire = Wire::with_uplink(uplink)?;
+    let wire = DatapathSite::with_uplink(uplink)?;
     let mut steered = wire.steer(*modes()?.last().context("no way to attach")?, Translation::Nat)?;
     for family in [0, 1] {
         let (source, seen) = exchange(&wire, family)?;
@@ -206,7 +206,7 @@ fn an_ip_tunnel_carries_what_is_steered_to_it_and_nothing_else() -> Result<()> {
 /// here.
 fn unanswered() -> Result<()> {
     report("GRE", false)?;
-    let wire = Wire::with_uplink(Uplink::Gre)?;
+    let wire = DatapathSite::with_uplink(Uplink::Gre)?;
     let steered = wire.steer(*modes()?.last().context("no way to attach")?, Translation::Nat)?;
     for family in [0, 1] {
         let (pod, far) = connected(&wire, &wire.far, FAR[family])?;

@@ -161,7 +161,7 @@ fn the_short_way_does_what_the_long_way_does() -> Result<()> {
     for number in 0..STORIES {
         let flags = dice.of(&[link().flags, LINK_UP, link().flags | LINK_MARK])?;
         let story = Story { v6: number % 2 == 0, udp: number % 3 == 0, flags };
-        let mut machines = [story.machine(Variant::Shipped)?, story.machine(Variant::LongWay)?];
+        let mut machines = [story.machine(Variant::Shipped)?, story.machine(Variant::SlowPath)?];
         // A flow, answered: what most packets meet.
         let mut steps = Vec::new();
         if !story.udp {
@@ -192,7 +192,7 @@ fn the_short_way_does_what_the_long_way_does() -> Result<()> {
 #[test]
 fn the_short_way_is_taken() -> Result<()> {
     for v6 in [false, true] {
-        for (way, verdict) in [(Variant::Shipped, REDIRECT), (Variant::LongWay, PASS)] {
+        for (way, verdict) in [(Variant::Shipped, REDIRECT), (Variant::SlowPath, PASS)] {
             let story = Story { v6, udp: false, flags: link().flags };
             let mut machine = story.machine(way)?;
             let answer = Shape { flags: "SA", ..data(v6, 0) };

@@ -5,9 +5,9 @@ use clovisor_agent::host::raw::RawSockets;
 use clovisor_agent::kernel::flows::FlowEntry;
 use clovisor_agent::kernel::keepalive::probe;
 use clovisor_common::packet::RST;
+use harness::datapath_site::{DatapathSite, Steered, TOS, Translation};
 use harness::eventually::eventually;
-use harness::talk::{PATIENCE, connect};
-use harness::wire::{Steered, TOS, Translation, Wire};
+use harness::sockets::{PATIENCE, connect};
 use std::time::Duration;
 
 use crate::attached::modes;
@@ -19,7 +19,7 @@ fn only(steered: &Steered, family: usize) -> Result<FlowEntry> {
 }
 
 /// Asks for the connection as the agent does when it was silent for an hour, and not before.
-fn ask(wire: &Wire, steered: &mut Steered, flow: &FlowEntry) -> Result<()> {
+fn ask(wire: &DatapathSite, steered: &mut Steered, flow: &FlowEntry) -> Result<()> {
     let back = flow.reverse.context("half a flow")?;
     let hour = flow.forward.last_seen_ns.max(back.last_seen_ns) + 3600 * 1_000_000_000;
     let mut silent = |now_ns| Ok::<_, anyhow::Error>(steered.flows.sweep(now_ns, &|_| true)?.silent);
@@ -32,7 +32,7 @@ fn ask(wire: &Wire, steered: &mut Steered, flow: &FlowEntry) -> Result<()> {
 
 #[test]
 fn a_socket_answers_and_goes_on_and_one_that_is_gone_ends_its_flow() -> Result<()> {
-    let wire = Wire::build()?;
+    let wire = DatapathSite::build()?;
     let mut steered = wire.steer(*modes()?.last().context("no way to attach")?, Translation::Nat)?;
     for family in [0, 1] {
         let mut connection = connect(&wire, family, TOS)?;

@@ -143,7 +143,7 @@ fn a_peer_of_another_port_or_link_is_not_taken() -> Result<()> {
 #[test]
 fn what_cannot_be_rewritten_is_dropped() -> Result<()> {
     for v6 in [false, true] {
-        let machine = Machine::by(Variant::Refusing)?;
+        let machine = Machine::by(Variant::FailRewrites)?;
         ensure!(machine.run("pod_in", &syn(v6).frame()?)?.verdict == DROP, "a first packet left");
         ensure!(machine.run("pod_in", &data(v6, 5).frame()?)?.verdict == DROP, "another packet left");
         let (from, to) = if v6 { (&PEER6[..], &SOURCE6[..]) } else { (&PEER4[..], &SOURCE4[..]) };

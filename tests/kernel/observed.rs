@@ -8,13 +8,13 @@ use clovisor_agent::link::health::observe;
 use clovisor_agent::link::table::{Health, Kept, LinkId, LinkTable, MarkMask};
 use clovisor_agent::policy::model::Policy;
 use clovisor_common::abi::Link;
-use harness::wire::{GATEWAY, LINKS, Steered, Uplink, Wire};
+use harness::datapath_site::{DatapathSite, GATEWAY, LINKS, Steered, Uplink};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The steered link without NAT, found by its device's name alone; a gateway is named where there is a link layer.
-pub(crate) fn as_the_agent_fills_it(wire: &Wire, steered: &Steered, uplink: Uplink) -> Result<()> {
+pub(crate) fn as_the_agent_fills_it(wire: &DatapathSite, steered: &Steered, uplink: Uplink) -> Result<()> {
     let [_, number] = LINKS;
     let given = steered.tables.read()?.links.get(&number).copied().context("no such link")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

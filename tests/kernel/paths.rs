@@ -1,10 +1,10 @@
 //! Datagrams larger than a path, between real stacks: cut and put together, and errors that tell the sender.
 
 use anyhow::{Context as _, Result, bail, ensure};
+use harness::datapath_site::{BEYOND, DatapathSite, FAR, NARROW, POD, SOURCE, TOS};
 use harness::eventually::eventually;
 use harness::netns::Netns;
-use harness::talk::{PATIENCE, socket};
-use harness::wire::{BEYOND, FAR, NARROW, POD, SOURCE, TOS, Wire};
+use harness::sockets::{PATIENCE, socket};
 use socket2::Type;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
@@ -12,7 +12,11 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 pub(crate) const HEADERS: [usize; 2] = [28, 48];
 
 /// A socket of the pod that is connected to one in `place`.
-pub(crate) fn connected(wire: &Wire, place: &Netns, address: IpAddr) -> Result<(UdpSocket, UdpSocket)> {
+pub(crate) fn connected(
+    wire: &DatapathSite,
+    place: &Netns,
+    address: IpAddr,
+) -> Result<(UdpSocket, UdpSocket)> {
     let far = place.within(|| UdpSocket::bind(SocketAddr::new(address, 0)))??;
     far.set_read_timeout(Some(PATIENCE))?;
     let target = far.local_addr()?;
@@ -23,7 +27,7 @@ pub(crate) fn connected(wire: &Wire, place: &Netns, address: IpAddr) -> Result<(
 }
 
 /// Datagrams of several packets through NAT, there and back.
-pub(crate) fn pieces(wire: &Wire, family: usize) -> Result<()> {
+pub(crate) fn pieces(wire: &DatapathSite, family: usize) -> Result<()> {
     let (pod, far) = connected(wire, &wire.far, FAR[family])?;
     for size in [4000, 9001, 60_000] {
         let sent: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
@@ -40,7 +44,7 @@ pub(crate) fn pieces(wire: &Wire, family: usize) -> Result<()> {
 }
 
 /// The pod sends a datagram that is one packet of `size` bytes until it knows the path and cuts it.
-pub(crate) fn learned(wire: &Wire, place: &Netns, address: IpAddr, size: usize) -> Result<()> {
+pub(crate) fn learned(wire: &DatapathSite, place: &Netns, address: IpAddr, size: usize) -> Result<()> {
     let family = usize::from(address.is_ipv6());
     let (pod, far) = connected(wire, place, address)?;
     let large = vec![7; size - HEADERS[family]];
@@ -59,7 +63,7 @@ pub(crate) fn learned(wire: &Wire, place: &Netns, address: IpAddr, size: usize) 
 }
 
 /// What fits the narrow path arrives, what does not is told.
-pub(crate) fn narrow(wire: &Wire, family: usize) -> Result<()> {
+pub(crate) fn narrow(wire: &DatapathSite, family: usize) -> Result<()> {
     let (pod, far) = connected(wire, &wire.beyond, BEYOND[family])?;
     let fits = vec![7; NARROW as usize - HEADERS[family]];
     pod.send(&fits)?;

@@ -8,9 +8,9 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::SchedClassifierLink;
 use clovisor_agent::kernel::plan::AttachMode;
 use clovisor_agent::kernel::plan::AttachOrigin;
+use harness::datapath_site::{DatapathSite, FAR, SOURCE, Steered, TOS, Translation};
 use harness::programs::on_maps_of;
-use harness::talk::{Connection, connect, socket};
-use harness::wire::{FAR, SOURCE, Steered, TOS, Translation, Wire};
+use harness::sockets::{Connection, connect, socket};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::Type;
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ const TIMES: u32 = 100;
 #[test]
 fn programs_are_replaced_under_load_without_a_packet_lost_or_astray() -> Result<()> {
     for &mode in modes()? {
-        let wire = Wire::build()?;
+        let wire = DatapathSite::build()?;
         let Steered { programs, tables, .. } = wire.steer(mode, Translation::Nat)?;
         drop((programs, tables));
         let mut generations = [on_maps_of(wire.bpffs(), "pod_in")?, on_maps_of(wire.bpffs(), "pod_in")?];
@@ -60,7 +60,7 @@ fn programs_are_replaced_under_load_without_a_packet_lost_or_astray() -> Result<
 }
 
 /// Once as a new agent does, then many times more by turns between two generations of the pods' program.
-fn replace(wire: &Wire, mode: AttachMode, generations: &mut [Ebpf; 2]) -> Result<()> {
+fn replace(wire: &DatapathSite, mode: AttachMode, generations: &mut [Ebpf; 2]) -> Result<()> {
     let Steered { programs, tables, .. } = wire.steer(mode, Translation::Nat)?;
     let origins = programs.attached().values().map(|attached| attached.origin);
     ensure!(origins.into_iter().all(|origin| origin == AttachOrigin::Replaced), "{mode:?}: not taken over");
@@ -77,7 +77,7 @@ fn replace(wire: &Wire, mode: AttachMode, generations: &mut [Ebpf; 2]) -> Result
     })?
 }
 
-fn take_over(program: &mut SchedClassifier, wire: &Wire, mode: AttachMode) -> Result<()> {
+fn take_over(program: &mut SchedClassifier, wire: &DatapathSite, mode: AttachMode) -> Result<()> {
     let version = format!("clovisor/v{}", clovisor_common::abi::ABI_VERSION);
     let device = nix::net::if_::if_nametoindex("v0")?;
     let old: SchedClassifierLink = if mode == AttachMode::Tcx {

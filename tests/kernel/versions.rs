@@ -4,11 +4,11 @@ use crate::attached::{exchange, modes};
 use anyhow::{Context as _, Result, ensure};
 use clovisor_agent::kernel::plan::AttachOrigin;
 use clovisor_common::abi::{ABI_VERSION, Reason};
-use harness::wire::{POD, SOURCE, Steered, TOS, Translation, Wire};
+use harness::datapath_site::{DatapathSite, POD, SOURCE, Steered, TOS, Translation};
 use std::path::PathBuf;
 
 /// Makes the pins be those of another version, with a map of another name.
-fn aged(wire: &Wire) -> Result<PathBuf> {
+fn aged(wire: &DatapathSite) -> Result<PathBuf> {
     let root = wire.bpffs().join("clovisor");
     let (own, other) = (root.join(format!("v{ABI_VERSION}")), root.join("v1"));
     std::fs::rename(&own, &other).context("rename the pins")?;
@@ -19,7 +19,7 @@ fn aged(wire: &Wire) -> Result<PathBuf> {
 #[test]
 fn programs_of_another_version_are_replaced_in_place_once_their_agent_is_gone() -> Result<()> {
     for &mode in modes()? {
-        let wire = Wire::build()?;
+        let wire = DatapathSite::build()?;
         let running = wire.steer(mode, Translation::Nat)?;
         let other = aged(&wire)?;
         let attachments =

@@ -6,19 +6,20 @@ use harness::eventually::eventually;
 use harness::netns::run;
 use harness::objects;
 use harness::site::Site;
-use harness::tally::Tally;
+use harness::summary::Summary;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Requests of the minions, who go by s9, and the addresses that these came from.
-fn minions(site: &Site) -> Result<(Tally, BTreeSet<IpAddr>)> {
+fn minions(site: &Site) -> Result<(Summary, BTreeSet<IpAddr>)> {
     let load = shop::minions(200);
     let callers = load.callers.clone();
     let seen = load.run(&site.pods[0].netns)?;
-    let sources = seen.iter().filter_map(|seen| seen.truth.as_ref()).map(|truth| truth.source.ip()).collect();
-    Ok((harness::tally::judge(&callers, &seen), sources))
+    let sources =
+        seen.iter().filter_map(|seen| seen.observed.as_ref()).map(|observed| observed.source.ip()).collect();
+    Ok((harness::summary::summarize(&callers, &seen), sources))
 }
 
 fn s9(site: &mut Site) -> Result<Value> {
@@ -31,8 +32,11 @@ fn s9(site: &mut Site) -> Result<Value> {
 fn a_new_address_is_followed() -> Result<()> {
     Site::builder("address").run(|site| {
         shop::open(site)?;
-        let (tally, sources) = minions(site)?;
-        ensure!(tally.clean() && sources == BTreeSet::from([[10, 9, 0, 2].into()]), "{sources:?} {tally:#?}");
+        let (summary, sources) = minions(site)?;
+        ensure!(
+            summary.clean() && sources == BTreeSet::from([[10, 9, 0, 2].into()]),
+            "{sources:?} {summary:#?}"
+        );
         site.edge.ip("addr del 10.9.0.2/24 dev s9\naddr add 10.9.0.77/24 dev s9\n")?;
         eventually("the new address", Duration::from_secs(5), || {
             let link = s9(site)?;
@@ -40,10 +44,10 @@ fn a_new_address_is_followed() -> Result<()> {
             Ok(())
         })?;
         shop::reconnect(site)?;
-        let (tally, sources) = minions(site)?;
+        let (summary, sources) = minions(site)?;
         ensure!(
-            tally.clean() && sources == BTreeSet::from([[10, 9, 0, 77].into()]),
-            "{sources:?} {tally:#?}"
+            summary.clean() && sources == BTreeSet::from([[10, 9, 0, 77].into()]),
+            "{sources:?} {summary:#?}"
         );
         Ok(())
     })
@@ -68,8 +72,8 @@ fn the_gateway_of_the_routes_is_followed() -> Result<()> {
                 ensure!(link["gateways"][0] == gateway && link["state"] == "Up", "{link}");
                 Ok(())
             })?;
-            let (tally, _) = minions(site)?;
-            ensure!(tally.clean(), "by {gateway}: {tally:#?}");
+            let (summary, _) = minions(site)?;
+            ensure!(summary.clean(), "by {gateway}: {summary:#?}");
             site.edge.ip(&format!("route replace default via {other} dev s9 metric 200\n"))?;
         }
         // Without a route there is no gateway of this family.
@@ -113,8 +117,8 @@ fn a_device_that_is_made_again_is_attached_again() -> Result<()> {
                 // The kernel itself may take a second to activate a device whose carrier came.
                 site.agent()?.wait_link("s9", "Up")?;
                 shop::reconnect(site)?;
-                let (tally, _) = minions(site)?;
-                ensure!(tally.clean(), "{attach}, same number {same_number}: {tally:#?}");
+                let (summary, _) = minions(site)?;
+                ensure!(summary.clean(), "{attach}, same number {same_number}: {summary:#?}");
             }
             Ok(())
         })?;
@@ -140,8 +144,8 @@ fn a_renamed_device_is_another_links() -> Result<()> {
         site.apply("1-links.yaml", &links)?;
         site.agent()?.wait_link("s9", "Up")?;
         shop::reconnect(site)?;
-        let (tally, _) = minions(site)?;
-        ensure!(tally.clean(), "{tally:#?}");
+        let (summary, _) = minions(site)?;
+        ensure!(summary.clean(), "{summary:#?}");
         Ok(())
     })
 }

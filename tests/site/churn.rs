@@ -2,10 +2,10 @@
 
 use crate::shop::{self, SERVICES};
 use anyhow::{Result, ensure};
-use harness::load::{Caller, Http, Observation, Running, Stop};
+use harness::load::{Caller, Exchange, Http, Running, Stop};
 use harness::objects;
 use harness::site::Site;
-use harness::tally::judge;
+use harness::summary::summarize;
 use std::time::Duration;
 
 const ROUNDS: usize = 20;
@@ -47,8 +47,11 @@ fn policy_changes_do_not_touch_requests() -> Result<()> {
         callers.retain(|caller| caller.name != "nobody");
         // Requests without a user are those that the mapping governs while it is there.
         let others: Vec<_> = seen.into_iter().filter(|seen| seen.caller < callers.len()).collect();
-        let tally = judge(&callers, &others);
-        ensure!(tally.wrong + tally.errors + tally.leaked == 0 && tally.requests > 500, "{tally:#?}");
+        let summary = summarize(&callers, &others);
+        ensure!(
+            summary.wrong + summary.errors + summary.leaked == 0 && summary.requests > 500,
+            "{summary:#?}"
+        );
         Ok(())
     })
 }
@@ -74,10 +77,10 @@ fn a_flapping_link_costs_only_what_was_on_it() -> Result<()> {
             site.agent()?.wait_link("s9", "Up")?;
         }
         let seen = running.stop()?;
-        let by_s8 = |seen: &&Observation| callers[seen.caller].link == "s8";
+        let by_s8 = |seen: &&Exchange| callers[seen.caller].link == "s8";
         let steady: Vec<_> = seen.iter().filter(by_s8).cloned().collect();
-        let tally = judge(&callers, &steady);
-        ensure!(tally.wrong + tally.errors == 0 && tally.requests > 300, "{tally:#?}");
+        let summary = summarize(&callers, &steady);
+        ensure!(summary.wrong + summary.errors == 0 && summary.requests > 300, "{summary:#?}");
         for lost in seen.iter().filter(|seen| seen.error.is_some()) {
             let on_a_cut = cuts.iter().any(|(from, to)| lost.sent <= *to && lost.sent + lost.took >= *from);
             ensure!(on_a_cut, "lost outside every cut: {lost:?}; cuts {cuts:?}");
@@ -98,12 +101,12 @@ fn a_dying_agent_is_not_noticed() -> Result<()> {
             site.start_agent()?;
         }
         let seen = running.stop()?;
-        let tally = judge(&callers, &seen);
-        let crew: usize = tally.callers.iter().filter(|row| row.name == "crew").map(|row| row.wrong).sum();
+        let summary = summarize(&callers, &seen);
+        let crew: usize = summary.callers.iter().filter(|row| row.name == "crew").map(|row| row.wrong).sum();
         // The crew takes the default route whenever nobody answers: onAgentLoss.
-        ensure!(tally.errors == 0 && tally.wrong == crew && tally.leaked == 0, "{tally:#?}");
-        let tally = shop::run(site, SERVICES[0], Http::H2, 600)?;
-        ensure!(tally.clean(), "after the last restart: {tally:#?}");
+        ensure!(summary.errors == 0 && summary.wrong == crew && summary.leaked == 0, "{summary:#?}");
+        let summary = shop::run(site, SERVICES[0], Http::H2, 600)?;
+        ensure!(summary.clean(), "after the last restart: {summary:#?}");
         Ok(())
     })
 }

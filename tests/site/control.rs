@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
 use futures_util::{Stream, StreamExt as _};
 use harness::load::Http;
 use harness::site::Site;
-use harness::tally::Tally;
+use harness::summary::Summary;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -31,9 +31,9 @@ fn without_socket_options_requests_go_wrong() -> Result<()> {
         copy_without_options(&site.path("envoy/shop"), &folder)?;
         site.start_proxy_with(0, &folder)?;
         for service in shop::SERVICES {
-            let tally = shop::run(site, service, Http::H1, REQUESTS)?;
-            let lost = requests_of(&tally, "minions") + requests_of(&tally, "crew");
-            ensure!(tally.errors == 0 && tally.wrong == lost && lost > 0, "{service:?}: {tally:#?}");
+            let summary = shop::run(site, service, Http::H1, REQUESTS)?;
+            let lost = requests_of(&summary, "minions") + requests_of(&summary, "crew");
+            ensure!(summary.errors == 0 && summary.wrong == lost && lost > 0, "{service:?}: {summary:#?}");
         }
         Ok(())
     })
@@ -48,16 +48,16 @@ fn without_the_answers_header_the_crew_goes_wrong() -> Result<()> {
         let _mute = mute_agent(&site.path("run/callout/callout.sock"))?;
         site.start_proxy(0)?;
         for service in shop::SERVICES {
-            let tally = shop::run(site, service, Http::H2, REQUESTS)?;
-            let crew = requests_of(&tally, "crew");
-            ensure!(tally.errors == 0 && tally.wrong == crew && crew > 0, "{service:?}: {tally:#?}");
+            let summary = shop::run(site, service, Http::H2, REQUESTS)?;
+            let crew = requests_of(&summary, "crew");
+            ensure!(summary.errors == 0 && summary.wrong == crew && crew > 0, "{service:?}: {summary:#?}");
         }
         Ok(())
     })
 }
 
-fn requests_of(tally: &Tally, caller: &str) -> usize {
-    tally.callers.iter().filter(|row| row.name == caller).map(|row| row.requests).sum()
+fn requests_of(summary: &Summary, caller: &str) -> usize {
+    summary.callers.iter().filter(|row| row.name == caller).map(|row| row.requests).sum()
 }
 
 /// The agent's own files, but for the options that mark a class's connections.

@@ -59,8 +59,8 @@ fn a_hung_agent_changes_nothing_that_routes_decide() -> Result<()> {
             let mut load = shop::load(shop::SERVICES[0], Http::H1, 20);
             load.callers.retain(|caller| caller.name == "crew");
             let callers = load.callers.clone();
-            let tally = harness::tally::judge(&callers, &load.run(&site.pods[0].netns)?);
-            ensure!(tally.clean(), "{tally:#?}");
+            let summary = harness::summary::summarize(&callers, &load.run(&site.pods[0].netns)?);
+            ensure!(summary.clean(), "{summary:#?}");
             Ok(())
         })?;
         everywhere(site, 60)
@@ -76,8 +76,8 @@ fn without_answers(site: &Site, requests: usize) -> Result<()> {
     }
     for service in shop::SERVICES {
         let seen = shop::load(service, Http::H1, requests).run(&site.pods[0].netns)?;
-        let tally = harness::tally::judge(&callers, &seen);
-        ensure!(tally.clean() && tally.requests == requests, "{service:?}: {tally:#?}");
+        let summary = harness::summary::summarize(&callers, &seen);
+        ensure!(summary.clean() && summary.requests == requests, "{service:?}: {summary:#?}");
     }
     Ok(())
 }
@@ -85,10 +85,10 @@ fn without_answers(site: &Site, requests: usize) -> Result<()> {
 fn everywhere(site: &Site, requests: usize) -> Result<()> {
     for service in shop::SERVICES {
         for http in [Http::H1, Http::H2] {
-            let tally = shop::run(site, service, http, requests)?;
-            ensure!(tally.clean() && tally.requests == requests, "{service:?} {http:?}: {tally:#?}");
-            let by = |link: &str| tally.callers.iter().filter_map(|row| row.links.get(link)).sum::<usize>();
-            ensure!(by("s9") > requests / 4 && by("s8") > requests / 4, "not mixed: {tally:#?}");
+            let summary = shop::run(site, service, http, requests)?;
+            ensure!(summary.clean() && summary.requests == requests, "{service:?} {http:?}: {summary:#?}");
+            let by = |link: &str| summary.callers.iter().filter_map(|row| row.links.get(link)).sum::<usize>();
+            ensure!(by("s9") > requests / 4 && by("s8") > requests / 4, "not mixed: {summary:#?}");
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use harness::envoy::{Exposed, GATEWAY_PORT, OUTBOUND_PORT};
 use harness::load::{Caller, Http, Load};
 use harness::site::{APP_PORT, SERVICE4, Site};
-use harness::tally::judge;
+use harness::summary::summarize;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -25,11 +25,11 @@ fn an_ordinary_sidecar_shares_its_pools() -> Result<()> {
             let callers = vec![Caller::user("boss", "s8"), Caller::user("minions", "s8")];
             let load = Load::new(Site::service(false, 8000), HOST, callers.clone()).over(http);
             let seen = load.requests(200).run(&site.pods[0].netns)?;
-            let tally = judge(&callers, &seen);
-            ensure!(tally.errors + tally.wrong == 0 && tally.requests == 200, "{http:?} {tally:#?}");
-            ensure!(tally.shared > 0, "pools are apart without classes? {tally:#?}");
-            let told = seen.iter().filter_map(|seen| seen.truth.as_ref());
-            ensure!(told.map(|truth| truth.sni.as_deref()).all(|sni| sni == Some(SNI)), "another SNI");
+            let summary = summarize(&callers, &seen);
+            ensure!(summary.errors + summary.wrong == 0 && summary.requests == 200, "{http:?} {summary:#?}");
+            ensure!(summary.shared > 0, "pools are apart without classes? {summary:#?}");
+            let told = seen.iter().filter_map(|seen| seen.observed.as_ref());
+            ensure!(told.map(|observed| observed.sni.as_deref()).all(|sni| sni == Some(SNI)), "another SNI");
         }
         Ok(())
     })

@@ -19,11 +19,11 @@ fn without_nat_the_pods_address_arrives() -> Result<()> {
         site.start_proxy(0)?;
         for service in SERVICES {
             let seen = shop::load(service, Http::H1, 600).run(&site.pods[0].netns)?;
-            let tally = harness::tally::judge(&shop::callers(), &seen);
-            ensure!(tally.clean(), "{service:?}: {tally:#?}");
+            let summary = harness::summary::summarize(&shop::callers(), &seen);
+            ensure!(summary.clean(), "{service:?}: {summary:#?}");
             let own = site.pods[0].addresses();
-            for truth in seen.iter().filter_map(|seen| seen.truth.as_ref()).filter(|t| t.link == "s9") {
-                ensure!(own.contains(&truth.source.ip()), "translated: {truth:?}");
+            for observed in seen.iter().filter_map(|seen| seen.observed.as_ref()).filter(|t| t.link == "s9") {
+                ensure!(own.contains(&observed.source.ip()), "translated: {observed:?}");
             }
         }
         Ok(())
@@ -45,8 +45,8 @@ fn a_peer_is_reached_by_its_address_on_the_link() -> Result<()> {
         site.start_agent()?;
         site.start_proxy(0)?;
         for service in SERVICES {
-            let tally = shop::run(site, service, Http::H2, 600)?;
-            ensure!(tally.clean(), "{service:?}: {tally:#?}");
+            let summary = shop::run(site, service, Http::H2, 600)?;
+            ensure!(summary.clean(), "{service:?}: {summary:#?}");
         }
         let sessions = site.agent()?.sessions()?;
         let text =
@@ -84,17 +84,17 @@ fn selected_devices_stay_when_routes_change() -> Result<()> {
         ensure!(named(site)? == ["s8", "s9"], "{:?}", named(site)?);
         let mut load = shop::load(SERVICES[0], Http::H1, 600);
         load.callers.retain(|caller| ["boss", "minions"].contains(&caller.name.as_str()));
-        let judge = |site: &Site| -> Result<harness::tally::Tally> {
-            Ok(harness::tally::judge(&load.callers, &load.clone().run(&site.pods[0].netns)?))
+        let summarize = |site: &Site| -> Result<harness::summary::Summary> {
+            Ok(harness::summary::summarize(&load.callers, &load.clone().run(&site.pods[0].netns)?))
         };
-        let tally = judge(site)?;
-        ensure!(tally.clean(), "{tally:#?}");
+        let summary = summarize(site)?;
+        ensure!(summary.clean(), "{summary:#?}");
         site.kill_agent()?;
         site.edge.ip("route replace 0.0.0.0/0 via 10.9.0.1\nroute replace ::/0 via fd00:9::1\n")?;
         site.start_agent()?;
         ensure!(named(site)? == ["s8", "s9"], "{:?}", named(site)?);
-        let tally = judge(site)?;
-        ensure!(tally.clean(), "{tally:#?}");
+        let summary = summarize(site)?;
+        ensure!(summary.clean(), "{summary:#?}");
         // Another number is another question.
         site.apply("1-links.yaml", &links.replace("defaultRoute: 1", "defaultRoute: 2"))?;
         harness::eventually::eventually("no second default route", Duration::from_secs(10), || {
@@ -114,15 +114,15 @@ fn a_steered_packet_leaves_once() -> Result<()> {
         site.cloud.nft(COUNTERS)?;
         let load = shop::minions(400);
         let callers = load.callers.clone();
-        let tally = harness::tally::judge(&callers, &load.run(&site.pods[0].netns)?);
-        ensure!(tally.clean() && tally.requests == 400, "{tally:#?}");
+        let summary = harness::summary::summarize(&callers, &load.run(&site.pods[0].netns)?);
+        ensure!(summary.clean() && summary.requests == 400, "{summary:#?}");
         let list = run(site.cloud.command("nft").args(["list", "counters"]), None)?;
         let count = |name: &str| {
             let after = list.split_once(&format!("counter {name} ")).map(|(_, rest)| rest)?;
             after.split_once("packets ")?.1.split(' ').next()?.parse::<usize>().ok()
         };
         ensure!(count("syn8") == Some(0) && count("all8") == Some(0), "copies by s8:\n{list}");
-        ensure!(count("syn9") == Some(tally.connections), "{} connections:\n{list}", tally.connections);
+        ensure!(count("syn9") == Some(summary.connections), "{} connections:\n{list}", summary.connections);
         Ok(())
     })
 }

@@ -4,9 +4,9 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use clovisor_agent::host::raw::RawSockets;
 use clovisor_agent::kernel::plan::AttachMode;
+use harness::datapath_site::{DatapathSite, FAR, POD, SOURCE, TOS, Translation};
 use harness::netns::{Netns, run};
-use harness::talk::{datagrams, stream};
-use harness::wire::{FAR, POD, SOURCE, TOS, Translation, Wire};
+use harness::sockets::{datagrams, stream};
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
@@ -38,11 +38,11 @@ enum Place {
     Far,
 }
 
-fn place(wire: &Wire, place: Place) -> &Netns {
+fn place(site: &DatapathSite, place: Place) -> &Netns {
     match place {
-        Place::Pod => &wire.pod,
-        Place::Edge => &wire.edge,
-        Place::Far => &wire.far,
+        Place::Pod => &site.pod,
+        Place::Edge => &site.edge,
+        Place::Far => &site.far,
     }
 }
 
@@ -73,23 +73,23 @@ fn wrong_checksums(netns: &Netns) -> Result<Vec<(String, u64)>> {
 /// 4 settings x (NAT, none, mark) x IPv4, IPv6 x TCP, UDP: 48 ways.
 #[test]
 fn every_byte_arrives_with_every_offload() -> Result<()> {
-    for translation in [Translation::Nat, Translation::None, Translation::Stack] {
+    for translation in [Translation::Nat, Translation::None, Translation::Mark] {
         let source = if translation == Translation::None { POD } else { SOURCE };
         for (setting, devices) in SETTINGS {
-            let wire = Wire::build()?;
+            let site = DatapathSite::build()?;
             for (at, device) in devices {
                 let words =
                     ["-K", device, "tx", "off", "rx", "off", "tso", "off", "gso", "off", "gro", "off"];
-                run(place(&wire, *at).command("ethtool").args(words), None)?;
+                run(place(&site, *at).command("ethtool").args(words), None)?;
             }
-            let attached = wire.steer(AttachMode::Auto, translation)?;
+            let attached = site.steer(AttachMode::Auto, translation)?;
             for family in [0, 1] {
                 let way = || format!("{translation:?}, {setting}, family {family}");
-                let by_tcp = stream(&wire, family, TOS, STREAM).with_context(way)?;
-                let by_udp = datagrams(&wire, family, TOS, 20, 1400).with_context(way)?;
+                let by_tcp = stream(&site, family, TOS, STREAM).with_context(way)?;
+                let by_udp = datagrams(&site, family, TOS, 20, 1400).with_context(way)?;
                 ensure!([by_tcp, by_udp] == [source[family]; 2], "{}: {by_tcp}, {by_udp}", way());
             }
-            for netns in [&wire.pod, &wire.edge, &wire.far] {
+            for netns in [&site.pod, &site.edge, &site.far] {
                 let wrong = wrong_checksums(netns)?;
                 ensure!(wrong.iter().all(|(_, n)| *n == 0), "{translation:?}, {setting}: {wrong:?}");
             }
@@ -102,16 +102,16 @@ fn every_byte_arrives_with_every_offload() -> Result<()> {
 /// The control: the counters count. A datagram whose checksum is wrong, from a pod, by the default route.
 #[test]
 fn a_wrong_checksum_is_counted() -> Result<()> {
-    let wire = Wire::build()?;
+    let site = DatapathSite::build()?;
     let (IpAddr::V4(from), IpAddr::V4(to)) = (POD[0], FAR[0]) else { bail!("no IPv4") };
     let head = [0x45, 0, 0, 29, 0, 0, 0x40, 0, 64, 17, 0, 0];
     let datagram = [0x27, 0x10, 0x27, 0x10, 0, 9, 0xde, 0xad, b'x'];
     let packet = [&head[..], &from.octets(), &to.octets(), &datagram].concat();
-    let far = wire.far.within(|| UdpSocket::bind((to, 10_000)))??;
+    let far = site.far.within(|| UdpSocket::bind((to, 10_000)))??;
     far.set_read_timeout(Some(Duration::from_millis(300)))?;
-    wire.pod.within(|| RawSockets::default().send(to.into(), &packet))??;
+    site.pod.within(|| RawSockets::default().send(to.into(), &packet))??;
     ensure!(far.recv(&mut [0; 8]).is_err(), "it was taken");
-    let wrong = wrong_checksums(&wire.far)?;
+    let wrong = wrong_checksums(&site.far)?;
     ensure!(wrong.iter().any(|(_, n)| *n == 1), "{wrong:?}");
     Ok(())
 }
@@ -120,14 +120,14 @@ fn a_wrong_checksum_is_counted() -> Result<()> {
 #[test]
 fn a_stream_goes_on_when_it_moves_to_a_narrower_link() -> Result<()> {
     for family in [0, 1] {
-        let wire = Wire::build()?;
-        let mut steered = wire.steer(AttachMode::Auto, Translation::None)?;
-        let connection = harness::talk::connect(&wire, family, TOS)?;
+        let site = DatapathSite::build()?;
+        let mut steered = site.steer(AttachMode::Auto, Translation::None)?;
+        let connection = harness::sockets::connect(&site, family, TOS)?;
         connection.echo(10 * STREAM, || {
-            for (netns, device) in [(&wire.edge, "w0"), (&wire.far, "c0")] {
+            for (netns, device) in [(&site.edge, "w0"), (&site.far, "c0")] {
                 netns.ip(&format!("link set {device} mtu 1400\n"))?;
             }
-            wire.move_to(&mut steered, 0, 1400)
+            site.move_to(&mut steered, 0, 1400)
         })?;
         let moved = steered.tables.counters()?;
         let count = |reason| moved.get(&reason).map_or(0, |counter| counter.packets);

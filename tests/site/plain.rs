@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use harness::load::{Caller, Http, Load};
 use harness::site::{APP_PORT, Site};
-use harness::tally::judge;
+use harness::summary::summarize;
 
 /// Pods reach the service by the default route, over both families, as both pods and both HTTP versions.
 #[test]
@@ -23,22 +23,22 @@ fn everyone_arrives_by_s8(site: &mut Site) -> Result<()> {
             let callers = vec![Caller::user("boss", "s8"), Caller::user("minions", "s8").grouped("boss")];
             let load = Load::new(Site::service(ipv6, APP_PORT), "reviews", callers.clone());
             let seen = load.over(http).requests(100).concurrency(4).run(&pod.netns)?;
-            let tally = judge(&callers, &seen);
-            ensure!(tally.clean() && tally.requests == 100, "{} {http:?}: {tally:#?}", pod.name);
+            let summary = summarize(&callers, &seen);
+            ensure!(summary.clean() && summary.requests == 100, "{} {http:?}: {summary:#?}", pod.name);
         }
     }
     Ok(())
 }
 
-/// The judge is not blind: asked for the other link, or for pools apart, it finds every fault.
+/// The summarize is not blind: asked for the other link, or for pools apart, it finds every fault.
 #[test]
 fn wrong_links_and_shared_pools_are_found() -> Result<()> {
     Site::builder("plain-wrong").run(|site| {
         let callers = vec![Caller::user("boss", "s8"), Caller::user("minions", "s9")];
         let load = Load::new(Site::service(false, APP_PORT), "reviews", callers.clone());
         let seen = load.requests(100).concurrency(2).run(&site.pods[0].netns)?;
-        let tally = judge(&callers, &seen);
-        ensure!(tally.wrong == 50 && tally.shared == 2 && tally.errors == 0, "{tally:#?}");
+        let summary = summarize(&callers, &seen);
+        ensure!(summary.wrong == 50 && summary.shared == 2 && summary.errors == 0, "{summary:#?}");
         Ok(())
     })
 }

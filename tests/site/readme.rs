@@ -45,8 +45,8 @@ fn commands_of_the_readme_work() -> Result<()> {
     ensure!(commands().len() >= 12, "the README has lost its commands: {:?}", commands());
     Site::builder("readme").run(|site| {
         shop::open(site)?;
-        let tally = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
-        ensure!(tally.clean(), "{tally:#?}");
+        let summary = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
+        ensure!(summary.clean(), "{summary:#?}");
         for line in commands() {
             if line.starts_with("clovisor-agent cleanup --yes") {
                 site.stop_agent()?;

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use harness::load::Http;
 use harness::objects;
 use harness::site::Site;
-use harness::tally::{Tally, judge};
+use harness::summary::{Summary, summarize};
 
 /// `onAgentLoss: Refuse`: without an agent such requests are answered 503, all others go on.
 #[test]
@@ -14,16 +14,16 @@ fn without_an_agent_a_refusing_mapping_answers_503() -> Result<()> {
         shop::apply_with(site, "  onAgentLoss: Refuse\n")?;
         site.start_agent()?;
         site.start_proxy(0)?;
-        let tally = shop::run(site, SERVICES[0], Http::H1, 600)?;
-        ensure!(tally.clean(), "{tally:#?}");
+        let summary = shop::run(site, SERVICES[0], Http::H1, 600)?;
+        ensure!(summary.clean(), "{summary:#?}");
         site.kill_agent()?;
         let seen = shop::load(SERVICES[0], Http::H1, 600).run(&site.pods[0].netns)?;
         let callers = shop::callers();
-        let tally = judge(&callers, &seen);
+        let summary = summarize(&callers, &seen);
         // Everyone of the route with rules: nobody can know who is in the set.
-        for row in &tally.callers {
+        for row in &summary.callers {
             let asked = ["crew", "guests", "forgers"].contains(&row.name.as_str());
-            ensure!(row.errors == if asked { row.requests } else { 0 } && row.wrong == 0, "{tally:#?}");
+            ensure!(row.errors == if asked { row.requests } else { 0 } && row.wrong == 0, "{summary:#?}");
         }
         let refused = seen.iter().filter(|seen| seen.error.is_some());
         ensure!(
@@ -64,14 +64,14 @@ fn without_a_link_a_refusing_mapping_never_leaks() -> Result<()> {
     })
 }
 
-fn only(site: &Site, requests: usize) -> Result<Tally> {
+fn only(site: &Site, requests: usize) -> Result<Summary> {
     let mut load = shop::load(SERVICES[0], Http::H1, requests);
     load.callers.truncate(2);
     let callers = load.callers.clone();
-    Ok(judge(&callers, &load.run(&site.pods[0].netns)?))
+    Ok(summarize(&callers, &load.run(&site.pods[0].netns)?))
 }
 
-fn row(tally: &Tally, caller: &str, link: &str) -> usize {
-    let rows = tally.callers.iter().filter(|row| row.name == caller);
+fn row(summary: &Summary, caller: &str, link: &str) -> usize {
+    let rows = summary.callers.iter().filter(|row| row.name == caller);
     rows.filter_map(|row| row.links.get(link)).sum()
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use harness::load::{Caller, Http, Load};
 use harness::objects;
 use harness::site::{APP_PORT, Site};
-use harness::tally::{Tally, judge};
+use harness::summary::{Summary, summarize};
 
 /// Size of the set that the agent decides on.
 pub(crate) const CREW: usize = 10_000;
@@ -96,8 +96,8 @@ pub(crate) fn reconnect(site: &mut Site) -> Result<()> {
 }
 
 /// Sends them from the first pod and judges.
-pub(crate) fn run(site: &Site, service: Service, http: Http, requests: usize) -> Result<Tally> {
-    Ok(judge(&callers(), &load(service, http, requests).run(&site.pods[0].netns)?))
+pub(crate) fn run(site: &Site, service: Service, http: Http, requests: usize) -> Result<Summary> {
+    Ok(summarize(&callers(), &load(service, http, requests).run(&site.pods[0].netns)?))
 }
 
 /// A site with agent and proxy, ready to send.

@@ -13,7 +13,7 @@ use clovisor_agent::render::proxy::RenderConfig;
 use harness::istiod::{self, Files};
 use harness::load::Http;
 use harness::site::{NAMESPACE, Site};
-use harness::tally::Tally;
+use harness::summary::Summary;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -99,7 +99,7 @@ fn open(site: &mut Site, extra: &str, keep: impl Fn(&IstioObject) -> bool) -> Re
     site.start_proxy_with(0, &folder)
 }
 
-fn everywhere(site: &Site, requests: usize) -> Result<Vec<Tally>> {
+fn everywhere(site: &Site, requests: usize) -> Result<Vec<Summary>> {
     let mut all = Vec::new();
     for service in shop::SERVICES {
         for http in [Http::H1, Http::H2] {
@@ -115,8 +115,8 @@ fn sidecars_put_every_request_on_its_link() -> Result<()> {
     for extra in ["", "  onLinksDown: Refuse\n"] {
         Site::builder("sidecar").sidecars().run(|site| {
             open(site, extra, |_| true)?;
-            for tally in everywhere(site, 1000)? {
-                ensure!(tally.clean() && tally.requests == 1000, "{extra:?}: {tally:#?}");
+            for summary in everywhere(site, 1000)? {
+                ensure!(summary.clean() && summary.requests == 1000, "{extra:?}: {summary:#?}");
             }
             Ok(())
         })?;
@@ -131,13 +131,13 @@ fn hidden_subsets_cost_the_link_or_the_request_as_the_mapping_says() -> Result<(
     for (extra, refuses) in [("", false), ("  onLinksDown: Refuse\n", true)] {
         Site::builder("sidecar-hidden").sidecars().run(|site| {
             open(site, extra, |object| object.kind != IstioKind::DestinationRule)?;
-            for tally in everywhere(site, 300)? {
-                for row in &tally.callers {
+            for summary in everywhere(site, 300)? {
+                for row in &summary.callers {
                     let steered = ["boss", "minions", "crew"].contains(&row.name.as_str());
                     let wrong =
                         if ["minions", "crew"].contains(&row.name.as_str()) && !refuses { 50 } else { 0 };
                     let errors = if steered && refuses { 50 } else { 0 };
-                    ensure!((row.wrong, row.errors) == (wrong, errors), "{}: {tally:#?}", row.name);
+                    ensure!((row.wrong, row.errors) == (wrong, errors), "{}: {summary:#?}", row.name);
                 }
             }
             Ok(())

@@ -21,8 +21,8 @@ fn ctl_all(socket: &Path, words: &[&str]) -> Result<(i32, String, String)> {
 fn an_operator_sees_what_happens_and_why() -> Result<()> {
     Site::builder("tool").run(|site| {
         shop::open(site)?;
-        let tally = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
-        ensure!(tally.clean(), "{tally:#?}");
+        let summary = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
+        ensure!(summary.clean(), "{summary:#?}");
         let root = site.path("");
         let status = ctl(&root, &["status", "--wait"])?;
         ensure!(status.contains("ready") && status.contains("2 of 2 up"), "{status}");

@@ -6,7 +6,7 @@ use harness::load::{Caller, Http, Load};
 use harness::netns::run;
 use harness::objects;
 use harness::site::{APP_PORT, Site};
-use harness::tally::judge;
+use harness::summary::summarize;
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -126,8 +126,8 @@ fn tcp(site: &Site, ipv6: bool, link: &str) -> Result<()> {
     let callers = vec![Caller::user("till", link)];
     let load =
         Load::new(Site::service(ipv6, APP_PORT), "far.end", callers.clone()).over(Http::H1).requests(300);
-    let tally = judge(&callers, &load.run(&site.pods[0].netns)?);
-    ensure!(tally.clean() && tally.requests == 300, "{tally:#?}");
+    let summary = summarize(&callers, &load.run(&site.pods[0].netns)?);
+    ensure!(summary.clean() && summary.requests == 300, "{summary:#?}");
     Ok(())
 }
 

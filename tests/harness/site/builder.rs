@@ -3,9 +3,9 @@
 use super::{APP_PORT, Site, Uplink, diagnostics, journal, topology};
 use crate::agent::AgentOptions;
 use crate::envoy::PROXY_UID;
+use crate::far_end::FarEnd;
 use crate::netns::Netns;
 use crate::process::Process;
-use crate::truth::FarEnd;
 use anyhow::{Context, Result, ensure};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

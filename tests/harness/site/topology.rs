@@ -1,8 +1,8 @@
 use super::addresses::{SERVICE4, SERVICE6};
 use super::pod::Pod;
 use super::uplink::Uplink;
+use crate::far_end::LinkIdentity;
 use crate::netns::Netns;
-use crate::truth::LinkSign;
 use anyhow::Result;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Command;
@@ -13,8 +13,8 @@ const LINKS: [u8; 2] = [8, 9];
 /// Where the other end of a virtual `s9` is, below it.
 const BELOW: [&str; 2] = ["10.19.0.2", "10.19.0.1"];
 
-pub(super) fn signs(uplink: Uplink) -> Vec<LinkSign> {
-    let sign = |link: u8| LinkSign {
+pub(super) fn signs(uplink: Uplink) -> Vec<LinkIdentity> {
+    let sign = |link: u8| LinkIdentity {
         name: format!("s{link}"),
         mac: if link == 9 && uplink == Uplink::Tun { [0; 6] } else { [2, 0, 0, 0, link, 1] },
         sources: vec![

@@ -32,7 +32,7 @@ const SLEEPS: [&str; 5] = [
     "tests/harness/process.rs",
     "tests/harness/load.rs",
     "tests/harness/site/journal.rs",
-    "tests/demo/story.rs",
+    "tests/demo/script.rs",
 ];
 
 /// Every finding in these files.

@@ -144,8 +144,8 @@ fn rules_of_every_cluster_are_no_policy() -> Result<()> {
     Site::builder("policy-none").run(|site| {
         HARMLESS.iter().try_for_each(|words| command(site, words).map(drop))?;
         shop::open(site)?;
-        let tally = shop::run(site, SERVICES[0], Http::H1, 200)?;
-        ensure!(tally.clean(), "{tally:#?}");
+        let summary = shop::run(site, SERVICES[0], Http::H1, 200)?;
+        ensure!(summary.clean(), "{summary:#?}");
         Ok(())
     })
 }

@@ -55,8 +55,8 @@ fn nat_ports_are_kept_from_the_nodes_sockets() -> Result<()> {
         ensure!(reserved(site)? == RESERVED, "{}", reserved(site)?);
         let taken_now = taken(site)?;
         ensure!(taken_now == 0, "{taken_now} sockets have shared ports");
-        let tally = shop::run(site, shop::SERVICES[0], Http::H1, 100)?;
-        ensure!(tally.clean(), "{tally:#?}");
+        let summary = shop::run(site, shop::SERVICES[0], Http::H1, 100)?;
+        ensure!(summary.clean(), "{summary:#?}");
         for (list, address) in [(BEFORE, "192.0.2.1"), ("81\n", "192.0.2.2"), (BEFORE, "192.0.2.3")] {
             site.edge.sysctl(&[("net/ipv4/ip_local_reserved_ports", list)])?;
             // Settings send no events: with the next change of the network they are looked at.

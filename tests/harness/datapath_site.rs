@@ -34,7 +34,7 @@ mod image;
 mod uplink;
 
 /// Start of the namespaces' names; the process id follows.
-const PREFIX: &str = "wire-";
+const PREFIX: &str = "site-";
 
 /// The programs, attached, and their maps. May be dropped: the pins steer on.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub struct Steered {
 
 /// The namespaces and the BPF file system of one test.
 #[derive(Debug)]
-pub struct Wire {
+pub struct DatapathSite {
     pub pod: Netns,
     pub edge: Netns,
     pub far: Netns,
@@ -55,7 +55,7 @@ pub struct Wire {
     bpffs: tempfile::TempDir,
 }
 
-impl Wire {
+impl DatapathSite {
     /// Builds the namespaces; routes and forwarding work, nothing is steered.
     pub fn build() -> Result<Self> {
         Self::with_uplink(Uplink::Veth)
@@ -71,9 +71,9 @@ impl Wire {
             .context("cannot mount a BPF file system; run as root")?;
         let netns = |place: &str| Netns::create(&format!("{name}-{place}"));
         let [pod, edge, far, beyond] = ["pod", "edge", "far", "beyond"].map(netns);
-        let wire = Self { pod: pod?, edge: edge?, far: far?, beyond: beyond?, uplink, bpffs };
-        wire.connect(&name)?;
-        Ok(wire)
+        let site = Self { pod: pod?, edge: edge?, far: far?, beyond: beyond?, uplink, bpffs };
+        site.connect(&name)?;
+        Ok(site)
     }
 
     fn connect(&self, name: &str) -> Result<()> {
@@ -118,7 +118,7 @@ impl Wire {
             let index = |wanted: &str| {
                 names.iter().find(|(_, name)| *name == wanted).map(|(index, _)| *index).unwrap_or_default()
             };
-            if translation == Translation::Stack {
+            if translation == Translation::Mark {
                 self.forward_marked()?;
             }
             let image = image(index("v0"), index("w0"), index("w1"), self.uplink, translation);
@@ -178,7 +178,7 @@ impl Wire {
     }
 }
 
-impl Drop for Wire {
+impl Drop for DatapathSite {
     fn drop(&mut self) {
         let all = [&self.pod, &self.edge, &self.far, &self.beyond];
         let lines: String = all.map(|netns| format!("netns del {}\n", netns.name())).concat();

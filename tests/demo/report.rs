@@ -1,37 +1,39 @@
-use harness::tally::{CallerTally, Tally};
+//! The result of the demo.
+
+use harness::summary::{CallerSummary, Summary};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// What the demo came to; the object that `--json` prints.
+/// The result of the demo; the object that `--json` prints.
 #[derive(Serialize, Clone, Debug, Default)]
-pub(crate) struct Verdict {
-    /// True only if nothing was wrong.
+pub(crate) struct Report {
+    /// Every request took the right link and got a good answer, and every flow was kept.
     pub(crate) ok: bool,
-    /// Requests of all acts.
+    /// Requests of all phases.
     pub(crate) requests: usize,
-    /// Requests that left by another link than asked.
+    /// Requests that arrived by another link than their mapping names.
     pub(crate) wrong: usize,
-    /// Requests without a good answer, except those that were on the link when it was cut.
+    /// Requests without a good answer, except those in flight on the link that was cut.
     pub(crate) errors: usize,
     /// Upstream connections that carried requests of several classes.
     pub(crate) shared_connections: usize,
-    /// From the cut of s9 to the next good answer of a minions request.
+    /// Time from the cut of s9 to the next good answer to a request of minions.
     pub(crate) failover_ms: Option<u64>,
     /// Link of that answer.
     pub(crate) failover_link: Option<String>,
-    /// Requests that were under way on s9 when it was cut.
+    /// Requests in flight on s9 when it was cut.
     pub(crate) lost_in_cut: usize,
-    /// Flows that the restarted agent found again, of those before.
+    /// Flows before the agent was killed, and how many of them the restarted agent still had.
     pub(crate) flows_before: usize,
     pub(crate) flows_kept: usize,
     pub(crate) seconds: f64,
-    /// The first act by user.
+    /// The first phase, by user.
     pub(crate) per_user: BTreeMap<String, User>,
-    /// Every act in short.
-    pub(crate) acts: Vec<Act>,
+    /// Every phase.
+    pub(crate) phases: Vec<Phase>,
 }
 
-/// One line of the table.
+/// One row of the table.
 #[derive(Serialize, Clone, Debug, Default)]
 pub(crate) struct User {
     pub(crate) asked: String,
@@ -40,29 +42,29 @@ pub(crate) struct User {
     pub(crate) errors: usize,
 }
 
-/// One act in short.
+/// Counts of one phase.
 #[derive(Serialize, Clone, Debug, Default)]
-pub(crate) struct Act {
+pub(crate) struct Phase {
     pub(crate) name: &'static str,
     pub(crate) requests: usize,
     pub(crate) wrong: usize,
     pub(crate) errors: usize,
 }
 
-impl Verdict {
-    /// Adds an act; `lost` of its errors are the cut's own.
-    pub(crate) fn add(&mut self, name: &'static str, tally: &Tally, lost: usize) {
-        let errors = tally.errors - lost;
-        self.requests += tally.requests;
-        self.wrong += tally.wrong + tally.leaked;
+impl Report {
+    /// Adds a phase. `lost` of its errors are requests in flight on the link that was cut.
+    pub(crate) fn add(&mut self, name: &'static str, summary: &Summary, lost: usize) {
+        let errors = summary.errors - lost;
+        self.requests += summary.requests;
+        self.wrong += summary.wrong + summary.leaked;
         self.errors += errors;
-        self.shared_connections += tally.shared;
+        self.shared_connections += summary.shared;
         self.lost_in_cut += lost;
-        self.acts.push(Act { name, requests: tally.requests, wrong: tally.wrong, errors });
+        self.phases.push(Phase { name, requests: summary.requests, wrong: summary.wrong, errors });
     }
 
-    /// Notes the lines of the table.
-    pub(crate) fn users(&mut self, callers: &[CallerTally]) {
+    /// Sets the rows of the table.
+    pub(crate) fn users(&mut self, callers: &[CallerSummary]) {
         self.per_user = callers
             .iter()
             .map(|caller| {
@@ -77,7 +79,7 @@ impl Verdict {
             .collect();
     }
 
-    /// Decides.
+    /// Sets the duration, and `ok` from the counts.
     pub(crate) fn close(&mut self, seconds: f64) {
         self.seconds = seconds;
         self.ok = self.wrong + self.errors + self.shared_connections == 0

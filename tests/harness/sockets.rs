@@ -1,6 +1,6 @@
-//! What sockets say to each other across a [`Wire`], checked byte by byte.
+//! What sockets say to each other across a [`DatapathSite`], checked byte by byte.
 
-use crate::wire::{FAR, Wire};
+use crate::datapath_site::{DatapathSite, FAR};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use socket2::{Domain, Socket, Type};
 use std::io::{Read as _, Write as _};
@@ -29,12 +29,12 @@ pub struct Connection {
 }
 
 /// Connects; the far end answers with what it gets until the pod shuts down.
-pub fn connect(wire: &Wire, family: usize, tos: u32) -> Result<Connection> {
-    let listener = wire.far.within(|| TcpListener::bind(SocketAddr::new(FAR[family], 0)))??;
+pub fn connect(site: &DatapathSite, family: usize, tos: u32) -> Result<Connection> {
+    let listener = site.far.within(|| TcpListener::bind(SocketAddr::new(FAR[family], 0)))??;
     let target = listener.local_addr()?;
     let far =
-        wire.far.spawn("echo", move || -> Result<(TcpStream, SocketAddr)> { Ok(listener.accept()?) })?;
-    let pod = wire.pod.within(|| -> Result<TcpStream> {
+        site.far.spawn("echo", move || -> Result<(TcpStream, SocketAddr)> { Ok(listener.accept()?) })?;
+    let pod = site.pod.within(|| -> Result<TcpStream> {
         let socket = socket(target, Type::STREAM, tos)?;
         socket.connect_timeout(&target.into(), PATIENCE)?;
         Ok(socket.into())
@@ -83,18 +83,18 @@ fn pattern(bytes: usize) -> Vec<u8> {
 }
 
 /// So many bytes there and back on one connection; the source that the far end saw.
-pub fn stream(wire: &Wire, family: usize, tos: u32, bytes: usize) -> Result<IpAddr> {
-    let connection = connect(wire, family, tos)?;
+pub fn stream(site: &DatapathSite, family: usize, tos: u32, bytes: usize) -> Result<IpAddr> {
+    let connection = connect(site, family, tos)?;
     let source = connection.source.ip();
     connection.echo(bytes, || Ok(())).map(|()| source)
 }
 
 /// So many datagrams of this size there and back; the source that the far end saw.
-pub fn datagrams(wire: &Wire, family: usize, tos: u32, count: usize, size: usize) -> Result<IpAddr> {
-    let far = wire.far.within(|| UdpSocket::bind(SocketAddr::new(FAR[family], 0)))??;
+pub fn datagrams(site: &DatapathSite, family: usize, tos: u32, count: usize, size: usize) -> Result<IpAddr> {
+    let far = site.far.within(|| UdpSocket::bind(SocketAddr::new(FAR[family], 0)))??;
     far.set_read_timeout(Some(PATIENCE))?;
     let target = far.local_addr()?;
-    let pod = UdpSocket::from(wire.pod.within(|| socket(target, Type::DGRAM, tos))??);
+    let pod = UdpSocket::from(site.pod.within(|| socket(target, Type::DGRAM, tos))??);
     pod.set_read_timeout(Some(PATIENCE))?;
     pod.connect(target)?;
     let mut source = None;

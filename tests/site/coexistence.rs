@@ -7,9 +7,9 @@ use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact};
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 use clovisor_agent::kernel::plan::AttachMode;
+use harness::datapath_site::{DatapathSite, POD, SOURCE, TOS, Translation};
 use harness::programs::object;
-use harness::talk::{datagrams, stream};
-use harness::wire::{POD, SOURCE, TOS, Translation, Wire};
+use harness::sockets::{datagrams, stream};
 
 type Settings = &'static [(&'static str, &'static str)];
 
@@ -30,11 +30,11 @@ const HOSTILE: [(&str, &str, Settings); 5] = [
     ),
 ];
 
-fn steered_is_served(wire: &Wire, translation: Translation) -> Result<()> {
+fn steered_is_served(site: &DatapathSite, translation: Translation) -> Result<()> {
     let source = if translation == Translation::Nat { SOURCE } else { POD };
     for family in [0, 1] {
-        let by_tcp = stream(wire, family, TOS, 100_000)?;
-        let by_udp = datagrams(wire, family, TOS, 3, 500)?;
+        let by_tcp = stream(site, family, TOS, 100_000)?;
+        let by_udp = datagrams(site, family, TOS, 3, 500)?;
         ensure!([by_tcp, by_udp] == [source[family]; 2], "came from {by_tcp}, {by_udp}");
     }
     Ok(())
@@ -45,17 +45,17 @@ fn steered_is_served(wire: &Wire, translation: Translation) -> Result<()> {
 fn rules_and_filters_of_the_stack_do_not_matter() -> Result<()> {
     for (name, rules, settings) in HOSTILE {
         for translation in [Translation::Nat, Translation::None] {
-            let wire = Wire::build()?;
-            wire.edge.sysctl(settings)?;
+            let site = DatapathSite::build()?;
+            site.edge.sysctl(settings)?;
             if !rules.is_empty() {
-                wire.edge.nft(rules)?;
+                site.edge.nft(rules)?;
             }
             if name == "forwarding is dropped" {
-                let plain = datagrams_soon(&wire);
+                let plain = datagrams_soon(&site);
                 ensure!(plain.is_err(), "the rule drops nothing");
             }
-            let attached = wire.steer(AttachMode::Auto, translation)?;
-            steered_is_served(&wire, translation).with_context(|| format!("{name}, {translation:?}"))?;
+            let attached = site.steer(AttachMode::Auto, translation)?;
+            steered_is_served(&site, translation).with_context(|| format!("{name}, {translation:?}"))?;
             drop(attached);
         }
     }
@@ -63,11 +63,11 @@ fn rules_and_filters_of_the_stack_do_not_matter() -> Result<()> {
 }
 
 /// One datagram that nobody waits long for.
-fn datagrams_soon(wire: &Wire) -> Result<()> {
-    let far = wire.far.within(|| std::net::UdpSocket::bind((harness::wire::FAR[0], 7001)))??;
+fn datagrams_soon(site: &DatapathSite) -> Result<()> {
+    let far = site.far.within(|| std::net::UdpSocket::bind((harness::datapath_site::FAR[0], 7001)))??;
     far.set_read_timeout(Some(std::time::Duration::from_millis(300)))?;
-    let pod = wire.pod.within(|| std::net::UdpSocket::bind("0.0.0.0:0"))??;
-    pod.send_to(b"x", (harness::wire::FAR[0], 7001))?;
+    let pod = site.pod.within(|| std::net::UdpSocket::bind("0.0.0.0:0"))??;
+    pod.send_to(b"x", (harness::datapath_site::FAR[0], 7001))?;
     far.recv(&mut [0; 8])?;
     Ok(())
 }
@@ -81,13 +81,13 @@ enum Neighbour {
 }
 
 /// Three programs that count and pass, on the pod's veth and both ways of the uplink.
-fn attach(wire: &Wire, neighbour: Neighbour) -> Result<Ebpf> {
+fn attach(site: &DatapathSite, neighbour: Neighbour) -> Result<Ebpf> {
     let hooks = [
         ("count_pod", "v0", TcAttachType::Ingress),
         ("count_in", "w1", TcAttachType::Ingress),
         ("count_out", "w1", TcAttachType::Egress),
     ];
-    wire.edge.within(|| {
+    site.edge.within(|| {
         let mut ebpf = EbpfLoader::new().load(&std::fs::read(object("baseline")?)?)?;
         for (name, device, hook) in hooks {
             let program: &mut SchedClassifier =
@@ -123,18 +123,18 @@ fn programs_of_others_go_on_working() -> Result<()> {
         for neighbour in [Neighbour::TcxFirst, Neighbour::TcxLast, Neighbour::Clsact] {
             for they_first in [true, false] {
                 let case = format!("{ours:?}, {neighbour:?}, they first {they_first}");
-                let wire = Wire::build()?;
-                let early = if they_first { Some(attach(&wire, neighbour)?) } else { None };
-                let steered = wire.steer(ours, Translation::Nat)?;
-                let theirs = early.map_or_else(|| attach(&wire, neighbour), Ok).context(case.clone())?;
-                steered_is_served(&wire, Translation::Nat).with_context(|| case.clone())?;
+                let site = DatapathSite::build()?;
+                let early = if they_first { Some(attach(&site, neighbour)?) } else { None };
+                let steered = site.steer(ours, Translation::Nat)?;
+                let theirs = early.map_or_else(|| attach(&site, neighbour), Ok).context(case.clone())?;
+                steered_is_served(&site, Translation::Nat).with_context(|| case.clone())?;
                 let [pod, back, out] = seen(&theirs)?;
                 ensure!(out > 20, "{case}: {out} packets seen leave by the uplink");
                 let in_front = neighbour == Neighbour::TcxFirst
                     && (!they_first || ours == AttachMode::Clsact)
                     || ours == AttachMode::Clsact && neighbour == Neighbour::TcxLast;
                 ensure!((pod > 20, back > 20) == (in_front, in_front), "{case}: saw {pod}, {back}");
-                let plain = stream(&wire, 0, 0, 100_000).with_context(|| case.clone())?;
+                let plain = stream(&site, 0, 0, 100_000).with_context(|| case.clone())?;
                 ensure!(plain == POD[0], "{case}: {plain} without a class");
                 let [more, ..] = seen(&theirs)?;
                 ensure!(more > pod + 10, "{case}: {} packets that are not steered", more - pod);

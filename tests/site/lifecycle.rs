@@ -43,12 +43,12 @@ fn cleanup_removes_everything_of_ours_and_nothing_else() -> Result<()> {
             run(site.edge.command("tc").args(filter.split(' ')), None)?;
             let before = footprint(site)?;
             shop::open(site)?;
-            let tally = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
-            ensure!(tally.clean(), "{tally:#?}");
+            let summary = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
+            ensure!(summary.clean(), "{summary:#?}");
             site.kill_agent()?;
             site.start_agent()?;
-            let tally = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
-            ensure!(tally.clean(), "after a restart: {tally:#?}");
+            let summary = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
+            ensure!(summary.clean(), "after a restart: {summary:#?}");
             let refused = cleanup(&site.edge, &site.path("")).err().map(|error| error.to_string());
             ensure!(refused.is_some_and(|text| text.contains("stop it")), "removed under a running agent");
             ensure!(site.stop_agent()?, "the agent did not end in time");
@@ -69,8 +69,8 @@ fn cleanup_removes_everything_of_ours_and_nothing_else() -> Result<()> {
 fn entries_of_a_pod_end_with_it() -> Result<()> {
     Site::builder("leave-pod").run(|site| {
         shop::open(site)?;
-        let tally = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
-        ensure!(tally.clean() && !site.agent()?.sessions()?.is_empty(), "{tally:#?}");
+        let summary = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
+        ensure!(summary.clean() && !site.agent()?.sessions()?.is_empty(), "{summary:#?}");
         site.withdraw("3-pods.yaml")?;
         harness::eventually::eventually("no flow of the pod", std::time::Duration::from_secs(15), || {
             let left = site.agent()?.sessions()?.len();
@@ -88,8 +88,8 @@ fn entries_of_a_pod_end_with_it() -> Result<()> {
                 Ok(())
             },
         )?;
-        let tally = shop::run(site, shop::SERVICES[2], Http::H2, 60)?;
-        ensure!(tally.clean(), "{tally:#?}");
+        let summary = shop::run(site, shop::SERVICES[2], Http::H2, 60)?;
+        ensure!(summary.clean(), "{summary:#?}");
         Ok(())
     })
 }
@@ -99,8 +99,8 @@ fn entries_of_a_pod_end_with_it() -> Result<()> {
 fn a_restart_keeps_flows_and_numbers() -> Result<()> {
     Site::builder("leave-restart").run(|site| {
         shop::open(site)?;
-        let tally = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
-        ensure!(tally.clean(), "{tally:#?}");
+        let summary = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
+        ensure!(summary.clean(), "{summary:#?}");
         let flows = |site: &mut Site| -> Result<Vec<String>> {
             let sessions = site.agent()?.sessions()?;
             let text = |s: &serde_json::Value| format!("{} {} {}", s["source"], s["link"], s["className"]);

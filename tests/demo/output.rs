@@ -1,28 +1,30 @@
-use crate::stage::DECIDED_BY;
-use crate::verdict::Verdict;
-use harness::tally::{CallerTally, Tally};
+//! Printing of progress and results.
+
+use crate::report::Report;
+use crate::setup::DECIDED_BY;
+use harness::summary::{CallerSummary, Summary};
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
-/// Where the report goes: results on stdout, progress on stderr; with `--json` one object on stdout.
+/// The printer: results on stdout, progress on stderr; with `--json` one object on stdout, all else on stderr.
 #[derive(Debug)]
-pub(crate) struct Paper {
+pub(crate) struct Output {
     json: bool,
     colour: bool,
-    /// Whether a line may be written over.
+    /// The terminal can overwrite a line.
     live: bool,
 }
 
-/// Colours by meaning.
+/// Text styles, by meaning.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Ink {
+pub(crate) enum Style {
     Good,
     Bad,
     Faint,
     Strong,
 }
 
-impl Paper {
+impl Output {
     pub(crate) fn new(json: bool, no_color: bool) -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -30,7 +32,7 @@ impl Paper {
         Self { json, colour: err && (out || json) && !no_color && !refused, live: err && !refused }
     }
 
-    /// Runs a step, says what it is while it runs, and how long it took.
+    /// Runs a step, and prints its name while it runs and its duration afterwards.
     pub(crate) fn step<T>(
         &self,
         what: &str,
@@ -38,8 +40,8 @@ impl Paper {
     ) -> anyhow::Result<T> {
         let start = Instant::now();
         if self.live {
-            eprint!("  {} {what} …", self.ink(Ink::Faint, "·"));
-            // Progress that cannot be shown is not worth failing for.
+            eprint!("  {} {what} …", self.style(Style::Faint, "·"));
+            // A failure to print progress does not fail the demo.
             let _ = std::io::stderr().flush();
         }
         let result = work();
@@ -47,88 +49,92 @@ impl Paper {
         let took = format!("{:6.1} s", start.elapsed().as_secs_f64());
         match result {
             Ok((value, found)) => {
-                let mark = self.ink(Ink::Good, "✓");
-                eprintln!("{clear}  {mark} {} {what:<16} {found}", self.ink(Ink::Faint, &took));
+                let mark = self.style(Style::Good, "✓");
+                eprintln!("{clear}  {mark} {} {what:<16} {found}", self.style(Style::Faint, &took));
                 Ok(value)
             }
             Err(error) => {
-                eprintln!("{clear}  {} {} {what}", self.ink(Ink::Bad, "✗"), self.ink(Ink::Faint, &took));
+                eprintln!(
+                    "{clear}  {} {} {what}",
+                    self.style(Style::Bad, "✗"),
+                    self.style(Style::Faint, &took)
+                );
                 Err(error)
             }
         }
     }
 
-    /// The heading of an act.
-    pub(crate) fn act(&self, title: &str) {
-        eprintln!("\n{}", self.ink(Ink::Strong, title));
+    /// Prints the heading of a phase.
+    pub(crate) fn heading(&self, title: &str) {
+        eprintln!("\n{}", self.style(Style::Strong, title));
     }
 
-    /// A line of result.
+    /// Prints one result.
     pub(crate) fn line(&self, good: bool, text: &str) {
-        let mark = if good { self.ink(Ink::Good, "✓") } else { self.ink(Ink::Bad, "✗") };
+        let mark = if good { self.style(Style::Good, "✓") } else { self.style(Style::Bad, "✗") };
         self.print(&format!("  {mark} {text}"));
     }
 
-    /// A remark.
+    /// Prints a remark.
     pub(crate) fn remark(&self, text: &str) {
-        self.print(&self.ink(Ink::Faint, &format!("    {text}")));
+        self.print(&self.style(Style::Faint, &format!("    {text}")));
     }
 
-    /// Who asked for what and by which link the far end saw it.
-    pub(crate) fn table(&self, tally: &Tally) {
+    /// Prints how many requests of each user arrived by each link.
+    pub(crate) fn table(&self, summary: &Summary) {
         let head = format!(
             "    {:<9} {:<23} {:<6} {:>7} {:>7} {:>7}",
             "USER", "DECIDED BY", "ASKED", "s8", "s9", "WRONG"
         );
-        self.print(&self.ink(Ink::Strong, &head));
-        for row in &tally.callers {
+        self.print(&self.style(Style::Strong, &head));
+        for row in &summary.callers {
             self.print(&self.row(row));
         }
     }
 
-    fn row(&self, row: &CallerTally) -> String {
+    fn row(&self, row: &CallerSummary) -> String {
         let by = DECIDED_BY.iter().find(|(name, _)| *name == row.name).map_or("", |(_, by)| by);
         let count = |link: &str| {
             let count = row.links.get(link).copied().unwrap_or(0);
             let text = format!("{count:>7}");
             match (count, link == row.asked) {
-                (0, _) => self.ink(Ink::Faint, &format!("{:>7}", "·")),
-                (_, true) => self.ink(Ink::Good, &text),
+                (0, _) => self.style(Style::Faint, &format!("{:>7}", "·")),
+                (_, true) => self.style(Style::Good, &text),
                 (_, false) => text,
             }
         };
         let bad = row.wrong + row.errors;
-        let wrong = self.ink(if bad == 0 { Ink::Good } else { Ink::Bad }, &format!("{bad:>7}"));
+        let wrong = self.style(if bad == 0 { Style::Good } else { Style::Bad }, &format!("{bad:>7}"));
         let (s8, s9) = (count("s8"), count("s9"));
         format!("    {:<9} {by:<23} {:<6} {s8} {s9} {wrong}", row.name, row.asked)
     }
 
-    /// The last word.
-    pub(crate) fn verdict(&self, verdict: &Verdict) {
+    /// Prints the final result.
+    pub(crate) fn report(&self, report: &Report) {
         if self.json {
-            match serde_json::to_string(verdict) {
+            match serde_json::to_string(report) {
                 Ok(text) => println!("{text}"),
-                Err(error) => eprintln!("error: the verdict is not JSON: {error}"),
+                Err(error) => eprintln!("error: cannot write the report as JSON: {error}"),
             }
             return;
         }
         let text = format!(
             "{} requests, {} wrong, {} errors, {} shared connections, fail-over {} ms, {} of {} flows kept",
-            grouped(verdict.requests),
-            verdict.wrong,
-            verdict.errors,
-            verdict.shared_connections,
-            verdict.failover_ms.map_or_else(|| "never".to_owned(), |ms| ms.to_string()),
-            verdict.flows_kept,
-            verdict.flows_before,
+            grouped(report.requests),
+            report.wrong,
+            report.errors,
+            report.shared_connections,
+            report.failover_ms.map_or_else(|| "never".to_owned(), |ms| ms.to_string()),
+            report.flows_kept,
+            report.flows_before,
         );
-        let (ink, word) = if verdict.ok { (Ink::Good, "exact") } else { (Ink::Bad, "NOT EXACT") };
-        println!("\n{} {text}", self.ink(ink, &format!("{word}:")));
+        let (style, word) = if report.ok { (Style::Good, "exact") } else { (Style::Bad, "NOT EXACT") };
+        println!("\n{} {text}", self.style(style, &format!("{word}:")));
     }
 
-    /// Why there is no verdict; the most important line comes last.
+    /// Prints an error; its root cause comes last, where a reader looks first.
     pub(crate) fn failure(&self, error: &anyhow::Error) {
-        eprintln!("\n{error:?}\n\n{} {}", self.ink(Ink::Bad, "error:"), error.root_cause());
+        eprintln!("\n{error:?}\n\n{} {}", self.style(Style::Bad, "error:"), error.root_cause());
     }
 
     fn print(&self, text: &str) {
@@ -139,18 +145,18 @@ impl Paper {
         }
     }
 
-    fn ink(&self, ink: Ink, text: &str) -> String {
-        let code = match ink {
-            Ink::Good => 32,
-            Ink::Bad => 31,
-            Ink::Faint => 2,
-            Ink::Strong => 1,
+    fn style(&self, style: Style, text: &str) -> String {
+        let code = match style {
+            Style::Good => 32,
+            Style::Bad => 31,
+            Style::Faint => 2,
+            Style::Strong => 1,
         };
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
-/// A number with its thousands apart.
+/// A number with a comma between thousands.
 pub(crate) fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -73,8 +73,8 @@ fn links_of_every_kind_carry_requests_and_streams() -> Result<()> {
             Site::builder(&site).uplink(uplink).run(|site| {
                 opened(site, nat)?;
                 for service in SERVICES {
-                    let tally = shop::run(site, service, Http::H2, 300)?;
-                    ensure!(tally.clean(), "{service:?}: {tally:#?}");
+                    let summary = shop::run(site, service, Http::H2, 300)?;
+                    ensure!(summary.clean(), "{service:?}: {summary:#?}");
                 }
                 // Streams are not the proxy's here.
                 run(site.pods[0].netns.command("nft").args(["flush", "ruleset"]), None)?;

@@ -1,4 +1,4 @@
-//! The far end: an HTTP/1.1 and h2c server that answers with the truth about its connection.
+//! The far end: an HTTP/1.1 and h2c server that answers with the observed about its connection.
 
 use crate::netns::Netns;
 use crate::saved_syn;
@@ -26,7 +26,7 @@ pub const SEEN_SNI: &str = "x-seen-sni";
 
 /// What the far end says of the connection that carried a request.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub struct Truth {
+pub struct Observation {
     /// One connection of the pod's proxy, as the far end tells connections apart.
     pub connection: String,
     /// The link it came by, or the address that no link owns.
@@ -44,7 +44,7 @@ pub struct Truth {
 
 /// How the far end knows a link: the MAC of its own device there, and the addresses that a node has on it.
 #[derive(Clone, Debug)]
-pub struct LinkSign {
+pub struct LinkIdentity {
     pub name: String,
     pub mac: [u8; 6],
     pub sources: Vec<IpAddr>,
@@ -59,7 +59,7 @@ pub struct FarEnd {
 
 impl FarEnd {
     /// Listens on `[::]:port` (IPv4 too) inside the namespace; returns when it accepts connections.
-    pub fn start(netns: &Netns, port: u16, links: Vec<LinkSign>) -> Result<Self> {
+    pub fn start(netns: &Netns, port: u16, links: Vec<LinkIdentity>) -> Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (ready_tx, ready) = std::sync::mpsc::channel();
         let thread = netns.spawn("far-end", move || {
@@ -91,7 +91,7 @@ impl Drop for FarEnd {
 
 async fn serve(
     port: u16,
-    links: Arc<[LinkSign]>,
+    links: Arc<[LinkIdentity]>,
     ready: std::sync::mpsc::Sender<()>,
     mut stopped: oneshot::Receiver<()>,
 ) -> Result<()> {
@@ -113,13 +113,13 @@ async fn serve(
         let Ok(syn) = saved_syn::take(stream.as_fd()) else {
             continue;
         };
-        let Some(arrival) = Arrival::read(&syn) else {
+        let Some(header) = SynHeader::read(&syn) else {
             continue;
         };
-        let truth = arrival.truth(number, unmapped(peer), &links);
+        let observed = header.observed(number, unmapped(peer), &links);
         let links = Arc::clone(&links);
         tokio::spawn(async move {
-            let service = service_fn(move |request| answer(request, truth.clone(), links.clone()));
+            let service = service_fn(move |request| answer(request, observed.clone(), links.clone()));
             // A client that goes away is its own business.
             let _ = auto::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), service)
@@ -130,26 +130,26 @@ async fn serve(
 
 async fn answer(
     request: Request<Incoming>,
-    connection: Truth,
-    links: Arc<[LinkSign]>,
+    connection: Observation,
+    links: Arc<[LinkIdentity]>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let mut truth = connection;
+    let mut observed = connection;
     let headers = request.headers();
-    truth.user = text(headers, "user");
-    truth.path = request.uri().path().to_owned();
-    truth.leaked = headers
+    observed.user = text(headers, "user");
+    observed.path = request.uri().path().to_owned();
+    observed.leaked = headers
         .iter()
         .find(|(name, _)| name.as_str().starts_with("x-clovisor-"))
         .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
     if let Some(remote) = text(headers, SEEN_REMOTE).and_then(|r| r.parse::<SocketAddr>().ok()) {
         let remote = unmapped(remote);
-        truth.link = link_of_source(&links, remote.ip());
-        truth.connection = remote.to_string();
-        truth.source = remote;
-        truth.tos = None;
-        truth.sni = text(headers, SEEN_SNI);
+        observed.link = link_of_source(&links, remote.ip());
+        observed.connection = remote.to_string();
+        observed.source = remote;
+        observed.tos = None;
+        observed.sni = text(headers, SEEN_SNI);
     }
-    let body = serde_json::to_vec(&truth).unwrap_or_default();
+    let body = serde_json::to_vec(&observed).unwrap_or_default();
     Ok(Response::new(Full::new(Bytes::from(body))))
 }
 
@@ -162,20 +162,20 @@ fn unmapped(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-fn link_of_source(links: &[LinkSign], source: IpAddr) -> String {
+fn link_of_source(links: &[LinkIdentity], source: IpAddr) -> String {
     let link = links.iter().find(|link| link.sources.contains(&source));
     link.map_or_else(|| source.to_string(), |link| link.name.clone())
 }
 
 /// What a SYN tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
+pub struct SynHeader {
     /// Destination MAC: the device of the far end on which it arrived.
     pub mac: [u8; 6],
     pub tos: u8,
 }
 
-impl Arrival {
+impl SynHeader {
     /// Reads an Ethernet frame, or a bare packet of a device without link layer, whose MAC is zero then; none if it is
     /// neither IPv4 nor IPv6.
     #[must_use]
@@ -192,9 +192,9 @@ impl Arrival {
         Some(Self { mac, tos })
     }
 
-    fn truth(self, number: u64, source: SocketAddr, links: &[LinkSign]) -> Truth {
+    fn observed(self, number: u64, source: SocketAddr, links: &[LinkIdentity]) -> Observation {
         let link = links.iter().find(|link| link.mac == self.mac);
-        Truth {
+        Observation {
             connection: number.to_string(),
             link: link.map_or_else(|| format!("{:02x?}", self.mac), |link| link.name.clone()),
             tos: Some(self.tos),

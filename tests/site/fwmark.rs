@@ -8,7 +8,7 @@ use harness::load::Http;
 use harness::netns::run;
 use harness::objects;
 use harness::site::{NAMESPACE, Site};
-use harness::tally::Tally;
+use harness::summary::Summary;
 use std::time::Duration;
 
 fn open(site: &mut Site, extra: &str) -> Result<()> {
@@ -22,10 +22,10 @@ fn loose(site: &Site) -> Result<()> {
     site.edge.sysctl(&[("net/ipv4/conf/all/rp_filter", "2"), ("net/ipv4/conf/s9/rp_filter", "2")])
 }
 
-fn minions(site: &Site, requests: usize) -> Result<Tally> {
+fn minions(site: &Site, requests: usize) -> Result<Summary> {
     let load = shop::minions(requests);
     let callers = load.callers.clone();
-    Ok(harness::tally::judge(&callers, &load.run(&site.pods[0].netns)?))
+    Ok(harness::summary::summarize(&callers, &load.run(&site.pods[0].netns)?))
 }
 
 fn rules(site: &Site) -> Result<String> {
@@ -46,8 +46,8 @@ fn requests_go_by_mark_through_the_stack() -> Result<()> {
         open(site, "  mode: Mark\n")?;
         for service in SERVICES {
             for http in [Http::H1, Http::H2] {
-                let tally = shop::run(site, service, http, 500)?;
-                ensure!(tally.clean(), "{service:?}: {tally:#?}");
+                let summary = shop::run(site, service, http, 500)?;
+                ensure!(summary.clean(), "{service:?}: {summary:#?}");
             }
         }
         let list = rules(site)?;
@@ -59,17 +59,17 @@ fn requests_go_by_mark_through_the_stack() -> Result<()> {
         let callers = load.callers.clone();
         // Connections of before end with their link: that may cost each of them one request.
         let cut = load.clone().run(&site.pods[0].netns)?;
-        let tally = harness::tally::judge(&callers, &cut);
-        ensure!(tally.wrong == 0 && tally.errors <= tally.connections, "s9 cut: {tally:#?}");
+        let summary = harness::summary::summarize(&callers, &cut);
+        ensure!(summary.wrong == 0 && summary.errors <= summary.connections, "s9 cut: {summary:#?}");
         site.carrier("s9", true)?;
         site.agent()?.wait_link("s9", "Up")?;
         // Connections that s8 took over stay there.
         shop::reconnect(site)?;
-        let tally = minions(site, 300)?;
-        ensure!(tally.clean(), "s9 is back: {tally:#?}");
+        let summary = minions(site, 300)?;
+        ensure!(summary.clean(), "s9 is back: {summary:#?}");
         site.kill_agent()?;
-        let tally = minions(site, 300)?;
-        ensure!(tally.clean(), "agent killed: {tally:#?}");
+        let summary = minions(site, 300)?;
+        ensure!(summary.clean(), "agent killed: {summary:#?}");
         let said = cleanup(&site.edge, &site.path(""))?;
         ensure!(rules(site)? == before, "left: {}\nafter {said}", rules(site)?);
         Ok(())
@@ -83,22 +83,22 @@ fn the_nodes_policy_holds_by_mark_and_is_bypassed_by_redirect() -> Result<()> {
         Site::builder(&format!("mark-policy-{mode}")).run(|site| {
             loose(site)?;
             open(site, &format!("  mode: {mode}\n  policyBypass: Accepted\n"))?;
-            let tally = minions(site, 50)?;
-            ensure!(tally.clean(), "{mode}: {tally:#?}");
+            let summary = minions(site, 50)?;
+            ensure!(summary.clean(), "{mode}: {summary:#?}");
             site.stop_proxy(0)?;
             site.edge.nft(
                 "table inet guard {\n counter refused { }\n chain forward {\n\
                  type filter hook forward priority 0;\noifname s9 counter name refused drop\n }\n}\n",
             )?;
             site.start_proxy(0)?;
-            let tally = minions(site, 50)?;
+            let summary = minions(site, 50)?;
             let counted =
                 run(site.edge.command("nft").args(["list", "counters", "table", "inet", "guard"]), None)?;
             ensure!(
-                tally.wrong == 0 && counted.contains("packets 0 ") == passes,
-                "{mode}: {tally:#?}\n{counted}"
+                summary.wrong == 0 && counted.contains("packets 0 ") == passes,
+                "{mode}: {summary:#?}\n{counted}"
             );
-            ensure!(if passes { tally.clean() } else { tally.errors == 50 }, "{mode}: {tally:#?}");
+            ensure!(if passes { summary.clean() } else { summary.errors == 50 }, "{mode}: {summary:#?}");
             Ok(())
         })?;
     }
@@ -121,8 +121,8 @@ fn a_strict_reverse_path_is_said() -> Result<()> {
             ensure!(site.agent()?.link_state("s9")? == "Up");
             Ok(())
         })?;
-        let tally = minions(site, 100)?;
-        ensure!(tally.clean(), "{tally:#?}");
+        let summary = minions(site, 100)?;
+        ensure!(summary.clean(), "{summary:#?}");
         Ok(())
     })
 }
@@ -144,8 +144,8 @@ fn rules_that_others_remove_come_back() -> Result<()> {
                 Ok(())
             })?;
             site.agent()?.wait_link("s9", "Up")?;
-            let tally = minions(site, 50)?;
-            ensure!(tally.clean(), "{tally:#?}");
+            let summary = minions(site, 50)?;
+            ensure!(summary.clean(), "{summary:#?}");
         }
         // The WanLink goes: so do its rules.
         site.apply("1-links.yaml", &objects::link("s8", ""))?;

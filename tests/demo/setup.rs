@@ -1,3 +1,5 @@
+//! The site of the demo and its clients.
+
 use anyhow::{Context, Result, ensure};
 use harness::envoy::Exposed;
 use harness::load::{Caller, Http, Load};
@@ -5,12 +7,12 @@ use harness::objects;
 use harness::site::{APP_PORT, Site, journal};
 use std::time::Duration;
 
-/// Host of the service, as a client writes it.
+/// `Host` header of the clients.
 pub(crate) const HOST: &str = "reviews.shop.svc.cluster.local:8000";
-/// Size of the set that the agent decides on.
+/// Users in the mapping whose rule the agent evaluates.
 pub(crate) const CREW: usize = 10_000;
 
-/// Who decides for a caller, for the table.
+/// What decides the link of a user; a column of the table.
 pub(crate) const DECIDED_BY: [(&str, &str); 5] = [
     ("boss", "route boss"),
     ("minions", "route minions"),
@@ -19,7 +21,7 @@ pub(crate) const DECIDED_BY: [(&str, &str); 5] = [
     ("nobody", "no mapping"),
 ];
 
-/// The site with the example's objects, and nothing started yet.
+/// The site with the objects of the example; agent, gateway and proxy are not started yet.
 pub(crate) fn build() -> Result<Site> {
     let site = Site::builder("demo").build()?;
     let folder = harness::repository::path("deploy/example");
@@ -28,13 +30,13 @@ pub(crate) fn build() -> Result<Site> {
         let name = entry.file_name();
         let name = name.to_str().context("a file name that is not UTF-8")?;
         let text = std::fs::read_to_string(entry.path()).with_context(|| format!("cannot read {name}"))?;
-        site.apply(name, &filled(&text)?)?;
+        site.apply(name, &with_crew(&text)?)?;
     }
     Ok(site)
 }
 
-/// The example with its three users replaced by 10,000.
-fn filled(text: &str) -> Result<String> {
+/// The example, with 10,000 users in place of its three.
+fn with_crew(text: &str) -> Result<String> {
     const SHORT: &str = "in: [kevin, stuart, bob]";
     if !text.contains("kind: WanMapping\nmetadata:\n  name: crew\n") {
         return Ok(text.to_owned());
@@ -44,7 +46,7 @@ fn filled(text: &str) -> Result<String> {
     Ok(text.replace(SHORT, &format!("in: [{users}]")))
 }
 
-/// Starts the cloud's gateway: mTLS, server names as Istio writes them.
+/// Starts the gateway in the cloud: mTLS, with server names as Istio forms them.
 pub(crate) fn start_gateway(site: &mut Site) -> Result<()> {
     site.start_gateway(&[Exposed {
         host: "reviews.shop.svc.cluster.local".to_owned(),
@@ -53,7 +55,7 @@ pub(crate) fn start_gateway(site: &mut Site) -> Result<()> {
     }])
 }
 
-/// Everyone who sends requests, and the link that the crew has now.
+/// Every user, where the crew's requests take `crew_link`.
 pub(crate) fn callers(crew_link: &str) -> Vec<Caller> {
     let group = if crew_link == "s9" { "crew" } else { "default" };
     let mut crew = Caller::user("crew", crew_link).grouped(group);
@@ -65,13 +67,13 @@ pub(crate) fn callers(crew_link: &str) -> Vec<Caller> {
     vec![Caller::user("boss", "s8"), Caller::user("minions", "s9"), crew, guests, nobody]
 }
 
-/// Requests of these callers over 20 shared connections.
+/// Requests of these users over 20 shared connections.
 pub(crate) fn load(callers: &[Caller], requests: usize) -> Load {
     let target = Site::service(false, APP_PORT);
     Load::new(target, HOST, callers.to_vec()).over(Http::H1).requests(requests)
 }
 
-/// Requests of minions alone, a few clients with a short pause, for at most ten seconds.
+/// Requests of minions from four clients, each with a short pause between two requests, for ten seconds at most.
 pub(crate) fn minions(requests: usize) -> Load {
     let load = load(&[Caller::user("minions", "s9")], requests);
     let mut load = load.concurrency(4).pace(Duration::from_millis(5));
@@ -79,8 +81,7 @@ pub(crate) fn minions(requests: usize) -> Load {
     load
 }
 
-/// Removes the site on Ctrl-C and SIGTERM: the main thread may be anywhere, so the work is done from what
-/// is on disk.
+/// Removes the site on Ctrl-C and SIGTERM, by its journal on disk: the main thread may be at any point.
 pub(crate) fn clean_up_on_signal() {
     let listen = async {
         use tokio::signal::unix::{SignalKind, signal};
@@ -95,7 +96,7 @@ pub(crate) fn clean_up_on_signal() {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         if runtime.is_ok_and(|runtime| runtime.block_on(listen).is_ok()) {
-            eprintln!("\ninterrupted; removing the site");
+            eprintln!("\nInterrupted; removing the site");
             journal::remove_own("demo");
             std::process::exit(130);
         }

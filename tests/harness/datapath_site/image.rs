@@ -17,14 +17,14 @@ pub enum Translation {
     /// The pod's address leaves.
     None,
     /// By mark: the edge's network stack forwards and translates.
-    Stack,
+    Mark,
 }
 
 pub(super) fn flags(translation: Translation) -> u32 {
     match translation {
         Translation::Nat => LINK_UP | LINK_NAT,
         Translation::None => LINK_UP,
-        Translation::Stack => LINK_UP | LINK_NAT | LINK_MARK,
+        Translation::Mark => LINK_UP | LINK_NAT | LINK_MARK,
     }
 }
 
