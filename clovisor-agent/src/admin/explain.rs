@@ -6,10 +6,11 @@ use crate::cluster::wan_mapping::Fallback;
 use crate::kernel::image::Image;
 use crate::link::choose::rejection;
 use crate::link::table::{Health, LinkTable};
-use crate::policy::explain::{Step, Trace, explain as trace};
+use crate::policy::explain::explain as trace;
 use crate::policy::matcher::Request;
 use crate::policy::model::{Class, Policy};
 use crate::policy::packet::packet;
+use crate::policy::trace::{Trace, TraceStep};
 use clovisor_common::abi::{ClassKey, NO_LINK, dscp_of_class};
 use std::collections::BTreeMap;
 
@@ -98,7 +99,7 @@ fn answer(
     }
 }
 
-fn verdict(step: &Step) -> RouteVerdict {
+fn verdict(step: &TraceStep) -> RouteVerdict {
     RouteVerdict { name: step.name.clone(), taken: step.taken, reason: step.reason.clone() }
 }
 
