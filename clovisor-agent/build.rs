@@ -5,8 +5,9 @@ use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-env-changed=CLOVISOR_EBPF_OBJECT");
-    let built =
-        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("../target/ebpf/clovisor");
+    let own = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let root = own.ancestors().find(|folder| folder.join("clovisor-ebpf").is_dir());
+    let built = root.unwrap_or(&own).join("target/ebpf/clovisor");
     let object = env::var_os("CLOVISOR_EBPF_OBJECT").map_or(built, PathBuf::from);
     println!("cargo::rerun-if-changed={}", object.display());
     let embedded = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("clovisor.o");

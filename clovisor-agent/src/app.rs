@@ -16,17 +16,18 @@ use crate::cluster::folder_watch;
 use crate::cluster::saved::SavedFile;
 use crate::cluster::snapshot::Snapshot;
 use crate::config::{ControllerArgs, RunArgs};
+use crate::desired::run::{Inputs, Task, all_seen};
 use crate::envoy::run::{EnvoyConfig, EnvoyStatus};
 use crate::kernel::image::PortRange;
 use crate::kernel::load::load;
-use crate::kernel::run::{Inputs, Kernel};
+use crate::kernel::run::Kernel;
 use crate::link::ports::{Keeper, Record};
 use crate::link::table::MarkMask;
 use crate::policy::allocation::Numbering;
 use crate::policy::compile::{Proxies, Purpose};
 use crate::policy::model::Policy;
 use crate::session::tally::Tally;
-use crate::{controller, envoy, host, kernel, link, session};
+use crate::{controller, desired, envoy, host, kernel, link, session};
 use anyhow::{Context, Result, bail};
 use compiler::Compiler;
 use numbers::NumbersFile;
@@ -51,6 +52,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Bound {
     compiler: Compiler,
+    desired: Task,
     kernel: Kernel,
     envoy: Option<EnvoyConfig>,
     callout: UnixListener,
@@ -104,7 +106,8 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
     Keeper::new(args.nat_ports, args.reserve_nat_ports, record).watch(network.clone());
     let ports = PortRange { min: args.nat_ports.0, max: args.nat_ports.1 };
     let inputs = Inputs { policy: policy.clone(), links: links.clone(), host: network.clone(), ports };
-    let (kernel, handle) = kernel::run::bind(programs, tables, flows, inputs)?;
+    let (desired, to_kernel, pods) = desired::run::bind(inputs);
+    let (kernel, handle) = kernel::run::bind(programs, tables, flows, to_kernel)?;
     let socket = args.run_dir.join("callout/callout.sock");
     let callout = session::listen::bind(&socket, Some(args.proxy_gid))?;
     let api_socket = args.run_dir.join("agent.sock");
@@ -118,6 +121,7 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
         policy,
         links,
         host: network,
+        pods,
         kernel: handle,
         envoy: envoy_state,
         tally: Arc::new(Tally::default()),
@@ -127,6 +131,7 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
     let envoy = args.envoy_dir.as_ref().map(|dir| envoy_config(args, dir, &socket));
     Ok(Bound {
         compiler,
+        desired,
         kernel,
         envoy,
         callout,
@@ -210,8 +215,19 @@ impl Bound {
     /// # Errors
     /// A stage ended by itself: the agent is better restarted than half alive.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
-        let Self { compiler, kernel, envoy, callout, api, sources, envoy_status, points, cluster, listener } =
-            self;
+        let Self {
+            compiler,
+            desired,
+            kernel,
+            envoy,
+            callout,
+            api,
+            sources,
+            envoy_status,
+            points,
+            cluster,
+            listener,
+        } = self;
         let (stop, stopped) = watch::channel(false);
         let (implemented, to_envoy) = watch::channel(Arc::<Policy>::default());
         let (written, to_callout) = watch::channel(Arc::<Policy>::default());
@@ -225,18 +241,19 @@ impl Bound {
         stages.spawn(async move {
             // What an agent before wrote holds until this one knows as much.
             settled(&mut links, |table| table.asked == 0).await;
-            kernel.run().await;
+            desired.run().await;
         });
+        stages.spawn(kernel.run());
         stages.spawn(gate::after_kernel(sources.policy.clone(), sources.kernel.state(), implemented));
         stages.spawn(gate::after_envoy(sources.envoy.clone(), written));
-        let mut state = sources.kernel.state();
+        let (mut state, mut pods) = (sources.kernel.state(), sources.pods.clone());
         stages.spawn(files(envoy, to_envoy, envoy_status, state.clone()));
         let public = listener.map(|l| tokio::spawn(admin::listen::run(l, sources.clone(), signal(&stopped))));
         let api = tokio::spawn(serve::run(api, sources.clone(), signal(&stopped)));
         let mut written = sources.envoy.clone();
         let started = async {
             state.wait_for(|s| s.generation > 0 && s.error.is_none()).await.map(drop)?;
-            settled(&mut state, |s| s.hidden == 0).await;
+            settled(&mut pods, |pods| all_seen(pods)).await;
             drop(points.maps);
             written.wait_for(|s| s.policy.is_some()).await.map(drop)?;
             drop(points.envoy);
@@ -282,7 +299,7 @@ async fn files(
     config: Option<EnvoyConfig>,
     mut policy: watch::Receiver<Arc<Policy>>,
     status: watch::Sender<Arc<EnvoyStatus>>,
-    mut kernel: watch::Receiver<Arc<kernel::run::KernelState>>,
+    mut kernel: watch::Receiver<Arc<kernel::state::KernelState>>,
 ) {
     if kernel.wait_for(|state| state.generation > 0).await.is_err() || policy.changed().await.is_err() {
         return;

@@ -2,6 +2,8 @@
 //!
 //! **In**: the command line. **Out**: [`Command`] with every path and number checked. **Never**: reads files.
 
+use crate::kernel::plan::AttachMode;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -105,7 +107,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "MASK", default_value = "0x7f000000", value_parser = mark_mask, env = "CLOVISOR_MARK_MASK")]
     pub mark_mask: u32,
     /// How programs are attached.
-    #[arg(long, value_enum, default_value_t, env = "CLOVISOR_ATTACH")]
+    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = attach_modes(), env = "CLOVISOR_ATTACH")]
     pub attach: AttachMode,
     /// One JSON object a line for collectors, or text for people.
     #[arg(long, value_enum, default_value_t, env = "CLOVISOR_LOG_FORMAT")]
@@ -186,14 +188,17 @@ pub struct CleanupArgs {
     pub stay: bool,
 }
 
-/// How programs are attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum AttachMode {
-    /// TCX links where the kernel has them (6.6), else clsact filters.
-    #[default]
-    Auto,
-    Tcx,
-    Clsact,
+/// The values of `--attach`.
+fn attach_modes() -> impl TypedValueParser<Value = AttachMode> {
+    let auto =
+        PossibleValue::new("auto").help("TCX links where the kernel has them (6.6), else clsact filters");
+    PossibleValuesParser::new([auto, PossibleValue::new("tcx"), PossibleValue::new("clsact")]).map(|name| {
+        match name.as_str() {
+            "tcx" => AttachMode::Tcx,
+            "clsact" => AttachMode::Clsact,
+            _ => AttachMode::Auto,
+        }
+    })
 }
 
 /// Form of the log.

@@ -1,32 +1,13 @@
-//! Files for the Envoys that Clovisor configures.
+//! The files of the Envoys that Clovisor configures, kept like the policy.
 //!
-//! **In**: `Policy`. **Out**: bootstrap, listener, cluster and route files per namespace, written in an order
-//! that never names a cluster that is not there. **Owns**: the folder of these files.
-//! **Never**: sockets.
-
-/// One namespace's policy to the text of its files; pure.
-pub mod render;
-
-/// Plans for sidecars to the objects that Istio's control plane turns into their configuration; pure.
-pub mod istio;
+//! **In**: `Policy`. **Out**: the files of [`render`](crate::render) per namespace, written in an order that never names
+//! a cluster that does not exist. **Owns**: the folder of these files. **Never**: sockets.
 
 /// Old and new files to an ordered list of writes; pure.
 pub mod steps;
 
-/// The folder on disk: what is there, and one write at a time.
+/// A namespace's folder on disk: its contents, and one write at a time.
 pub mod folder;
 
-/// The task that keeps the folder like the policy.
+/// The task that keeps the folders like the policy.
 pub mod run;
-
-mod bootstrap;
-mod cluster;
-mod listener;
-mod matching;
-mod names;
-mod resources;
-mod route;
-mod scope;
-
-#[cfg(test)]
-mod hostile;

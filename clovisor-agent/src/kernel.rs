@@ -1,10 +1,11 @@
 //! The only door to BPF.
 //!
-//! **In**: the policy, the links, the node's network. **Out**: attached programs, filled maps; flows and
-//! counters on demand. **Owns**: every kernel map (one task writes them), the pin folder.
-//! **Never**: gRPC, Kubernetes, YAML.
+//! **In**: `watch<Arc<Desired>>`. **Out**: attached programs, filled maps; flows and counters on demand. **Owns**: every kernel map (one task writes them), the pin folder.
+//! **Never**: objects, policy, links, gRPC, Kubernetes, YAML.
 
 pub mod image;
+
+mod lookup;
 
 pub mod diff;
 
@@ -27,6 +28,8 @@ pub mod versions;
 pub mod load;
 
 pub mod cleanup;
+
+pub mod state;
 
 pub mod run;
 

@@ -18,16 +18,22 @@ pub mod cluster;
 /// Snapshot to policy: classes, routes, problems; one request to its class.
 pub mod policy;
 
+/// Policies as configuration of proxies: Envoy's files, or Istio's objects.
+pub mod render;
+
 /// What netlink says of this node: devices, addresses, routes, neighbours.
 pub mod host;
-
-/// The node's links: health, and which of a mapping's links to use.
-pub mod link;
 
 /// The only door to BPF: load, pin, adopt, image, diff, flows, counters.
 pub mod kernel;
 
-/// Policy to the files of the Envoys that Clovisor configures.
+/// The node's links: health, and which of a mapping's links to use.
+pub mod link;
+
+/// Policy, links and network to what the kernel half shall do.
+pub mod desired;
+
+/// The files of the Envoys that Clovisor configures, kept like the policy.
 pub mod envoy;
 
 /// What one process of a cluster does for all nodes.

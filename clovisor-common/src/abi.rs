@@ -10,14 +10,14 @@ mod reason;
 mod traffic;
 
 pub use flow::{
-    FLOW_AS_IS, FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_REVERSE, FLOW_STACK, Flow, Flow4, Flow4Key, Flow6, Flow6Key,
-    FlowKey, FlowState, FragmentKey, POD_OPENS, POD_QUOTA, PodLoad, Ports, WINDOW_SHIFT,
+    FLOW_AS_IS, FLOW_BY_TRAFFIC, FLOW_MARK, FLOW_NAT, FLOW_REVERSE, Flow, Flow4, Flow4Key, Flow6, Flow6Key,
+    FlowKey, FlowState, FragmentKey, POD_OPENS, POD_QUOTA, PodUsage, Ports, WINDOW_SHIFT,
 };
 pub use reason::Reason;
 pub use traffic::{PortRule, TRAFFIC_RULES, Traffic, TrafficKey};
 
 /// Names the pin folder (`<bpffs>/clovisor/v6`): two versions never share a map.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Classes a namespace can have: DSCP 3, 7, 11 … 63 (RFC 2474 pool 2, local use).
 pub const MAX_CLASSES: u8 = 16;
@@ -41,9 +41,9 @@ pub const ANY_LINK: u32 = 0x7fff_ffff;
 pub const MAPS: [&str; 17] = [
     "FLOW4",
     "FLOW6",
-    "EMBRYO4",
-    "EMBRYO6",
-    "POD_LOAD",
+    "UNREPLIED4",
+    "UNREPLIED6",
+    "POD_USAGE",
     "FRAGMENTS",
     "CLASSES",
     "SLOTS",
@@ -110,17 +110,17 @@ pub struct Slot {
     pub wire_dscp: u8,
     pub pad: [u8; 5],
     /// Bit `n`: flows that are on link `n` may not stay there; the mapping does not have it, or not any more.
-    pub barred: u64,
+    pub forbidden: u64,
 }
 
 impl Slot {
-    /// Of no mapping: flows of one that is gone end where they are.
-    pub const NONE: Self = Self { link: NO_LINK, flags: 0, wire_dscp: 0, pad: [0; 5], barred: 0 };
+    /// A slot that no mapping owns: existing flows stay on their link until they end.
+    pub const NONE: Self = Self { link: NO_LINK, flags: 0, wire_dscp: 0, pad: [0; 5], forbidden: 0 };
 
     /// Flows on this link (index of `LINKS`) must leave it.
     #[must_use]
-    pub const fn bars(&self, link: u8) -> bool {
-        self.barred >> (link & 63) & 1 != 0
+    pub const fn forbids(&self, link: u8) -> bool {
+        self.forbidden >> (link & 63) & 1 != 0
     }
 }
 
@@ -140,9 +140,9 @@ pub struct Link {
     /// DSCP 0..=63 of steered packets on this link where their slot has none; 0 for none here either.
     pub wire_dscp: u8,
     pub pad: u8,
-    /// [`LINK_UP`], [`LINK_NAT`], [`LINK_BARE`], [`LINK_STACK`].
+    /// [`LINK_UP`], [`LINK_NAT`], [`LINK_L3`], [`LINK_MARK`].
     pub flags: u32,
-    /// With [`LINK_STACK`]: bits that steered packets get in `skb->mark`, and which bits those are.
+    /// With [`LINK_MARK`]: bits that steered packets get in `skb->mark`, and which bits those are.
     pub mark: u32,
     pub mark_mask: u32,
     /// Source ports that SNAT may take when the pod's own is in use, host byte order, inclusive.
@@ -180,9 +180,9 @@ pub const LINK_UP: u32 = 1;
 /// `nat: Masquerade`: the source address belongs to the link, and flows cannot leave it.
 pub const LINK_NAT: u32 = 2;
 /// The device has no Ethernet header (TUN, WireGuard, PPP, IP tunnels): packets start with the IP header.
-pub const LINK_BARE: u32 = 4;
+pub const LINK_L3: u32 = 4;
 /// `mode: Mark`: packets get a mark and the stack forwards them, by a rule for the mark; it translates too.
-pub const LINK_STACK: u32 = 8;
+pub const LINK_MARK: u32 = 8;
 
 /// Value of `LINK_OF` (key: ifindex of an uplink, `u32`): an index of `LINKS`.
 pub type LinkIndex = u32;
@@ -197,8 +197,6 @@ pub struct Pod {
     pub traffic: u16,
     /// Uid whose sockets may carry a class (the proxy's), e.g. 1337.
     pub proxy_uid: u32,
-    /// The agent's number for this pod; the kernel only copies it.
-    pub workload: u32,
 }
 
 /// Key of `ADDRS`: an address of a pod.
@@ -276,13 +274,13 @@ const _: () = {
     assert!(size_of::<FlowState>() == 56);
     assert!(size_of::<Flow4>() == 72);
     assert!(size_of::<Flow6>() == 96);
-    assert!(size_of::<PodLoad>() == 12);
+    assert!(size_of::<PodUsage>() == 12);
     assert!(size_of::<FragmentKey>() == 48);
     assert!(size_of::<ClassKey>() == 4);
     assert!(size_of::<Slot>() == 16);
     assert!(MAX_LINKS == u64::BITS);
     assert!(size_of::<Link>() == 64);
-    assert!(size_of::<Pod>() == 12);
+    assert!(size_of::<Pod>() == 8);
     assert!(size_of::<Addr>() == 8);
     assert!(size_of::<DestKey>() == 24);
     assert!(size_of::<TrafficKey>() == 20);
@@ -309,7 +307,7 @@ mod pod {
         Flow6Key,
         Flow4,
         Flow6,
-        PodLoad,
+        PodUsage,
         FragmentKey,
         Ports,
         ClassKey,

@@ -32,7 +32,7 @@ struct Attr {
 }
 
 /// What a read-out has of a map so far.
-enum Answer {
+enum Progress {
     More,
     End,
     /// One bucket has more entries than were asked for.
@@ -83,11 +83,11 @@ impl<K: Pod, V: Pod> Reader<K, V> {
         let (mut place, mut first) = (0_u32, true);
         loop {
             match chunk.read(&self.map, &mut place, first)? {
-                Answer::TooFew => chunk = Chunk::new(chunk.keys.len() * 2),
+                Progress::TooFew => chunk = Chunk::new(chunk.keys.len() * 2),
                 answer => {
                     first = false;
                     all.extend(chunk.filled());
-                    if matches!(answer, Answer::End) {
+                    if matches!(answer, Progress::End) {
                         return Ok(all);
                     }
                 }
@@ -113,7 +113,7 @@ impl<K: Pod, V: Pod> Chunk<K, V> {
     }
 
     /// Reads on from `place`, which then is where the next read goes on.
-    fn read(&mut self, map: &OwnedFd, place: &mut u32, first: bool) -> io::Result<Answer> {
+    fn read(&mut self, map: &OwnedFd, place: &mut u32, first: bool) -> io::Result<Progress> {
         let mut next = *place;
         let mut attr = Attr {
             in_batch: if first { 0 } else { (&raw const *place) as u64 },
@@ -132,9 +132,9 @@ impl<K: Pod, V: Pod> Chunk<K, V> {
         let done = unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_BATCH, attr_at, attr_len) };
         let error = io::Error::last_os_error();
         let answer = match (done, error.raw_os_error()) {
-            (0, _) => Answer::More,
-            (_, Some(libc::ENOENT)) => Answer::End,
-            (_, Some(libc::ENOSPC)) => return Ok(Answer::TooFew),
+            (0, _) => Progress::More,
+            (_, Some(libc::ENOENT)) => Progress::End,
+            (_, Some(libc::ENOSPC)) => return Ok(Progress::TooFew),
             _ => return Err(error),
         };
         self.count = (attr.count as usize).min(self.keys.len());

@@ -18,4 +18,4 @@ pub mod rule;
 pub mod batch;
 
 /// The packets that the kernel half sends back to a pod: RST, ICMP "too big".
-pub mod answer;
+pub mod reply;

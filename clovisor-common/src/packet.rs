@@ -5,16 +5,16 @@
 
 mod checksum;
 mod extensions;
+mod fast_path;
 mod quoted;
-mod steady;
 mod transport;
 
 use crate::abi::{FlowKey, Link, class_of_dscp};
 use checksum::sum_of;
 pub use checksum::{checksum_after, delta, fold};
 use extensions::{Extended, extended};
+pub use fast_path::FastParse;
 pub use quoted::{Plain, Quoted};
-pub use steady::Steady;
 pub use transport::offered_mss;
 use transport::{Ip, transport};
 
@@ -124,11 +124,11 @@ pub struct Segment<A> {
     /// [`TCP`], [`UDP`], or the family's [`Address::ICMP`].
     pub proto: u8,
     /// It may be the first packet of a flow: a SYN and nothing else of weight, a datagram, an echo request.
-    pub opens: bool,
+    pub is_new: bool,
     /// Type of service / traffic class: DSCP and ECN.
     pub tos: u8,
     /// Time to live / hop limit.
-    pub hops: u8,
+    pub ttl: u8,
     /// TCP flags; 0 for other protocols.
     pub flags: u8,
     /// Length of the transport header in bytes, TCP options included.
@@ -236,7 +236,7 @@ impl Address for [u8; 4] {
     fn parse<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Result<Segment<Self>, Unparsed> {
         let [w0, w1, w2, saddr, daddr] = bytes.words::<5>(l3).ok_or(Unparsed { class: 0 })?;
         let ([version, tos, ..], [id0, id1, frag_hi, frag_lo]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
-        let [hops, proto, ..] = w2.to_ne_bytes();
+        let [ttl, proto, ..] = w2.to_ne_bytes();
         let unparsed = Unparsed { class: class_of_dscp(tos >> 2) };
         let words = usize::from(version & 0x0f);
         if version >> 4 != 4 || words < 5 {
@@ -249,7 +249,7 @@ impl Address for [u8; 4] {
         };
         let id = if fragment == Fragment::Whole { 0 } else { u32::from(u16::from_ne_bytes([id0, id1])) };
         let (saddr, daddr) = (saddr.to_ne_bytes(), daddr.to_ne_bytes());
-        let ip = Ip { saddr, daddr, tos, hops, fragment, id, l3, l4: l3 + 4 * words };
+        let ip = Ip { saddr, daddr, tos, ttl, fragment, id, l3, l4: l3 + 4 * words };
         transport(bytes, proto, ip).ok_or(unparsed)
     }
 
@@ -262,10 +262,10 @@ impl Address for [u8; 4] {
     fn plain<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Plain<Self>> {
         let [w0, w1, w2, saddr, daddr] = bytes.words::<5>(l3)?;
         let ([version, tos, ..], [.., frag_hi, frag_lo]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
-        let [hops, proto, ..] = w2.to_ne_bytes();
+        let [ttl, proto, ..] = w2.to_ne_bytes();
         let plain = version == 0x45 && (frag_hi & 0x1f | frag_lo) == 0;
         let (saddr, daddr) = (saddr.to_ne_bytes(), daddr.to_ne_bytes());
-        plain.then_some(Plain { saddr, daddr, proto, tos, hops })
+        plain.then_some(Plain { saddr, daddr, proto, tos, ttl })
     }
 
     #[inline(always)]
@@ -318,7 +318,7 @@ impl Address for [u8; 16] {
     fn parse<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Result<Segment<Self>, Unparsed> {
         // Addresses move as 128 bit numbers: as sixteen bytes they would fill the kernel's stack.
         let Header6 { w0, w1, saddr, daddr } = header6(bytes, l3).ok_or(Unparsed { class: 0 })?;
-        let ([hi, lo, ..], [.., next, hops]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
+        let ([hi, lo, ..], [.., next, ttl]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
         let tos = hi << 4 | lo >> 4;
         let unparsed = Unparsed { class: class_of_dscp(tos >> 2) };
         if hi >> 4 != 6 {
@@ -326,7 +326,7 @@ impl Address for [u8; 16] {
         }
         let Extended { next, l4, fragment, id } = extended(bytes, next, l3 + Self::HEADER).ok_or(unparsed)?;
         let (saddr, daddr) = (saddr.to_ne_bytes(), daddr.to_ne_bytes());
-        transport(bytes, next, Ip { saddr, daddr, tos, hops, fragment, id, l3, l4 }).ok_or(unparsed)
+        transport(bytes, next, Ip { saddr, daddr, tos, ttl, fragment, id, l3, l4 }).ok_or(unparsed)
     }
 
     #[inline(always)]
@@ -337,9 +337,9 @@ impl Address for [u8; 16] {
     #[inline(always)]
     fn plain<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Plain<Self>> {
         let Header6 { w0, w1, saddr, daddr } = header6(bytes, l3)?;
-        let ([hi, lo, ..], [.., proto, hops]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
+        let ([hi, lo, ..], [.., proto, ttl]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
         let (saddr, daddr) = (saddr.to_ne_bytes(), daddr.to_ne_bytes());
-        (hi >> 4 == 6).then_some(Plain { saddr, daddr, proto, tos: hi << 4 | lo >> 4, hops })
+        (hi >> 4 == 6).then_some(Plain { saddr, daddr, proto, tos: hi << 4 | lo >> 4, ttl })
     }
 
     #[inline(always)]

@@ -1,11 +1,11 @@
 //! The forwarding rule: which packet may open a flow, on which link, and what becomes of it later.
 //!
 //! **In**: a [`Segment`] and read access to the maps ([`Tables`]). **Out**: [`Grant`] or [`Denial`],
-//! [`Course`], translations. **Never**: changes a map or knows where it runs.
+//! [`Disposition`], translations. **Never**: changes a map or knows where it runs.
 
 use crate::abi::{
-    ANY_LINK, Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_NAT, FLOW_STACK, Flow,
-    FlowKey, FlowState, LINK_NAT, LINK_STACK, LINK_UP, Link, NO_LINK, Peer, PeerKey, Pod, REVERSE, Reason,
+    ANY_LINK, Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_MARK, FLOW_NAT, Flow,
+    FlowKey, FlowState, LINK_MARK, LINK_NAT, LINK_UP, Link, NO_LINK, Peer, PeerKey, Pod, REVERSE, Reason,
     SLOT_FOLLOW, SLOT_REFUSE, Slot, SlotIndex, Traffic, TrafficKey,
 };
 use crate::packet::{ACK, Address, FIN, RST, Segment, TCP, delta, fold};
@@ -13,7 +13,7 @@ use crate::packet::{ACK, Address, FIN, RST, Segment, TCP, delta, fold};
 /// Source ports tried before a first packet is refused.
 pub const PORT_TRIES: u16 = 16;
 
-/// The maps that admission reads.
+/// Read access to the maps by which the rule decides: those of the kernel, or the agent's image of them.
 pub trait Tables {
     /// `ADDRS`.
     fn addr(&self, key: &AddrKey) -> Option<Addr>;
@@ -29,8 +29,6 @@ pub trait Tables {
     fn link(&self, index: u8) -> Option<&Link>;
     /// `PEERS`.
     fn peer(&self, key: &PeerKey) -> Option<Peer>;
-    /// Uid that owns the sending socket; the overflow uid (65534) without one.
-    fn socket_uid(&self) -> u32;
 }
 
 /// A first packet may open a flow.
@@ -72,13 +70,15 @@ impl Denial {
     }
 }
 
-/// Decides about the first packet of a flow that came in by `veth`.
+/// Decides about the first packet of a flow that came in by `veth`. `socket_uid` returns the uid that owns the sending
+/// socket, or the overflow uid (65534) where there is no socket; it is called only for packets that carry a class.
 #[inline(always)]
 pub fn admit<A: Address, T: Tables>(
     tables: &T,
     pod: &Pod,
     veth: u32,
     segment: &Segment<A>,
+    socket_uid: impl FnOnce() -> u32,
 ) -> Result<Grant, Denial> {
     let marked = segment.class();
     if marked == 0 && pod.traffic == 0 {
@@ -88,7 +88,7 @@ pub fn admit<A: Address, T: Tables>(
     if owner.is_none_or(|addr| addr.veth != veth) {
         return Err(Denial::pass(Reason::ForgedSource));
     }
-    let by_traffic = marked == 0 || tables.socket_uid() != pod.proxy_uid;
+    let by_traffic = marked == 0 || socket_uid() != pod.proxy_uid;
     let class = match by_traffic {
         false => marked,
         true => match class_of_traffic(tables, pod, segment) {
@@ -106,7 +106,7 @@ pub fn admit<A: Address, T: Tables>(
     let Some(slot) = tables.slot(index) else {
         return Err(Denial::pass(Reason::UnknownClass));
     };
-    if !segment.opens {
+    if !segment.is_new {
         // A pod may answer those who dialled it, who are none of the mapping's business.
         let refuses = if by_traffic { Slot { flags: 0, ..slot } } else { slot };
         return Err(Denial::of_slot(Reason::MidStream, refuses));
@@ -131,7 +131,7 @@ fn covers<A: Address, T: Tables>(tables: &T, zone: u16, class: u8, segment: &Seg
 
 /// The class of a packet that no proxy has marked, by its destination; 0 for none.
 #[inline(always)]
-fn class_of_traffic<A: Address, T: Tables>(tables: &T, pod: &Pod, segment: &Segment<A>) -> u8 {
+pub fn class_of_traffic<A: Address, T: Tables>(tables: &T, pod: &Pod, segment: &Segment<A>) -> u8 {
     if pod.traffic == 0 {
         return 0;
     }
@@ -155,22 +155,22 @@ pub fn carries<A: Address>(link: &Link) -> bool {
 /// the stack may, after the link's mode has changed.)
 #[inline(always)]
 pub fn holds<A: Address>(link: &Link, flow: &FlowState) -> bool {
-    carries::<A>(link) && (flow.flags & FLOW_STACK == 0 || link.flags & LINK_STACK != 0)
+    carries::<A>(link) && (flow.flags & FLOW_MARK == 0 || link.flags & LINK_MARK != 0)
 }
 
 /// The link would carry the flow as it is: no NAT on either side, and the same way to it. (Whether the far end has the
 /// same address there is not asked.)
 #[inline(always)]
 pub fn takes_over<A: Address>(link: &Link, flow: &FlowState) -> bool {
-    let stack = if flow.flags & FLOW_STACK != 0 { LINK_STACK } else { 0 };
-    flow.flags & FLOW_NAT == 0 && carries::<A>(link) && link.flags & (LINK_NAT | LINK_STACK) == stack
+    let stack = if flow.flags & FLOW_MARK != 0 { LINK_MARK } else { 0 };
+    flow.flags & FLOW_NAT == 0 && carries::<A>(link) && link.flags & (LINK_NAT | LINK_MARK) == stack
 }
 
 /// Source addresses are translated to the link's by the kernel half, not by the stack.
 #[inline(always)]
 #[must_use]
 pub const fn translates(link: &Link) -> bool {
-    link.flags & (LINK_NAT | LINK_STACK) == LINK_NAT
+    link.flags & (LINK_NAT | LINK_MARK) == LINK_NAT
 }
 
 /// The scopes of the entries that a packet of link `index` may belong to, the likelier one first: what the link translates
@@ -189,7 +189,7 @@ pub fn reopens<A: Address>(segment: &Segment<A>, flow: &FlowState, stays: bool) 
     // A sender that once sent an ACK sends a bare SYN only for another connection.
     let used = flow.tcp_flags & (ACK | FIN | RST) != 0;
     let other = flow.flags & FLOW_BY_TRAFFIC == 0 && class != 0 && class != flow.class;
-    segment.opens && (used || !stays || other)
+    segment.is_new && (used || !stays || other)
 }
 
 /// A flow of the stack has its lasting place with this packet of the pod, whose answers may pass nowhere here: TCP with
@@ -210,12 +210,12 @@ const LASTING_NS: u64 = 1_000_000_000;
 /// The flow may stay on its link: that carries it, and the flow's mapping still has it.
 #[inline(always)]
 pub fn stays<A: Address>(link: Option<&Link>, flow: &FlowState, slot: Slot) -> bool {
-    link.is_some_and(|link| holds::<A>(link, flow)) && !slot.bars(flow.link)
+    link.is_some_and(|link| holds::<A>(link, flow)) && !slot.forbids(flow.link)
 }
 
 /// What becomes of a pinned flow's packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Course {
+pub enum Disposition {
     /// On the link it is pinned to.
     Stay,
     /// On this link from now on.
@@ -229,14 +229,19 @@ pub enum Course {
 /// Decides about a packet of a pinned flow on `link`; `movable` = the slot's link would carry the flow without
 /// translation.
 #[inline(always)]
-pub fn course<A: Address>(flow: &FlowState, link: Option<&Link>, slot: Slot, movable: bool) -> Course {
+pub fn disposition<A: Address>(
+    flow: &FlowState,
+    link: Option<&Link>,
+    slot: Slot,
+    movable: bool,
+) -> Disposition {
     let elsewhere = movable && slot.link != flow.link;
     match (stays::<A>(link, flow, slot), elsewhere) {
-        (true, true) if slot.flags & SLOT_FOLLOW != 0 => Course::Move(slot.link),
-        (true, _) => Course::Stay,
-        (false, true) => Course::Move(slot.link),
-        (false, false) if waits(link, flow, slot) => Course::Hold,
-        (false, false) => Course::Reset,
+        (true, true) if slot.flags & SLOT_FOLLOW != 0 => Disposition::Move(slot.link),
+        (true, _) => Disposition::Stay,
+        (false, true) => Disposition::Move(slot.link),
+        (false, false) if waits(link, flow, slot) => Disposition::Hold,
+        (false, false) => Disposition::Reset,
     }
 }
 
@@ -244,11 +249,31 @@ pub fn course<A: Address>(flow: &FlowState, link: Option<&Link>, slot: Slot, mov
 /// come back.
 #[inline(always)]
 fn waits(link: Option<&Link>, flow: &FlowState, slot: Slot) -> bool {
-    if slot.bars(flow.link) {
+    if slot.forbids(flow.link) {
         return false;
     }
     let died = link.is_some_and(|link| link.flags & LINK_UP == 0) && slot.link == flow.link;
     died || slot.link == NO_LINK && slot.flags & SLOT_REFUSE != 0
+}
+
+/// The address and port (network byte order) that the pod's destination has on a link: that of a peer, else as dialled.
+#[inline(always)]
+pub fn far_end<A: Address, T: Tables>(tables: &T, dialled: &FlowKey<A>, link: u8) -> (A, u16) {
+    match tables.peer(&peer_key(dialled, link)) {
+        Some(peer) => (A::unmapped(peer.addr), peer.port_be),
+        None => (dialled.daddr, dialled.dport_be),
+    }
+}
+
+/// The slot's link would carry the flow as it is: no NAT on either side, the same way of forwarding, the same far end.
+/// `dialled` is the key of the flow's forward entry, `flow` that entry.
+#[inline(always)]
+pub fn movable<A: Address, T: Tables>(tables: &T, dialled: &FlowKey<A>, flow: &Flow<A>, slot: Slot) -> bool {
+    if flow.state.flags & FLOW_NAT != 0 || slot.link == flow.state.link {
+        return false;
+    }
+    tables.link(slot.link).is_some_and(|link| takes_over::<A>(link, &flow.state))
+        && far_end(tables, dialled, slot.link) == (flow.daddr, flow.dport_be)
 }
 
 /// The key of `PEERS` for what the pod dialled.

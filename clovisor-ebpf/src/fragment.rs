@@ -7,7 +7,7 @@ use clovisor_common::abi::{FragmentKey, Ports};
 use clovisor_common::packet::Segment;
 
 use crate::maps;
-use crate::steer::Family;
+use crate::rewrite::Family;
 
 /// Keeps the ports of a first fragment that is steered; false if there is no room.
 #[inline(never)]

@@ -9,29 +9,33 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
-mod deliver;
+mod egress;
 #[cfg(target_arch = "bpf")]
-mod embryo;
-#[cfg(target_arch = "bpf")]
-mod error;
+mod fast_path;
 #[cfg(target_arch = "bpf")]
 mod fragment;
 #[cfg(target_arch = "bpf")]
-mod guard;
+mod icmp_error;
+#[cfg(target_arch = "bpf")]
+mod ingress;
+#[cfg(target_arch = "bpf")]
+mod leak_guard;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
-mod open;
+mod new_flow;
 #[cfg(target_arch = "bpf")]
 mod packet;
 #[cfg(target_arch = "bpf")]
 mod programs;
 #[cfg(target_arch = "bpf")]
-mod steady;
+mod rewrite;
 #[cfg(target_arch = "bpf")]
-mod steer;
+mod segment;
 #[cfg(target_arch = "bpf")]
-mod wire;
+mod switches;
+#[cfg(target_arch = "bpf")]
+mod unreplied;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -8,22 +8,23 @@ use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use clovisor_common::abi::{
     Addr, AddrKey, ClassKey, Counter, DestClasses, DestKey, Flow, Flow4, Flow4Key, Flow6, Flow6Key, FlowKey,
-    FragmentKey, LINK_BARE, Link, LinkCounters, LinkIndex, MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, PodLoad,
+    FragmentKey, LINK_L3, Link, LinkCounters, LinkIndex, MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, PodUsage,
     Ports, Reason, STATS_ENTRIES, Slot, SlotIndex, Traffic, TrafficKey,
 };
-use clovisor_common::answer::Frame;
 use clovisor_common::packet::{ETHERNET, Segment};
+use clovisor_common::reply::Frame;
+use clovisor_common::rule::Tables;
 
 #[map]
 static FLOW4: HashMap<Flow4Key, Flow4> = HashMap::pinned(131_072, 0);
 #[map]
 static FLOW6: HashMap<Flow6Key, Flow6> = HashMap::pinned(32_768, 0);
 #[map]
-static EMBRYO4: LruHashMap<Flow4Key, Flow4> = LruHashMap::pinned(32_768, 0);
+static UNREPLIED4: LruHashMap<Flow4Key, Flow4> = LruHashMap::pinned(32_768, 0);
 #[map]
-static EMBRYO6: LruHashMap<Flow6Key, Flow6> = LruHashMap::pinned(16_384, 0);
+static UNREPLIED6: LruHashMap<Flow6Key, Flow6> = LruHashMap::pinned(16_384, 0);
 #[map]
-static POD_LOAD: HashMap<u32, PodLoad> = HashMap::pinned(2048, 0);
+static POD_USAGE: HashMap<u32, PodUsage> = HashMap::pinned(2048, 0);
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey, Ports> = LruHashMap::pinned(8192, 0);
 #[map]
@@ -50,51 +51,27 @@ static STATS: PerCpuArray<Counter> = PerCpuArray::pinned(STATS_ENTRIES, 0);
 static LINK_STATS: PerCpuArray<LinkCounters> = PerCpuArray::pinned(MAX_LINKS, 0);
 
 #[map]
-static DRAFT4: PerCpuArray<Draft<[u8; 4]>> = PerCpuArray::with_max_entries(1, 0);
+static NEW_FLOW4: PerCpuArray<NewFlow<[u8; 4]>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-static DRAFT6: PerCpuArray<Draft<[u8; 16]>> = PerCpuArray::with_max_entries(1, 0);
+static NEW_FLOW6: PerCpuArray<NewFlow<[u8; 16]>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-static PLACE4: PerCpuArray<Place<[u8; 4]>> = PerCpuArray::with_max_entries(1, 0);
+static SCRATCH4: PerCpuArray<Scratch<[u8; 4]>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-static PLACE6: PerCpuArray<Place<[u8; 16]>> = PerCpuArray::with_max_entries(1, 0);
+static SCRATCH6: PerCpuArray<Scratch<[u8; 16]>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-static ANSWER: PerCpuArray<Frame> = PerCpuArray::with_max_entries(1, 0);
-
-// Constants of the loaded object, which tests set otherwise; the verifier leaves what they close out of the code.
-
-/// Zero: every packet goes the long way.
-#[unsafe(no_mangle)]
-static SHORT_WAY: u8 = 1;
-
-/// Not zero: packets of flows meet a kernel that refuses to rewrite them, as it may for want of memory.
-#[unsafe(no_mangle)]
-static REFUSES: u8 = 0;
-
-/// See [`SHORT_WAY`].
-#[inline(always)]
-pub(crate) fn short_way() -> bool {
-    // SAFETY: a plain byte; volatile, since the loader may write another one than the compiler saw.
-    unsafe { core::ptr::read_volatile(&raw const SHORT_WAY) != 0 }
-}
-
-/// See [`REFUSES`].
-#[inline(always)]
-pub(crate) fn refuses() -> bool {
-    // SAFETY: as in `short_way`.
-    unsafe { core::ptr::read_volatile(&raw const REFUSES) != 0 }
-}
+static REPLY: PerCpuArray<Frame> = PerCpuArray::with_max_entries(1, 0);
 
 /// Both entries of a flow before they are inserted: too much for the 512 bytes of stack.
 #[repr(C)]
-pub(crate) struct Draft<A> {
+pub(crate) struct NewFlow<A> {
     pub(crate) forward: Flow<A>,
     pub(crate) reverse: Flow<A>,
     pub(crate) reverse_key: FlowKey<A>,
 }
 
-/// What is known of a packet that goes the long way, and the key of its flow: off the stack for the same reason.
+/// What is known of a packet that takes the slow path, and the key of its flow: off the stack for the same reason.
 #[repr(C)]
-pub(crate) struct Place<A> {
+pub(crate) struct Scratch<A> {
     pub(crate) segment: Segment<A>,
     pub(crate) key: FlowKey<A>,
     /// What a first packet is granted. This and what follows lie here so that the verifier, which remembers what a
@@ -113,8 +90,8 @@ const EEXIST: i32 = -17;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Not answered yet: least recently used ones give way to others.
-    Embryo,
-    Answered,
+    Unreplied,
+    Replied,
 }
 
 /// Why an entry was not inserted.
@@ -126,22 +103,22 @@ pub(crate) enum Refused {
 /// The flow table of a family.
 pub(crate) trait Table: Sized + 'static {
     fn table() -> &'static HashMap<FlowKey<Self>, Flow<Self>>;
-    fn embryos() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>>;
-    fn drafts() -> &'static PerCpuArray<Draft<Self>>;
-    fn places() -> &'static PerCpuArray<Place<Self>>;
+    fn unreplied_table() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>>;
+    fn new_flows() -> &'static PerCpuArray<NewFlow<Self>>;
+    fn scratches() -> &'static PerCpuArray<Scratch<Self>>;
 
     /// This CPU's draft.
     #[inline(always)]
-    fn draft<'a>() -> Option<&'a mut Draft<Self>> {
+    fn new_flow<'a>() -> Option<&'a mut NewFlow<Self>> {
         // SAFETY: as in `count`: nothing else runs on this CPU's copy meanwhile.
-        Self::drafts().get_ptr_mut(0).map(|draft| unsafe { &mut *draft })
+        Self::new_flows().get_ptr_mut(0).map(|draft| unsafe { &mut *draft })
     }
 
     /// This CPU's place for the packet that is looked at.
     #[inline(always)]
-    fn place<'a>() -> Option<&'a mut Place<Self>> {
+    fn scratch<'a>() -> Option<&'a mut Scratch<Self>> {
         // SAFETY: as in `count`: nothing else runs on this CPU's copy meanwhile.
-        Self::places().get_ptr_mut(0).map(|place| unsafe { &mut *place })
+        Self::scratches().get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
     }
 }
 
@@ -152,18 +129,18 @@ impl Table for [u8; 4] {
     }
 
     #[inline(always)]
-    fn embryos() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
-        &EMBRYO4
+    fn unreplied_table() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
+        &UNREPLIED4
     }
 
     #[inline(always)]
-    fn drafts() -> &'static PerCpuArray<Draft<Self>> {
-        &DRAFT4
+    fn new_flows() -> &'static PerCpuArray<NewFlow<Self>> {
+        &NEW_FLOW4
     }
 
     #[inline(always)]
-    fn places() -> &'static PerCpuArray<Place<Self>> {
-        &PLACE4
+    fn scratches() -> &'static PerCpuArray<Scratch<Self>> {
+        &SCRATCH4
     }
 }
 
@@ -174,24 +151,24 @@ impl Table for [u8; 16] {
     }
 
     #[inline(always)]
-    fn embryos() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
-        &EMBRYO6
+    fn unreplied_table() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
+        &UNREPLIED6
     }
 
     #[inline(always)]
-    fn drafts() -> &'static PerCpuArray<Draft<Self>> {
-        &DRAFT6
+    fn new_flows() -> &'static PerCpuArray<NewFlow<Self>> {
+        &NEW_FLOW6
     }
 
     #[inline(always)]
-    fn places() -> &'static PerCpuArray<Place<Self>> {
-        &PLACE6
+    fn scratches() -> &'static PerCpuArray<Scratch<Self>> {
+        &SCRATCH6
     }
 }
 
 /// The entry of an answered flow under `key`, for this packet only.
 #[inline(always)]
-pub(crate) fn answered<'a, A: Table>(key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
+pub(crate) fn replied<'a, A: Table>(key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
     // SAFETY: a map value lives until after the program's RCU section; other CPUs write only counters of it
     // and single aligned words.
     A::table().get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
@@ -199,23 +176,23 @@ pub(crate) fn answered<'a, A: Table>(key: &FlowKey<A>) -> Option<&'a mut Flow<A>
 
 /// The entry of a flow without answer.
 #[inline(always)]
-pub(crate) fn embryo<'a, A: Table>(key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
+pub(crate) fn unreplied<'a, A: Table>(key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
     // SAFETY: as in `answered`; an entry that is displaced meanwhile holds another flow, whose own packets do the same.
-    A::embryos().get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
+    A::unreplied_table().get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
 }
 
-/// The entry under `key`. Another CPU may move it from the embryos to the answered ones at any time, there first.
+/// The entry under `key`. Another CPU may move it from the unreplied to the answered ones at any time, there first.
 #[inline(always)]
 pub(crate) fn flow<'a, A: Table>(key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
-    answered(key).or_else(|| embryo(key)).or_else(|| answered(key))
+    replied(key).or_else(|| unreplied(key)).or_else(|| replied(key))
 }
 
 /// Inserts an entry where there is none: for reverse entries this is the reservation of the port.
 #[inline(always)]
 pub(crate) fn reserve<A: Table>(stage: Stage, key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
     let inserted = match stage {
-        Stage::Answered => A::table().insert(key, flow, NOEXIST),
-        Stage::Embryo => A::embryos().insert(key, flow, NOEXIST),
+        Stage::Replied => A::table().insert(key, flow, NOEXIST),
+        Stage::Unreplied => A::unreplied_table().insert(key, flow, NOEXIST),
     };
     inserted.map_err(|error| if error == EEXIST { Refused::Taken } else { Refused::Full })
 }
@@ -224,19 +201,19 @@ pub(crate) fn reserve<A: Table>(stage: Stage, key: &FlowKey<A>, flow: &Flow<A>) 
 #[inline(always)]
 pub(crate) fn forget<A: Table>(stage: Stage, key: &FlowKey<A>) {
     let _absent = match stage {
-        Stage::Answered => A::table().remove(key),
-        Stage::Embryo => A::embryos().remove(key),
+        Stage::Replied => A::table().remove(key),
+        Stage::Unreplied => A::unreplied_table().remove(key),
     };
 }
 
 /// What the pod behind a veth has and does; none if there is no room to count.
 #[inline(always)]
-pub(crate) fn load<'a>(veth: u32) -> Option<&'a mut PodLoad> {
-    if POD_LOAD.get_ptr(veth).is_none() {
-        let _raced = POD_LOAD.insert(veth, PodLoad::default(), NOEXIST);
+pub(crate) fn usage<'a>(veth: u32) -> Option<&'a mut PodUsage> {
+    if POD_USAGE.get_ptr(veth).is_none() {
+        let _raced = POD_USAGE.insert(veth, PodUsage::default(), NOEXIST);
     }
     // SAFETY: as in `answered`; counts that two CPUs make at once may lose one.
-    POD_LOAD.get_ptr_mut(veth).map(|load| unsafe { &mut *load })
+    POD_USAGE.get_ptr_mut(veth).map(|usage| unsafe { &mut *usage })
 }
 
 /// The ports of the packet that this is a fragment of.
@@ -294,6 +271,12 @@ pub(crate) fn slot(index: SlotIndex) -> Option<Slot> {
     SLOTS.get(index).copied()
 }
 
+/// The present state of the slot by which the flow was opened.
+#[inline(always)]
+pub(crate) fn slot_of_flow<A>(flow: &Flow<A>) -> Slot {
+    slot(u32::from(flow.state.slot)).unwrap_or(Slot::NONE)
+}
+
 #[inline(always)]
 pub(crate) fn link<'a>(index: u8) -> Option<&'a Link> {
     LINKS.get(u32::from(index))
@@ -309,14 +292,14 @@ pub(crate) fn link_of<'a>(ifindex: u32) -> Option<(u8, &'a Link)> {
 /// Where the IP header of the link's packets stands.
 #[inline(always)]
 pub(crate) fn ip_offset(link: &Link) -> usize {
-    if link.flags & LINK_BARE != 0 { 0 } else { ETHERNET }
+    if link.flags & LINK_L3 != 0 { 0 } else { ETHERNET }
 }
 
 /// This CPU's room for an answer to a pod.
 #[inline(always)]
-pub(crate) fn answer<'a>() -> Option<&'a mut Frame> {
+pub(crate) fn reply<'a>() -> Option<&'a mut Frame> {
     // SAFETY: as in `count`.
-    ANSWER.get_ptr_mut(0).map(|frame| unsafe { &mut *frame })
+    REPLY.get_ptr_mut(0).map(|frame| unsafe { &mut *frame })
 }
 
 /// Adds to `STATS`.
@@ -348,4 +331,44 @@ pub(crate) fn count_link(link: u8, sent: bool, packets: u64, bytes: u64) {
 fn add(counter: &mut Counter, packets: u64, bytes: u64) {
     counter.packets += packets;
     counter.bytes += bytes;
+}
+
+/// The maps, for the rule.
+pub(crate) struct Maps;
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn addr(&self, key: &AddrKey) -> Option<Addr> {
+        addr(key)
+    }
+
+    #[inline(always)]
+    fn slot_of(&self, key: &ClassKey) -> Option<SlotIndex> {
+        slot_of(key)
+    }
+
+    #[inline(always)]
+    fn dest(&self, key: &DestKey) -> Option<DestClasses> {
+        dest(key)
+    }
+
+    #[inline(always)]
+    fn traffic(&self, key: &TrafficKey) -> Option<&Traffic> {
+        traffic(key)
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: SlotIndex) -> Option<Slot> {
+        slot(index)
+    }
+
+    #[inline(always)]
+    fn link(&self, index: u8) -> Option<&Link> {
+        link(index)
+    }
+
+    #[inline(always)]
+    fn peer(&self, key: &PeerKey) -> Option<Peer> {
+        peer(key)
+    }
 }

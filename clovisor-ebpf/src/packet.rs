@@ -7,11 +7,11 @@ use aya_ebpf::helpers::{
 };
 use aya_ebpf::programs::TcContext;
 use clovisor_common::abi::{Flow, Link, Reason};
-use clovisor_common::answer::Frame;
 use clovisor_common::packet::{
     Address, Bytes, ECHO_ID, ETHERNET, Fragment, ICMP_CHECKSUM, Quoted, Segment, TCP, TCP_CHECKSUM,
     TCP_HEADER, UDP, UDP_CHECKSUM,
 };
+use clovisor_common::reply::Frame;
 
 use crate::maps;
 
@@ -137,15 +137,15 @@ impl Packet {
     }
 
     #[inline(always)]
-    fn load<T: Copy>(&self, at: usize) -> Option<T> {
+    fn usage<T: Copy>(&self, at: usize) -> Option<T> {
         // SAFETY: in bounds by `at`; T is a plain integer or an array of them; this target loads unaligned words.
-        self.at::<T>(at).map(|place| unsafe { *place })
+        self.at::<T>(at).map(|scratch| unsafe { *scratch })
     }
 
     #[inline(always)]
     pub(crate) fn view<T>(&mut self, at: usize) -> Option<&mut T> {
-        // SAFETY: as in `load`, and the borrow ends before any helper moves the bytes.
-        self.at::<T>(at).map(|place| unsafe { &mut *place })
+        // SAFETY: as in `usage`, and the borrow ends before any helper moves the bytes.
+        self.at::<T>(at).map(|scratch| unsafe { &mut *scratch })
     }
 
     #[inline(always)]
@@ -166,7 +166,7 @@ impl Packet {
 
     /// Mends the transport's checksum for the flow's translation; the addresses are in the pseudo header.
     #[inline(always)]
-    pub(crate) fn mend_checksum<A: Address>(&mut self, of: &Segment<A>, flow: &Flow<A>) -> Option<()> {
+    pub(crate) fn update_checksum<A: Address>(&mut self, of: &Segment<A>, flow: &Flow<A>) -> Option<()> {
         let (at, flags) = match of.proto {
             TCP => (TCP_CHECKSUM, 0),
             // Zero stays zero: the sender made none.
@@ -189,7 +189,7 @@ impl Packet {
 
     /// The packet's bytes sum up to `delta` more: takes note where the device has summed them up (`CHECKSUM_COMPLETE`).
     #[inline(always)]
-    pub(crate) fn sum_grew(&mut self, delta: u16) {
+    pub(crate) fn csum_add(&mut self, delta: u16) {
         // SAFETY: the helper reads and writes the context only. It refuses where there is no such sum.
         let _no_sum = unsafe { bpf_csum_update(self.ctx.skb.skb, delta.into()) };
     }
@@ -267,23 +267,23 @@ impl Bytes for Packet {
         let place = self.ctx.data() + at;
         // The compiler would make `place < end` of it, which the verifier does not take as a proof.
         let end = place + core::hint::black_box(1);
-        // SAFETY: in bounds, as in `load`.
+        // SAFETY: in bounds, as in `usage`.
         (end <= self.ctx.data_end()).then(|| unsafe { *(place as *const u8) })
     }
 
     #[inline(always)]
     fn half(&self, at: usize) -> Option<u16> {
-        self.load(at)
+        self.usage(at)
     }
 
     #[inline(always)]
     fn words<const N: usize>(&self, at: usize) -> Option<[u32; N]> {
-        self.load(at)
+        self.usage(at)
     }
 
     #[inline(always)]
     fn wide(&self, at: usize) -> Option<u128> {
-        let words = self.load::<[u64; 2]>(at)?;
+        let words = self.usage::<[u64; 2]>(at)?;
         let [low, high] = if cfg!(target_endian = "big") { [words[1], words[0]] } else { words };
         Some(u128::from(low) | u128::from(high) << 64)
     }

@@ -6,8 +6,8 @@ use clovisor_common::abi::Link;
 use clovisor_common::packet::{ETHERNET, IPV4_BE, IPV6_BE};
 
 use crate::packet::{PASS, Packet};
-use crate::steer::Family;
-use crate::{deliver, guard, maps, steady, steer};
+use crate::rewrite::Family;
+use crate::{egress, fast_path, ingress, leak_guard, maps};
 
 /// TC ingress of the host side of a mapped pod's veth.
 #[classifier]
@@ -22,13 +22,13 @@ pub(crate) fn pod_in(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn out<A: Family>(packet: &mut Packet) -> i32 {
-    if let Some(verdict) = steady::out::<A>(packet) {
+    if let Some(verdict) = fast_path::out::<A>(packet) {
         return verdict;
     }
     packet.set_seen(false);
     packet.make_readable(ETHERNET);
     match maps::pod(packet.ifindex()) {
-        Some(pod) => steer::steer::<A>(packet, pod),
+        Some(pod) => egress::egress::<A>(packet, pod),
         None => PASS,
     }
 }
@@ -53,11 +53,11 @@ pub(crate) fn wan_in(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn back<A: Family>(packet: &mut Packet, index: u8, link: &Link) -> i32 {
     let l3 = maps::ip_offset(link);
-    if let Some(verdict) = steady::back::<A>(packet, l3, index, link) {
+    if let Some(verdict) = fast_path::back::<A>(packet, l3, index, link) {
         return verdict;
     }
     packet.make_readable(l3);
-    deliver::deliver::<A>(packet, l3, index, link)
+    ingress::ingress::<A>(packet, l3, index, link)
 }
 
 /// TC egress of an uplink.
@@ -74,8 +74,8 @@ pub(crate) fn wan_out(ctx: TcContext) -> i32 {
     let l3 = maps::ip_offset(link);
     packet.make_readable(l3);
     match packet.ether() {
-        IPV4_BE => guard::guard::<[u8; 4]>(&mut packet, l3, index),
-        IPV6_BE => guard::guard::<[u8; 16]>(&mut packet, l3, index),
+        IPV4_BE => leak_guard::leak_guard::<[u8; 4]>(&mut packet, l3, index),
+        IPV6_BE => leak_guard::leak_guard::<[u8; 16]>(&mut packet, l3, index),
         _ => PASS,
     }
 }

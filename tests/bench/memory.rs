@@ -9,10 +9,10 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 
 /// Entries of the object as it is shipped.
 const FLOWS: u32 = 131_072;
-const EMBRYOS: u32 = 32_768;
+const UNREPLIED: u32 = 32_768;
 
 pub(crate) fn measure(report: &mut Report) -> Result<()> {
-    let ebpf = load(FLOWS, EMBRYOS, Variant::Shipped)?;
+    let ebpf = load(FLOWS, UNREPLIED, Variant::Shipped)?;
     let mut sum = 0;
     for name in MAPS {
         let bytes = locked(data(ebpf.map(name).with_context(|| format!("no map {name}"))?))?;

@@ -219,7 +219,7 @@ struct Empty {
 
 impl Empty {
     fn load() -> Result<Self> {
-        let mut ebpf = aya::EbpfLoader::new().load(&std::fs::read(object("bare")?)?)?;
+        let mut ebpf = aya::EbpfLoader::new().load(&std::fs::read(object("baseline")?)?)?;
         let program: &mut SchedClassifier =
             ebpf.program_mut("empty").context("no empty program")?.try_into()?;
         program.load()?;
@@ -262,7 +262,7 @@ impl Empty {
 /// The programs with a pod and a link that is up.
 fn prepared(flows: u32) -> Result<Ebpf> {
     let mut ebpf = load(flows, 512, Variant::Shipped)?;
-    let pod = Pod { zone: ZONE, traffic: 0, proxy_uid: 0, workload: 1 };
+    let pod = Pod { zone: ZONE, traffic: 0, proxy_uid: 0 };
     HashMap::<_, u32, Pod>::try_from(ebpf.map_mut("PODS").context("no PODS")?)?.insert(VETH, pod, 0)?;
     let link = Link {
         ifindex: VETH,

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::Array;
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
-use clovisor_agent::config::AttachMode;
+use clovisor_agent::kernel::plan::AttachMode;
 use harness::programs::object;
 use harness::wire::{GATEWAY, POD, SOURCE, Steered, TOS, Translation, Wire};
 use nix::net::if_::if_nametoindex;
@@ -140,7 +140,7 @@ fn steered(wire: &Wire, translation: Translation) -> Result<Held> {
 
 fn bare(wire: &Wire) -> Result<Ebpf> {
     wire.edge.within(|| {
-        let mut ebpf = EbpfLoader::new().load(&std::fs::read(object("bare")?)?)?;
+        let mut ebpf = EbpfLoader::new().load(&std::fs::read(object("baseline")?)?)?;
         let IpAddr::V4(gateway) = GATEWAY[0] else { anyhow::bail!("no gateway") };
         let way = [if_nametoindex("w1")?, u32::from_ne_bytes(gateway.octets()), if_nametoindex("v0")?];
         let map = ebpf.map_mut("WAY").context("the object has no map WAY")?;

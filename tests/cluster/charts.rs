@@ -3,12 +3,10 @@
 use crate::kubernetes::file;
 use anyhow::{Context, Result, ensure};
 use harness::netns::run;
+use harness::repository;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::Command;
-
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Kind, namespace and name to the object without its labels.
 fn objects(text: &str) -> Result<BTreeMap<String, Value>> {
@@ -24,8 +22,8 @@ fn objects(text: &str) -> Result<BTreeMap<String, Value>> {
 }
 
 fn tool(name: &str, words: &[&str]) -> Result<BTreeMap<String, Value>> {
-    let path = Path::new(ROOT).join("target/tools").join(name);
-    let text = run(Command::new(path).current_dir(ROOT).args(words), None)?;
+    let path = repository::path("target/tools").join(name);
+    let text = run(Command::new(path).current_dir(repository::path("")).args(words), None)?;
     objects(&format!("\n{text}"))
 }
 
@@ -81,7 +79,7 @@ fn charts_and_bases_are_the_same() -> Result<()> {
     let crds = tool("helm", &["template", "crds", "deploy/helm/clovisor-crds"])?;
     ensure!(crds == objects(&format!("\n{}", file("deploy/crd/clovisor.yaml")?))?, "the CRDs differ");
     run(
-        Command::new(Path::new(ROOT).join("target/tools/helm")).current_dir(ROOT).args([
+        Command::new(repository::path("target/tools/helm")).current_dir(repository::path("")).args([
             "lint",
             "--strict",
             "deploy/helm/clovisor",

@@ -6,7 +6,6 @@ use harness::agent::binary;
 use harness::apiserver::User;
 use harness::netns::run;
 use harness::site::Site;
-use std::path::Path;
 
 fn link(name: &str, spec: &str) -> String {
     format!("apiVersion: clovisor.io/v1alpha1\nkind: WanLink\nmetadata: {{name: {name}}}\nspec: {spec}\n")
@@ -120,7 +119,7 @@ fn every_refusal_has_its_own_words() -> Result<()> {
 fn rendered_objects_fit_istios_schemas() -> Result<()> {
     Site::builder("render").run(|site| {
         let api = start(site)?;
-        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/example");
+        let example = harness::repository::path("deploy/example");
         let mut command = std::process::Command::new(binary("clovisorctl")?);
         let text = run(command.args(["render", "istio", "-f"]).arg(example), None)?;
         let said = api.apply(&text)?;

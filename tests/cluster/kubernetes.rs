@@ -4,12 +4,12 @@ use anyhow::{Context, Result, ensure};
 use harness::agent::NODE;
 use harness::apiserver::{ApiServer, User};
 use harness::site::Site;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A file of the repository.
 pub(crate) fn file(path: &str) -> Result<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    let path = harness::repository::path(path);
     std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 

@@ -72,7 +72,7 @@ fn settled(cluster: &Cluster) -> Result<String> {
 
 /// Services go on: a pod reaches the API server by its ClusterIP, through its proxy and kube-proxy.
 fn cluster_ip(cluster: &Cluster, pod: &str) -> Result<()> {
-    let kubectl = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/kubectl");
+    let kubectl = harness::repository::path("target/tools/kubectl");
     let mut command = cluster.pod_netns("shop", pod)?.command(kubectl);
     command.arg("--kubeconfig").arg(cluster.kubeconfig()).args(["--server", "https://10.96.0.1"]);
     let version = run(command.args(["get", "--raw", "/version"]), None)?;
@@ -87,7 +87,7 @@ fn plugin(cluster: &Cluster, site: &Site) -> Result<()> {
     std::os::unix::fs::symlink(binary("clovisorctl")?, folder.join("kubectl-clovisor"))
         .context("cannot link")?;
     let ask = |words: &str| -> Result<String> {
-        let kubectl = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/kubectl");
+        let kubectl = harness::repository::path("target/tools/kubectl");
         let mut command = cluster.netns().command(kubectl);
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{}:{path}", folder.display())).env("KUBECONFIG", cluster.kubeconfig());

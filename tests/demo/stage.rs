@@ -3,7 +3,6 @@ use harness::envoy::Exposed;
 use harness::load::{Caller, Http, Load};
 use harness::objects;
 use harness::site::{APP_PORT, Site, journal};
-use std::path::Path;
 use std::time::Duration;
 
 /// Host of the service, as a client writes it.
@@ -23,7 +22,7 @@ pub(crate) const DECIDED_BY: [(&str, &str); 5] = [
 /// The site with the example's objects, and nothing started yet.
 pub(crate) fn build() -> Result<Site> {
     let site = Site::builder("demo").build()?;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/example");
+    let folder = harness::repository::path("deploy/example");
     for entry in std::fs::read_dir(&folder).context("cannot read deploy/example")? {
         let entry = entry.context("cannot read deploy/example")?;
         let name = entry.file_name();

@@ -248,7 +248,7 @@ pub fn ctl(site: &Path, words: &[&str]) -> Result<String> {
 /// The agent as `cargo xtask image` builds it.
 fn shipped() -> Result<PathBuf> {
     let target = format!("target/{}-unknown-linux-musl/image/clovisor-agent", std::env::consts::ARCH);
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name(target);
+    let path = crate::repository::path(&target);
     ensure!(path.is_file(), "no {}; run `cargo xtask image`", path.display());
     Ok(path)
 }

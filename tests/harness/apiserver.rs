@@ -116,7 +116,7 @@ impl ApiServer {
 
 /// A program that `cargo xtask test cluster` puts into `target/tools`.
 fn tool(name: &str) -> Result<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools").join(name);
+    let path = crate::repository::path("target/tools").join(name);
     if !path.is_file() {
         bail!("no {}; run `cargo xtask test cluster`, which builds it", path.display());
     }

@@ -13,7 +13,7 @@ use crate::process::Process;
 use crate::site::Site;
 use crate::site::journal;
 use anyhow::{Context, Result, bail, ensure};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -61,8 +61,8 @@ impl Cluster {
     }
 
     fn node(&self, site: &Site, name: &str, address: &str, cidr: &str, mode: &str) -> Result<Process> {
-        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/node");
-        let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/images");
+        let scripts = crate::repository::path("tests/cluster/node");
+        let images = crate::repository::path("target/images");
         ensure!(
             images.join("clovisor.tar").is_file() && images.join("proxy.tar").is_file(),
             "no images in {}; run `cargo xtask test cluster`, which builds them",

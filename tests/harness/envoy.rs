@@ -21,7 +21,7 @@ pub fn binary() -> Result<PathBuf> {
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places: Vec<PathBuf> = std::env::split_paths(&path).map(|dir| dir.join("envoy")).collect();
-    places.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/envoy"));
+    places.push(crate::repository::path("target/tools/envoy"));
     match places.into_iter().find(|place| place.is_file()) {
         Some(found) => Ok(found),
         None => bail!("no envoy in $ENVOY, on PATH or in target/tools; run `cargo xtask setup`"),

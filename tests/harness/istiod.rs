@@ -2,7 +2,7 @@
 //! rules that the real one was seen to follow. It knows no VirtualServices: the routes are there already.
 
 use anyhow::{Context, Result};
-use clovisor_agent::envoy::istio::{IstioObject, Kind};
+use clovisor_agent::render::istio::object::{IstioKind, IstioObject};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ const CHOICES: [&str; 4] =
 /// Applies the objects; the patches that changed nothing, of which the real one says nothing.
 pub fn apply(files: &mut Files, objects: &[IstioObject]) -> Result<Vec<Value>> {
     let mut idle = Vec::new();
-    for object in objects.iter().filter(|object| object.kind == Kind::DestinationRule) {
+    for object in objects.iter().filter(|object| object.kind == IstioKind::DestinationRule) {
         subsets(files, &object.spec)?;
     }
-    for object in objects.iter().filter(|object| object.kind == Kind::EnvoyFilter) {
+    for object in objects.iter().filter(|object| object.kind == IstioKind::EnvoyFilter) {
         let patches = object.spec["configPatches"].as_array().context("no patches")?;
         for one in patches {
             if patch(files, one) == 0 {

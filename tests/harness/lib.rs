@@ -10,6 +10,9 @@ pub mod netns;
 /// Waiting with a deadline.
 pub mod eventually;
 
+/// The checkout that the tests run in.
+pub mod repository;
+
 /// Child processes with a log file each.
 pub mod process;
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// The object named so, from `cargo xtask ebpf`; `$CLOVISOR_EBPF_OBJECT` stands for the one of the programs.
 pub fn object(name: &str) -> Result<PathBuf> {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/ebpf").join(name);
+    let built = crate::repository::path("target/ebpf").join(name);
     let path = std::env::var_os("CLOVISOR_EBPF_OBJECT").map_or(built, PathBuf::from);
     ensure!(path.exists(), "no kernel object at {}; run `cargo xtask ebpf`", path.display());
     Ok(path)
@@ -20,26 +20,32 @@ pub fn object(name: &str) -> Result<PathBuf> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     Shipped,
-    /// Packets in the middle of a flow go the long way too.
+    /// Packets in the middle of a flow take the slow path too.
     LongWay,
-    /// The kernel refuses to rewrite packets.
+    /// The kernel fail_rewrites to rewrite packets.
     Refusing,
 }
 
-/// Loads the programs with maps of their own, with room for `flows` entries of answered flows and `embryos` of others.
+/// Loads the programs with maps of their own, with room for `flows` entries of replied flows and `unreplied` of others.
 /// The object asks for pins; they go to a file system that only this thread sees and that goes at once.
-pub fn load(flows: u32, embryos: u32, variant: Variant) -> Result<Ebpf> {
+pub fn load(flows: u32, unreplied: u32, variant: Variant) -> Result<Ebpf> {
     const NONE: Option<&str> = None;
     let pins = tempfile::tempdir()?;
     unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).context("root is needed")?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
     mount(Some("bpf"), pins.path(), Some("bpf"), MsFlags::empty(), NONE)?;
     let mut loader = EbpfLoader::new();
-    let (short_way, refuses) =
+    let (fast_path, fail_rewrites) =
         (u8::from(variant != Variant::LongWay), u8::from(variant == Variant::Refusing));
     loader.default_map_pin_directory(pins.path());
-    loader.override_global("SHORT_WAY", &short_way, true).override_global("REFUSES", &refuses, true);
-    for (map, entries) in [("FLOW4", flows), ("FLOW6", flows), ("EMBRYO4", embryos), ("EMBRYO6", embryos)] {
+    loader.override_global("FAST_PATH", &fast_path, true).override_global(
+        "FAIL_REWRITES",
+        &fail_rewrites,
+        true,
+    );
+    for (map, entries) in
+        [("FLOW4", flows), ("FLOW6", flows), ("UNREPLIED4", unreplied), ("UNREPLIED6", unreplied)]
+    {
         loader.map_max_entries(map, entries);
     }
     let ebpf = verified(&mut loader, &PROGRAMS);

@@ -5,15 +5,16 @@
 
 use crate::netns::{Netns, run};
 use anyhow::{Context, Result};
-use clovisor_agent::config::AttachMode;
 use clovisor_agent::kernel::diff::diff;
 use clovisor_agent::kernel::flows::Flows;
 use clovisor_agent::kernel::image::{Image, wide};
 use clovisor_agent::kernel::load::{Programs, load};
+use clovisor_agent::kernel::plan::AttachMode;
 use clovisor_agent::kernel::plan::{Hook, Place};
+use clovisor_agent::kernel::state::NamedDevice;
 use clovisor_agent::kernel::tables::Tables;
 use clovisor_common::abi::{
-    Addr, ClassKey, DestKey, LINK_BARE, LINK_NAT, LINK_STACK, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot,
+    Addr, ClassKey, DestKey, LINK_L3, LINK_MARK, LINK_NAT, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot,
     dscp_of_class, slot_index,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -172,7 +173,8 @@ impl Wire {
             for hook in [Hook::WanIn, Hook::WanOut] {
                 places.extend(["w0", "w1"].map(|name| Place { hook, ifindex: index(name) }));
             }
-            programs.converge(&places, &names)?;
+            let named = names.into_iter().map(|(index, name)| (index, NamedDevice { name, epoch: 0 }));
+            programs.converge(&places, &named.collect())?;
             Ok(Steered { programs, tables, flows })
         })?
     }
@@ -203,7 +205,7 @@ impl Wire {
     pub fn translate(&self, steered: &mut Steered, translation: Translation) -> Result<()> {
         let mut image = steered.tables.read()?;
         for link in image.links.values_mut() {
-            link.flags = link.flags & LINK_BARE | flags(translation);
+            link.flags = link.flags & LINK_L3 | flags(translation);
         }
         diff(&steered.tables.read()?, &image).iter().try_for_each(|op| Ok(steered.tables.apply(op)?))
     }
@@ -242,7 +244,7 @@ fn flags(translation: Translation) -> u32 {
     match translation {
         Translation::Nat => LINK_UP | LINK_NAT,
         Translation::None => LINK_UP,
-        Translation::Stack => LINK_UP | LINK_NAT | LINK_STACK,
+        Translation::Stack => LINK_UP | LINK_NAT | LINK_MARK,
     }
 }
 
@@ -268,8 +270,8 @@ fn image(veth: u32, plain: u32, steered: u32, uplink: Uplink, translation: Trans
         source6: source6.octets(),
     };
     // Without a link layer there is no next hop; for IPv6 the agent names one all the same.
-    let (bare, gateway4, gateway6) = match uplink.bare() {
-        true => (LINK_BARE, [0; 4], source6.octets()),
+    let (bare, gateway4, gateway6) = match uplink.l3() {
+        true => (LINK_L3, [0; 4], source6.octets()),
         false => (0, gateway4.octets(), gateway6.octets()),
     };
     let flags = other.flags | bare;
@@ -282,7 +284,7 @@ fn image(veth: u32, plain: u32, steered: u32, uplink: Uplink, translation: Trans
         classes: BTreeMap::from([(ClassKey { zone: ZONE, class: CLASS, pad: 0 }, slot)]),
         dests: BTreeMap::from([(DestKey::anywhere(ZONE), 1)]),
         addrs: POD.into_iter().map(|address| (wide(address), addr)).collect(),
-        pods: BTreeMap::from([(veth, Pod { zone: ZONE, traffic: 0, proxy_uid: 0, workload: 1 })]),
+        pods: BTreeMap::from([(veth, Pod { zone: ZONE, traffic: 0, proxy_uid: 0 })]),
         ..Image::default()
     }
 }

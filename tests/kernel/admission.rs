@@ -53,9 +53,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "the application's socket",
-        change: |machine, _| {
-            machine.put("PODS", VETH, Pod { zone: ZONE, traffic: 0, proxy_uid: 1337, workload: 1 })
-        },
+        change: |machine, _| machine.put("PODS", VETH, Pod { zone: ZONE, traffic: 0, proxy_uid: 1337 }),
         verdict: PASS,
         reason: Some(Reason::UntrustedSocket),
     },
@@ -158,11 +156,11 @@ const ROWS: &[Row] = &[
     Row {
         name: "hop limit used up",
         change: |_, shape| {
-            shape.hops = 1;
+            shape.ttl = 1;
             Ok(())
         },
         verdict: DROP,
-        reason: Some(Reason::HopsExceeded),
+        reason: Some(Reason::TtlExceeded),
     },
 ];
 
@@ -188,7 +186,7 @@ fn check(row: &Row, v6: bool) -> Result<()> {
     ensure!(row.verdict != PASS || ran.frame == shape.frame()?, "another change than that of the class");
     machine.expect_counted(row.reason.as_slice())?;
     let entries = machine.flows::<[u8; 4]>("FLOW4")?.len() + machine.flows::<[u8; 16]>("FLOW6")?.len();
-    let pinned = if row.verdict == REDIRECT || row.reason == Some(Reason::HopsExceeded) { 2 } else { 0 };
+    let pinned = if row.verdict == REDIRECT || row.reason == Some(Reason::TtlExceeded) { 2 } else { 0 };
     ensure!(entries == pinned, "{entries} entries");
     Ok(())
 }

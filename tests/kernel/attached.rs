@@ -2,8 +2,8 @@
 
 use crate::features::has_tcx;
 use anyhow::{Context as _, Result, ensure};
-use clovisor_agent::config::AttachMode;
 use clovisor_agent::kernel::load::Origin;
+use clovisor_agent::kernel::plan::AttachMode;
 use clovisor_common::abi::Reason;
 use harness::talk::{datagrams, stream};
 use harness::wire::{FAR, POD, SOURCE, Steered, TOS, Translation, Wire};

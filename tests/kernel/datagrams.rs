@@ -30,13 +30,13 @@ pub(crate) struct Datagram {
     pub(crate) from: Vec<u8>,
     pub(crate) to: Vec<u8>,
     pub(crate) dscp: u8,
-    pub(crate) hops: u8,
+    pub(crate) ttl: u8,
     pub(crate) payload: usize,
 }
 
 pub(crate) fn datagram(kind: Kind, v6: bool) -> Datagram {
     let (from, to) = if v6 { (POD6.to_vec(), PEER6.to_vec()) } else { (POD4.to_vec(), PEER4.to_vec()) };
-    Datagram { kind, from, to, dscp: APPLICATION, hops: 64, payload: 20 }
+    Datagram { kind, from, to, dscp: APPLICATION, ttl: 64, payload: 20 }
 }
 
 impl Datagram {
@@ -46,7 +46,7 @@ impl Datagram {
                 Ipv4Header {
                     dscp: IpDscp::try_new(self.dscp)?,
                     ecn: IpEcn::ONE,
-                    time_to_live: self.hops,
+                    time_to_live: self.ttl,
                     dont_fragment: true,
                     source,
                     destination,
@@ -57,7 +57,7 @@ impl Datagram {
             _ => IpHeaders::Ipv6(
                 Ipv6Header {
                     traffic_class: self.dscp << 2 | 1,
-                    hop_limit: self.hops,
+                    hop_limit: self.ttl,
                     source: self.from[..].try_into()?,
                     destination: self.to[..].try_into()?,
                     ..Ipv6Header::default()
@@ -89,7 +89,7 @@ impl Datagram {
 pub(crate) fn seen(frame: &[u8]) -> Result<Datagram> {
     let headers = PacketHeaders::from_ethernet_slice(frame)?;
     let data = headers.payload.slice();
-    let (from, to, tos, hops) = match headers.net.as_ref().context("no IP header")? {
+    let (from, to, tos, ttl) = match headers.net.as_ref().context("no IP header")? {
         NetHeaders::Ipv4(ip, _) => {
             ensure!(ip.header_checksum == ip.calc_header_checksum(), "wrong IP checksum");
             let tos = ip.dscp.value() << 2 | ip.ecn.value();
@@ -130,5 +130,5 @@ pub(crate) fn seen(frame: &[u8]) -> Result<Datagram> {
         (other, _) => bail!("neither datagram nor echo: {other:?}"),
     };
     ensure!(found == right, "wrong checksum {found:04x}, not {right:04x}");
-    Ok(Datagram { kind, from, to, dscp: tos >> 2, hops, payload: data.len() })
+    Ok(Datagram { kind, from, to, dscp: tos >> 2, ttl, payload: data.len() })
 }

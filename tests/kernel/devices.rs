@@ -71,7 +71,7 @@ fn proven(name: &str, uplink: Uplink) -> Result<()> {
         let (all, bare) = without_ethernet(&wire.pod, exchanged)?;
         ensure!(all >= 10 && bare == 0, "{bare} of {all} packets at the pod have no Ethernet header");
     }
-    if uplink.bare() {
+    if uplink.l3() {
         wire.forget_routes()?;
         for family in [0, 1] {
             by_the_link(&wire, uplink, family, SOURCE[family]).context("to where no route leads")?;
@@ -111,7 +111,7 @@ fn by_the_link(wire: &Wire, uplink: Uplink, family: usize, wanted: IpAddr) -> Re
     ensure!(source == wanted, "came from {source}, not {wanted}");
     passed(&seen, DEVICES[1], family, source)?;
     nothing_passed(&seen, DEVICES[0], family)?;
-    if uplink.bare() {
+    if uplink.l3() {
         nothing_passed(&seen, "u1", family).context("outside the tunnel")?;
     }
     Ok(())

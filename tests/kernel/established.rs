@@ -155,7 +155,7 @@ fn a_syn_without_answer_is_pinned_anew_when_its_link_dies() -> Result<()> {
 #[test]
 fn the_pin_outlives_class_and_slot_of_later_packets() -> Result<()> {
     let mut machine = established(false, link().flags)?;
-    machine.put("PODS", VETH, Pod { zone: ZONE, traffic: 0, proxy_uid: 1337, workload: 1 })?;
+    machine.put("PODS", VETH, Pod { zone: ZONE, traffic: 0, proxy_uid: 1337 })?;
     slot(&mut machine, 0)?;
     for dscp in [0, 46, dscp_of_class(CLASS + 1)] {
         let ran = machine.run("pod_in", &Shape { dscp, ..data(false, 1) }.frame()?)?;
@@ -189,9 +189,9 @@ fn another_pod_cannot_use_a_flow() -> Result<()> {
     let mut machine = established(false, link().flags)?;
     // The same tuple, by another device.
     for (key, flow) in machine.flows::<[u8; 4]>("FLOW4")?.into_iter().filter(|(key, _)| key.scope == VETH) {
-        machine.remove::<_, Flow4>("EMBRYO4", key)?;
+        machine.remove::<_, Flow4>("UNREPLIED4", key)?;
         machine.put(
-            "EMBRYO4",
+            "UNREPLIED4",
             FlowKey { scope: 99, ..key },
             Flow4 { state: FlowState { veth: 99, ..flow.state }, ..flow },
         )?;

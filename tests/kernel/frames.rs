@@ -25,7 +25,7 @@ pub(crate) struct Shape {
     pub(crate) dport: u16,
     pub(crate) dscp: u8,
     pub(crate) ecn: u8,
-    pub(crate) hops: u8,
+    pub(crate) ttl: u8,
     pub(crate) flags: &'static str,
     pub(crate) mss: Option<u16>,
     pub(crate) payload: usize,
@@ -40,7 +40,7 @@ pub(crate) fn syn(v6: bool) -> Shape {
         dport: 443,
         dscp: dscp_of_class(CLASS),
         ecn: 2,
-        hops: 64,
+        ttl: 64,
         flags: "S",
         mss: Some(1460),
         payload: 0,
@@ -70,7 +70,7 @@ impl Shape {
         let builder = if self.v6 {
             let header = Ipv6Header {
                 traffic_class: self.dscp << 2 | self.ecn,
-                hop_limit: self.hops,
+                hop_limit: self.ttl,
                 source: address(self.from.as_deref().unwrap_or(&POD6))?,
                 destination: address(self.to.as_deref().unwrap_or(&PEER6))?,
                 ..Ipv6Header::default()
@@ -82,7 +82,7 @@ impl Shape {
                 ecn: IpEcn::try_new(self.ecn)?,
                 identification: 4711,
                 dont_fragment: true,
-                time_to_live: self.hops,
+                time_to_live: self.ttl,
                 source: address(self.from.as_deref().unwrap_or(&POD4))?,
                 destination: address(self.to.as_deref().unwrap_or(&PEER4))?,
                 ..Ipv4Header::default()
@@ -108,7 +108,7 @@ pub(crate) struct Seen {
     pub(crate) to: Vec<u8>,
     pub(crate) dscp: u8,
     pub(crate) ecn: u8,
-    pub(crate) hops: u8,
+    pub(crate) ttl: u8,
     pub(crate) tcp: TcpHeader,
     pub(crate) payload: Vec<u8>,
 }
@@ -128,7 +128,7 @@ pub(crate) fn seen(frame: &[u8]) -> Result<Seen> {
         bail!("no TCP in {frame:02x?}");
     };
     let payload = headers.payload.slice().to_vec();
-    let (from, to, tos, hops, checksum) = match headers.net.context("no IP header")? {
+    let (from, to, tos, ttl, checksum) = match headers.net.context("no IP header")? {
         NetHeaders::Ipv4(ip, _) => {
             ensure!(ip.header_checksum == ip.calc_header_checksum(), "wrong IP checksum");
             let tos = ip.dscp.value() << 2 | ip.ecn.value();
@@ -149,7 +149,7 @@ pub(crate) fn seen(frame: &[u8]) -> Result<Seen> {
         to,
         dscp: tos >> 2,
         ecn: tos & 3,
-        hops,
+        ttl,
         tcp,
         payload,
     })

@@ -7,7 +7,7 @@ use aya::util::nr_cpus;
 use aya::{Ebpf, Pod as Plain};
 use clovisor_common::abi::{
     Addr, ClassKey, Counter, DestKey, Flow4, Flow4Key, Flow6, Flow6Key, FragmentKey, Link, LinkCounters,
-    MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, PodLoad, Ports, STATS_ENTRIES, Slot, Traffic, TrafficKey,
+    MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, PodUsage, Ports, STATS_ENTRIES, Slot, Traffic, TrafficKey,
 };
 use harness::programs::{Variant, load};
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ use std::sync::Mutex;
 static IDLE: Mutex<Vec<(u32, Variant, Ebpf)>> = Mutex::new(Vec::new());
 
 /// Room for flows without answer: few, so that tests can fill it.
-pub(crate) const EMBRYOS: u32 = 512;
+pub(crate) const UNREPLIED: u32 = 512;
 
 /// A loaded object with empty maps; goes back to the others when it is dropped.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Loaded {
         });
         let ebpf = match idle {
             Some(ebpf) => ebpf,
-            None => load(flows, EMBRYOS, variant)?,
+            None => load(flows, UNREPLIED, variant)?,
         };
         Ok(Self { flows, variant, ebpf: Some(ebpf) })
     }
@@ -68,9 +68,9 @@ impl Drop for Loaded {
 fn empty(ebpf: &mut Ebpf) -> Result<()> {
     clear::<Flow4Key, Flow4>(ebpf, "FLOW4")?;
     clear::<Flow6Key, Flow6>(ebpf, "FLOW6")?;
-    clear::<Flow4Key, Flow4>(ebpf, "EMBRYO4")?;
-    clear::<Flow6Key, Flow6>(ebpf, "EMBRYO6")?;
-    clear::<u32, PodLoad>(ebpf, "POD_LOAD")?;
+    clear::<Flow4Key, Flow4>(ebpf, "UNREPLIED4")?;
+    clear::<Flow6Key, Flow6>(ebpf, "UNREPLIED6")?;
+    clear::<u32, PodUsage>(ebpf, "POD_USAGE")?;
     clear::<FragmentKey, Ports>(ebpf, "FRAGMENTS")?;
     clear::<ClassKey, u32>(ebpf, "CLASSES")?;
     clear::<u32, u32>(ebpf, "LINK_OF")?;

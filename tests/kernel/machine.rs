@@ -65,14 +65,14 @@ impl Machine {
         Self::loaded(Loaded::with_flows(flows)?)
     }
 
-    /// The same, where packets may go the short way or not.
+    /// The same, where packets may go the fast path or not.
     pub(crate) fn by(variant: Variant) -> Result<Self> {
         Self::loaded(Loaded::with(64, variant)?)
     }
 
     fn loaded(loaded: Loaded) -> Result<Self> {
         let mut machine = Self { loaded };
-        machine.put("PODS", VETH, Pod { zone: ZONE, traffic: 0, proxy_uid: UID, workload: 1 })?;
+        machine.put("PODS", VETH, Pod { zone: ZONE, traffic: 0, proxy_uid: UID })?;
         for addr in [mapped(POD4), POD6] {
             machine.put("ADDRS", addr, Addr { veth: VETH, zone: ZONE, pad: 0 })?;
         }
@@ -119,14 +119,14 @@ impl Machine {
         self.slot(Slot { link: NO_LINK, flags, ..Slot::NONE })
     }
 
-    /// The entries of a family's flows: of `FLOW4` those of `EMBRYO4` too.
+    /// The entries of a family's flows: of `FLOW4` those of `UNREPLIED4` too.
     pub(crate) fn flows<A>(&self, map: &str) -> Result<Vec<(FlowKey<A>, Flow<A>)>>
     where
         FlowKey<A>: Plain,
         Flow<A>: Plain,
     {
         let mut flows = self.entries(map)?;
-        flows.extend(self.entries(&map.replace("FLOW", "EMBRYO"))?);
+        flows.extend(self.entries(&map.replace("FLOW", "UNREPLIED"))?);
         Ok(flows)
     }
 

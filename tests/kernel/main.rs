@@ -4,16 +4,16 @@
 
 mod admission;
 mod attached;
-mod barred;
 mod datagrams;
 mod devices;
-mod embryos;
-mod errors;
 mod established;
+mod fast_path;
 mod features;
-mod fragments;
+mod forbidden;
+mod fragment;
 mod frames;
 mod held;
+mod icmp_error;
 mod keepalive;
 mod limits;
 mod loaded;
@@ -27,5 +27,5 @@ mod returning;
 mod summed;
 mod traffic;
 mod translation;
+mod unreplied;
 mod versions;
-mod ways;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use clovisor_common::abi::{
-    FLOW_NAT, FLOW_STACK, Flow4, FlowState, LINK_NAT, LINK_STACK, LINK_UP, Link, Reason, Slot,
+    FLOW_MARK, FLOW_NAT, Flow4, FlowState, LINK_MARK, LINK_NAT, LINK_UP, Link, Reason, Slot,
 };
 
 use crate::datagrams::{UDP, datagram};
@@ -19,7 +19,7 @@ const FOREIGN: u32 = 0x8000_c0de;
 
 fn ready(nat: u32) -> Result<Machine> {
     let mut machine = Machine::ready()?;
-    let flags = LINK_UP | LINK_STACK | nat;
+    let flags = LINK_UP | LINK_MARK | nat;
     machine.link(LINK, Link { flags, mark: MARK, mark_mask: MASK, ..link() })?;
     Ok(machine)
 }
@@ -61,7 +61,7 @@ fn a_marked_packet_keeps_all_but_its_class() -> Result<()> {
             } else {
                 machine.flows::<[u8; 4]>(table)?.iter().map(|(_, flow)| flow.state.flags).collect()
             };
-            let wanted = FLOW_STACK | if nat == 0 { 0 } else { FLOW_NAT };
+            let wanted = FLOW_MARK | if nat == 0 { 0 } else { FLOW_NAT };
             ensure!(flags.len() == 2 && flags.iter().all(|f| f & !2 == wanted), "{flags:?}");
         }
     }
@@ -77,7 +77,7 @@ fn a_flow_has_its_lasting_place_when_the_pod_acknowledges() -> Result<()> {
         ensure!(machine.entries::<[u8; 4]>("FLOW4")?.is_empty(), "answered before an answer");
         machine.run("pod_in", &data(false, 0).frame()?)?;
         ensure!(machine.entries::<[u8; 4]>("FLOW4")?.len() == 2, "no lasting place");
-        ensure!(machine.entries::<[u8; 4]>("EMBRYO4")?.is_empty(), "still an embryo");
+        ensure!(machine.entries::<[u8; 4]>("UNREPLIED4")?.is_empty(), "still unreplied");
     }
     Ok(())
 }
@@ -97,12 +97,12 @@ fn answers_are_the_stacks_and_counted_where_they_are_known() -> Result<()> {
     Ok(())
 }
 
-/// The stack cuts, answers and counts hops itself.
+/// The stack cuts, answers and counts ttl itself.
 #[test]
 fn large_and_old_packets_are_the_stacks() -> Result<()> {
     let machine = ready(LINK_NAT)?;
     machine.run("pod_in", &syn(false).frame()?)?;
-    for shape in [data(false, MTU as usize), Shape { hops: 1, ..data(false, 9) }] {
+    for shape in [data(false, MTU as usize), Shape { ttl: 1, ..data(false, 9) }] {
         let (ran, mark) = machine.run_marked("pod_in", &shape.frame()?, 0)?;
         ensure!((ran.verdict, mark) == (PASS, MARK), "verdict {}, mark {mark:#x}", ran.verdict);
     }
@@ -135,12 +135,12 @@ fn a_flow_of_a_link_that_is_by_mark_no_more_is_reset() -> Result<()> {
 /// A flow of the stack does not go over to a link past the stack: its answers would come another way than they went.
 #[test]
 fn a_flow_moves_between_links_of_one_mode_only() -> Result<()> {
-    for (other, moved) in [(LINK_UP | LINK_STACK, true), (LINK_UP, false)] {
+    for (other, moved) in [(LINK_UP | LINK_MARK, true), (LINK_UP, false)] {
         let mut machine = ready(0)?;
         let second = Link { flags: other, mark: 2 * MARK, mark_mask: MASK, ifindex: 12, ..link() };
         machine.link(LINK + 1, second)?;
         machine.run("pod_in", &syn(false).frame()?)?;
-        machine.link(LINK, Link { flags: LINK_STACK, mark: MARK, mark_mask: MASK, ..link() })?;
+        machine.link(LINK, Link { flags: LINK_MARK, mark: MARK, mark_mask: MASK, ..link() })?;
         machine.slot(Slot { link: LINK + 1, ..Slot::NONE })?;
         let (ran, mark) = machine.run_marked("pod_in", &data(false, 9).frame()?, 0)?;
         if moved {
@@ -161,7 +161,7 @@ fn the_mss_is_lowered_both_ways() -> Result<()> {
         let mut machine = ready(0)?;
         machine.link(
             LINK,
-            Link { flags: LINK_UP | LINK_STACK, mtu: 1400, mark: MARK, mark_mask: MASK, ..link() },
+            Link { flags: LINK_UP | LINK_MARK, mtu: 1400, mark: MARK, mark_mask: MASK, ..link() },
         )?;
         let (ran, mark) = machine.run_marked("pod_in", &syn(v6).frame()?, 0)?;
         ensure!((ran.verdict, mark) == (PASS, MARK), "v6 {v6}: {}", ran.verdict);
@@ -187,15 +187,15 @@ fn datagrams_have_their_lasting_place_when_the_pod_goes_on() -> Result<()> {
         })
     };
     send(&machine, 100)?;
-    let embryos = machine.entries::<[u8; 4]>("EMBRYO4")?;
-    ensure!(embryos.len() == 2 && machine.entries::<[u8; 4]>("FLOW4")?.is_empty(), "{embryos:?}");
+    let unreplied = machine.entries::<[u8; 4]>("UNREPLIED4")?;
+    ensure!(unreplied.len() == 2 && machine.entries::<[u8; 4]>("FLOW4")?.is_empty(), "{unreplied:?}");
     // As if a second had gone by.
-    for (key, flow) in embryos {
+    for (key, flow) in unreplied {
         let state = FlowState { created_ns: flow.state.created_ns - 1_000_000_000, ..flow.state };
-        machine.put("EMBRYO4", key, Flow4 { state, ..flow })?;
+        machine.put("UNREPLIED4", key, Flow4 { state, ..flow })?;
     }
     send(&machine, 16)?;
     ensure!(machine.entries::<[u8; 4]>("FLOW4")?.len() == 2, "no lasting place");
-    ensure!(machine.entries::<[u8; 4]>("EMBRYO4")?.is_empty(), "still an embryo");
+    ensure!(machine.entries::<[u8; 4]>("UNREPLIED4")?.is_empty(), "still unreplied");
     Ok(())
 }

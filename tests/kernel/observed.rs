@@ -1,8 +1,9 @@
 //! Devices as the agent sees them: what it would fill in is what the programs are tested with.
 
 use anyhow::{Context as _, Result, ensure};
+use clovisor_agent::desired::image::image;
 use clovisor_agent::host::watch::watch;
-use clovisor_agent::kernel::image::{PortRange, image};
+use clovisor_agent::kernel::image::PortRange;
 use clovisor_agent::link::health::observe;
 use clovisor_agent::link::table::{Health, Kept, LinkId, LinkTable, MarkMask};
 use clovisor_agent::policy::model::Policy;
@@ -19,7 +20,7 @@ pub(crate) fn as_the_agent_fills_it(wire: &Wire, steered: &Steered, uplink: Upli
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let net = wire.edge.within(|| runtime.block_on(watch()))??.borrow().clone();
     let [ipv4, ipv6] = GATEWAY;
-    let gateway = if uplink.bare() { json!({}) } else { json!({ "ipv4": ipv4, "ipv6": ipv6 }) };
+    let gateway = if uplink.l3() { json!({}) } else { json!({ "ipv4": ipv4, "ipv6": ipv6 }) };
     let spec = serde_json::from_value(json!({ "device": "w1", "gateway": gateway, "nat": "None" }))?;
     let specs = BTreeMap::from([("w1".to_owned(), Arc::new(spec))]);
     let numbers = BTreeMap::from([("w1".to_owned(), LinkId(number))]);

@@ -27,11 +27,14 @@ fn read(machine: &Machine, map: &str) -> Result<Vec<(Flow4Key, Flow4)>> {
 #[test]
 fn tables_are_read_whole() -> Result<()> {
     let mut machine = Machine::with_flows(FLOWS + 100)?;
-    ensure!(read(&machine, "FLOW4")?.is_empty() && read(&machine, "EMBRYO4")?.is_empty(), "entries in none");
+    ensure!(
+        read(&machine, "FLOW4")?.is_empty() && read(&machine, "UNREPLIED4")?.is_empty(),
+        "entries in none"
+    );
     ensure!(machine.run("pod_in", &syn(false).frame()?)?.verdict == REDIRECT, "not steered");
-    let embryos = read(&machine, "EMBRYO4")?;
-    ensure!(embryos == machine.entries::<[u8; 4]>("EMBRYO4")? && embryos.len() == 2, "{embryos:?}");
-    let (key, flow) = embryos.first().copied().context("no entry")?;
+    let unreplied = read(&machine, "UNREPLIED4")?;
+    ensure!(unreplied == machine.entries::<[u8; 4]>("UNREPLIED4")? && unreplied.len() == 2, "{unreplied:?}");
+    let (key, flow) = unreplied.first().copied().context("no entry")?;
     let mut wanted = BTreeMap::new();
     for n in 0..FLOWS {
         let (key, packets) = (Flow4Key { saddr: n.to_be_bytes(), ..key }, u64::from(n));

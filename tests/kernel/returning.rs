@@ -24,7 +24,7 @@ pub(crate) fn answered(v6: bool, flags: u32) -> Result<(Machine, Shape)> {
         sport: out.tcp.destination_port,
         dport: out.tcp.source_port,
         dscp: 10,
-        hops: 50,
+        ttl: 50,
         flags: "SA",
         ..syn(v6)
     };

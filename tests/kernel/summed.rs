@@ -69,7 +69,7 @@ fn a_devices_sum_follows_what_is_translated() -> Result<()> {
     }
     for (v6, flags) in [(false, link().flags), (false, LINK_UP), (true, link().flags), (true, LINK_UP)] {
         let (machine, reply) = answered(v6, flags)?;
-        // The SYN-ACK with its MSS, then by the short way.
+        // The SYN-ACK with its MSS, then by the fast path.
         for shape in [reply.clone(), Shape { flags: "A", mss: None, payload: 33, ..reply.clone() }] {
             let ran = summed(&machine, "wan_in", &shape)?;
             let verdict = ran.with_context(|| format!("v6 {v6}, link flags {flags}: the sum is wrong"))?;

@@ -33,7 +33,7 @@ pub(crate) fn everything() -> Result<Machine> {
 
 /// See [`everything`].
 pub(crate) fn govern(machine: &mut Machine) -> Result<()> {
-    let pod = Pod { zone: ZONE, traffic: 1 << (CLASS - 1), proxy_uid: APP, workload: 1 };
+    let pod = Pod { zone: ZONE, traffic: 1 << (CLASS - 1), proxy_uid: APP };
     machine.put("PODS", VETH, pod)?;
     for proto in [1, 6, 17, 58] {
         for (addr, bits) in [(mapped(PEER4), 96 + 24), (PEER6, 64)] {
@@ -72,13 +72,13 @@ fn there_and_back(machine: &Machine, sent: &Datagram, nat: bool) -> Result<()> {
     let source = if v6 { SOURCE6.to_vec() } else { SOURCE4.to_vec() };
     let from = if nat { source } else { sent.from.clone() };
     // The application's own DSCP stays.
-    let expected = Datagram { from: from.clone(), hops: sent.hops - 1, ..sent.clone() };
+    let expected = Datagram { from: from.clone(), ttl: sent.ttl - 1, ..sent.clone() };
     ensure!(seen(&out.frame)? == expected, "{:?}, not {expected:?}", seen(&out.frame)?);
     let kind = match sent.kind {
         Kind::Udp { sport, dport } => Kind::Udp { sport: dport, dport: sport },
         Kind::Request { id } | Kind::Reply { id } => Kind::Reply { id },
     };
-    let answer = Datagram { kind, from: sent.to.clone(), to: from, dscp: 0, hops: 60, payload: 8 };
+    let answer = Datagram { kind, from: sent.to.clone(), to: from, dscp: 0, ttl: 60, payload: 8 };
     let back = machine.run("wan_in", &answer.frame()?)?;
     ensure!(back.verdict == REDIRECT, "answer: verdict {}", back.verdict);
     let expected = Datagram { to: sent.from.clone(), ..answer };
@@ -133,7 +133,7 @@ fn prefix_ports_and_pod_decide() -> Result<()> {
     ] {
         for v6 in [false, true] {
             let mut machine = Machine::ready()?;
-            machine.put("PODS", VETH, Pod { zone: ZONE, traffic: classes, proxy_uid: APP, workload: 1 })?;
+            machine.put("PODS", VETH, Pod { zone: ZONE, traffic: classes, proxy_uid: APP })?;
             machine.put("CLASSES", ClassKey { zone: ZONE, class: OTHER, pad: 0 }, 41_u32)?;
             machine.slot_at(41, Slot { link: NO_LINK, flags: SLOT_REFUSE, ..Slot::NONE })?;
             let (addr, wide) = if v6 { (PEER6, 32) } else { (mapped(PEER4), 96 + 8) };

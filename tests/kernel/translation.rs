@@ -42,7 +42,7 @@ fn nat_and_peers_rewrite_addresses_and_ports_and_nothing_else() -> Result<()> {
             if far {
                 (wanted.to, wanted.tcp.destination_port) = (real, 8443);
             }
-            (wanted.dscp, wanted.hops, wanted.tcp.checksum) = (0, 63, after.tcp.checksum);
+            (wanted.dscp, wanted.ttl, wanted.tcp.checksum) = (0, 63, after.tcp.checksum);
             ensure!(after == wanted, "{name}: {after:?} instead of {wanted:?}");
             ensure!(after.ecn == 2 && after.macs.0 == MAC_A, "{name}: ECN or MAC changed");
         }

@@ -6,7 +6,7 @@ use aya::programs::links::LinkOrder;
 use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact};
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
-use clovisor_agent::config::AttachMode;
+use clovisor_agent::kernel::plan::AttachMode;
 use harness::programs::object;
 use harness::talk::{datagrams, stream};
 use harness::wire::{POD, SOURCE, TOS, Translation, Wire};
@@ -88,7 +88,7 @@ fn attach(wire: &Wire, neighbour: Neighbour) -> Result<Ebpf> {
         ("count_out", "w1", TcAttachType::Egress),
     ];
     wire.edge.within(|| {
-        let mut ebpf = EbpfLoader::new().load(&std::fs::read(object("bare")?)?)?;
+        let mut ebpf = EbpfLoader::new().load(&std::fs::read(object("baseline")?)?)?;
         for (name, device, hook) in hooks {
             let program: &mut SchedClassifier =
                 ebpf.program_mut(name).context("no such program")?.try_into()?;

@@ -6,7 +6,6 @@ use clovisor_agent::cluster::document::{Document, read};
 use harness::agent::binary;
 use harness::load::Http;
 use harness::site::Site;
-use std::path::Path;
 use std::process::Command;
 
 const README: &str = include_str!("../../README.md");
@@ -65,7 +64,7 @@ fn run(site: &Site, line: &str) -> Result<()> {
         Some("clovisor-agent") if line.contains(" run ") => known_flags(line)?,
         Some(program @ ("clovisor-agent" | "clovisorctl")) => {
             let mut command = site.edge.command(binary(program)?);
-            command.args(words).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+            command.args(words).current_dir(harness::repository::path(""));
             command.env("CLOVISOR_SOCKET", site.path("run/agent.sock"));
             command.env("CLOVISOR_BPFFS", site.path("bpffs"));
             let output = command.output().context("it does not start")?;

@@ -4,10 +4,12 @@ use crate::shop;
 use anyhow::{Context, Result, ensure};
 use clovisor_agent::cluster::folder::read_once;
 use clovisor_agent::cluster::snapshot::Snapshot;
-use clovisor_agent::envoy::istio::{IstioConfig, IstioObject, Kind, objects};
-use clovisor_agent::envoy::render::{RenderConfig, render};
 use clovisor_agent::policy::allocation::{Allocation, Numbering};
 use clovisor_agent::policy::compile::{Proxies, Purpose, compile};
+use clovisor_agent::render::istio::object::{IstioConfig, IstioKind, IstioObject};
+use clovisor_agent::render::istio::objects;
+use clovisor_agent::render::namespace::render;
+use clovisor_agent::render::proxy::RenderConfig;
 use harness::istiod::{self, Files};
 use harness::load::Http;
 use harness::site::{NAMESPACE, Site};
@@ -85,7 +87,7 @@ fn open(site: &mut Site, extra: &str, keep: impl Fn(&IstioObject) -> bool) -> Re
     let objects: Vec<_> = rendered(site, &snapshot)?.into_iter().filter(keep).collect();
     let mut files = unclassed(site, &snapshot)?;
     let idle = istiod::apply(&mut files, &objects)?;
-    let whole = objects.iter().any(|object| object.kind == Kind::DestinationRule);
+    let whole = objects.iter().any(|object| object.kind == IstioKind::DestinationRule);
     ensure!(idle.is_empty() == whole, "patches that change nothing: {idle:#?}");
     std::fs::create_dir_all(folder(site)).context("cannot make the proxy's folder")?;
     for (name, file) in &files {
@@ -128,7 +130,7 @@ fn sidecars_put_every_request_on_its_link() -> Result<()> {
 fn hidden_subsets_cost_the_link_or_the_request_as_the_mapping_says() -> Result<()> {
     for (extra, refuses) in [("", false), ("  onLinksDown: Refuse\n", true)] {
         Site::builder("sidecar-hidden").sidecars().run(|site| {
-            open(site, extra, |object| object.kind != Kind::DestinationRule)?;
+            open(site, extra, |object| object.kind != IstioKind::DestinationRule)?;
             for tally in everywhere(site, 300)? {
                 for row in &tally.callers {
                     let steered = ["boss", "minions", "crew"].contains(&row.name.as_str());

@@ -1,5 +1,6 @@
 //! `cargo xtask ci`: what a change must pass.
 
+use crate::count::Count;
 use crate::image::{self, Architecture};
 use crate::{bench, cluster, demo, gen_files, lint, setup, shell, test};
 use anyhow::{Context, Result, bail, ensure};
@@ -8,7 +9,7 @@ use serde_json::Value;
 /// Runs every step; the last line counts tests and steps.
 pub(crate) fn run() -> Result<()> {
     setup::run(false)?;
-    let mut count = test::Count::default();
+    let mut count = Count::default();
     step(&mut count, "lint", lint::run(false));
     step(&mut count, "gen --check", gen_files::run(true));
     match test::run(None, None) {
@@ -33,7 +34,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-fn step(count: &mut test::Count, name: &str, result: Result<()>) {
+fn step(count: &mut Count, name: &str, result: Result<()>) {
     match result {
         Ok(()) => {
             count.passed += 1;

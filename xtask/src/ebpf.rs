@@ -3,6 +3,8 @@
 //! **In**: the sources of `clovisor-ebpf`. **Out**: the object `target/ebpf/clovisor`.
 //! **Owns**: the target folder `target/ebpf-build`. **Never**: touches the build of the host crates.
 
+mod code;
+mod size;
 mod stack;
 
 use std::ffi::OsString;
@@ -51,9 +53,19 @@ pub(crate) fn run() -> Result<PathBuf> {
     let built = build.join(target()).join("release");
     let object = built.join("clovisor");
     let bytes = std::fs::read(&object).with_context(|| format!("no object at {}", object.display()))?;
-    stack::check(&bytes)?;
-    publish(&built.join("bare"), &root)?;
+    stack::check(&code::functions(&bytes)?)?;
+    publish(&built.join("baseline"), &root)?;
     publish(&object, &root)
+}
+
+/// The table of the object's sizes.
+///
+/// # Errors
+///
+/// The file is no object of the kernel half.
+pub(crate) fn sizes(object: &Path) -> Result<String> {
+    let bytes = std::fs::read(object).with_context(|| format!("read {}", object.display()))?;
+    size::table(&code::functions(&bytes)?)
 }
 
 /// Copies the object only when it differs, so that its time stamp tells of real changes.

@@ -1,6 +1,6 @@
 //! `cargo xtask gen`: files that follow from the code.
 
-use crate::lint::order::modules;
+use crate::modules::Tree;
 use crate::{charts, shell};
 use anyhow::{Context, Result, bail};
 use std::fs;
@@ -64,8 +64,10 @@ fn replace(text: &str, name: &str, content: &str) -> Result<String> {
 
 /// One row per module of the agent, from its `//!` lines.
 fn table() -> Result<String> {
+    let lib = Path::new("clovisor-agent/src/lib.rs");
+    let tree = Tree::read(lib, false, &|path| fs::read_to_string(path).ok())?;
     let mut table = "| module | what | in, out, owns, never |\n|---|---|---|\n".to_owned();
-    for name in modules()? {
+    for name in tree.declared() {
         let path = format!("clovisor-agent/src/{name}.rs");
         let source = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
         let (what, rest) = describe(&source);

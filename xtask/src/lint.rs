@@ -1,62 +1,82 @@
 //! `cargo xtask lint`: what reviewers would otherwise have to look for.
 
-pub(crate) mod order;
-
 mod abi;
+mod boundaries;
+mod circles;
 mod manifests;
+mod names;
+mod order;
 mod sources;
 
+use crate::modules::Tree;
 use crate::shell;
+use crate::workspace::{self, Crate, Source};
 use anyhow::{Result, bail};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Folders with sources of ours.
-const CRATES: [&str; 5] = ["clovisor-common", "clovisor-ebpf", "clovisor-agent", "tests", "xtask"];
+/// The agent's crates lie here, one beside another.
+const AGENT: &str = "clovisor-agent";
+/// The library whose modules form one list.
+const ORDERED: &str = "clovisor-agent/src/lib.rs";
 
 /// Runs every check; all findings are shown, then it fails.
 pub(crate) fn run(bless_abi: bool) -> Result<()> {
     if bless_abi {
         return abi::bless();
     }
-    let mut findings = Vec::new();
-    let files = files()?;
-    findings.extend(order::check()?);
+    let crates = workspace::crates()?;
+    let sources = workspace::sources(&crates)?;
+    let mut agent = Vec::new();
+    let mut circles = Vec::new();
+    for one in &crates {
+        let trees = targets(one)?;
+        circles.extend(circles::check(&trees, &|path| text(&sources, path)));
+        if one.folder.starts_with(AGENT) {
+            agent.extend(trees);
+        }
+    }
+    let upward = order::check(&tree(Path::new(ORDERED), true)?);
+    let structure = format!("{} circles, {} upward edges", circles.len(), upward.len());
+    let mut findings = [circles, upward, names::check(&agent)].concat();
+    findings.extend(boundaries::check(&crates)?);
     findings.extend(abi::check()?);
-    findings.extend(manifests::check(&CRATES)?);
-    findings.extend(sources::check(&files)?);
+    findings.extend(manifests::check(&crates)?);
+    findings.extend(sources::check(&sources)?);
     for finding in &findings {
         eprintln!("{finding}");
     }
     let format = shell::run(shell::cargo().args(["fmt", "--all", "--", "--check"]));
     let words = ["clippy", "--locked", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
     let clippy = shell::run(shell::cargo().args(words));
+    table(&crates)?;
+    eprintln!("{structure}");
     if !findings.is_empty() {
         bail!("{} findings, see above", findings.len());
     }
     format.and(clippy)?;
-    eprintln!("lint: {} files, nothing to complain about", files.len());
+    eprintln!("lint: {} files in {} crates, no findings", sources.len(), crates.len());
     Ok(())
 }
 
-/// Every Rust source with its text.
-fn files() -> Result<Vec<(PathBuf, String)>> {
-    let mut files = Vec::new();
-    for folder in CRATES {
-        collect(Path::new(folder), &mut files)?;
-    }
-    files.sort();
-    Ok(files)
+/// The modules of each target of a crate, without what only tests see.
+fn targets(one: &Crate) -> Result<Vec<Tree>> {
+    one.roots.iter().map(|root| tree(root, false)).collect()
 }
 
-fn collect(folder: &Path, files: &mut Vec<(PathBuf, String)>) -> Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
-            collect(&path, files)?;
-        } else if path.extension().is_some_and(|e| e == "rs") {
-            let text = std::fs::read_to_string(&path)?;
-            files.push((path, text));
-        }
+fn tree(root: &Path, tests: bool) -> Result<Tree> {
+    Tree::read(root, tests, &|path| std::fs::read_to_string(path).ok())
+}
+
+fn text(sources: &[Source], path: &Path) -> String {
+    sources.iter().find(|source| source.path == path).map(|source| source.text.clone()).unwrap_or_default()
+}
+
+/// One line for each crate: its size, and the crates of the workspace that it is built from.
+fn table(crates: &[Crate]) -> Result<()> {
+    eprintln!("{:<20} {:>6}  depends on", "crate", "lines");
+    for one in crates {
+        let lines = workspace::lines(&one.sources()?);
+        eprintln!("{:<20} {lines:>6}  {}", one.name, one.dependencies.join(", "));
     }
     Ok(())
 }

@@ -4,15 +4,18 @@ mod bench;
 mod charts;
 mod ci;
 mod cluster;
+mod count;
 mod demo;
 mod ebpf;
 mod gen_files;
 mod image;
 mod kernels;
 mod lint;
+mod modules;
 mod setup;
 mod shell;
 mod test;
+mod workspace;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -43,7 +46,7 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Compile the kernel half to target/ebpf/clovisor.
+    /// Compile the kernel half to target/ebpf/clovisor and print how many instructions each program has.
     Ebpf,
     /// Show Clovisor at work in network namespaces; everything after `--` goes to the demo (try --help).
     Demo {
@@ -72,7 +75,7 @@ enum Command {
         kind: Option<test::Kind>,
         filter: Option<String>,
     },
-    /// Check format, clippy, order of modules, sizes, names, the kernel interface and unsafe code.
+    /// Check format, clippy, circles of files, order of modules, sizes, names, the kernel interface and unsafe code.
     Lint {
         /// Record the present kernel interface (after raising ABI_VERSION, or for a change of comments only).
         #[arg(long)]
@@ -104,14 +107,16 @@ fn run(command: Command) -> Result<()> {
         Command::Setup { check } => setup::run(check),
         Command::Ebpf => {
             setup::run(false)?;
-            println!("{}", ebpf::run()?.display());
+            let object = ebpf::run()?;
+            eprint!("{}", ebpf::sizes(&object)?);
+            println!("{}", object.display());
             Ok(())
         }
         Command::Demo { arguments } => demo::run(&arguments),
         Command::Bench { arguments } => bench::run(&arguments),
         Command::Cluster { action } => cluster::run(&action),
         Command::Image { arch } => image::build(arch).map(drop),
-        Command::Test { kind, filter } => test::run(kind, filter.as_deref()).and_then(test::Count::verdict),
+        Command::Test { kind, filter } => test::run(kind, filter.as_deref()).and_then(count::Count::verdict),
         Command::Lint { bless_abi } => lint::run(bless_abi),
         Command::Gen { check } => gen_files::run(check),
         Command::Ci => ci::run(),

@@ -4,10 +4,19 @@ use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The checkout.
+/// The checkout that the command runs in, not the one that this program was compiled in. Cargo names it; without cargo
+/// it lies around the current folder.
 pub(crate) fn root() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    Ok(root.context("xtask lies in no workspace; run it from a full checkout")?.to_owned())
+    let named = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let places = [named, std::env::current_dir().ok()];
+    let root = places.iter().flatten().find_map(|place| root_above(place));
+    Ok(root.context("no Clovisor here or above; run this in a full checkout")?.to_owned())
+}
+
+fn root_above(place: &Path) -> Option<&Path> {
+    let is_root =
+        |folder: &&Path| folder.join("xtask/Cargo.toml").is_file() && folder.join("clovisor-ebpf").is_dir();
+    place.ancestors().find(is_root)
 }
 
 /// The cargo that runs this program.
@@ -73,5 +82,25 @@ fn shown(command: &Command) -> String {
         format!("{}…", text.chars().take(120).collect::<String>())
     } else {
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checkout_is_the_one_around_a_folder() -> Result<()> {
+        let other = std::env::temp_dir().join(format!("xtask-root-{}", std::process::id()));
+        let below = other.join("clovisor-agent/policy/src");
+        std::fs::create_dir_all(&below)?;
+        assert_eq!(root_above(&below), None);
+        std::fs::create_dir_all(other.join("clovisor-ebpf"))?;
+        std::fs::create_dir_all(other.join("xtask"))?;
+        std::fs::write(other.join("xtask/Cargo.toml"), "")?;
+        assert_eq!(root_above(&below), Some(other.as_path()));
+        std::fs::remove_dir_all(&other)?;
+        assert_eq!(root()?, std::env::current_dir()?.join("..").canonicalize()?);
+        Ok(())
     }
 }

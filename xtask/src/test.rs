@@ -1,7 +1,8 @@
 //! `cargo xtask test`: every test, with one line of sum at the end.
 
+use crate::count::{Count, result};
 use crate::{demo, image, kernels, setup, shell};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -21,16 +22,6 @@ pub(crate) enum Kind {
     Cluster,
 }
 
-/// How many tests ended how.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Count {
-    pub(crate) passed: usize,
-    pub(crate) failed: usize,
-    pub(crate) skipped: usize,
-    /// A run that ended badly without a failed test: it did not compile, or it crashed.
-    pub(crate) broken: Vec<String>,
-}
-
 /// Runs the tests of a kind, or all.
 pub(crate) fn run(kind: Option<Kind>, filter: Option<&str>) -> Result<Count> {
     demo::build()?;
@@ -43,35 +34,16 @@ pub(crate) fn run(kind: Option<Kind>, filter: Option<&str>) -> Result<Count> {
                 image::guests()?;
             }
             eprintln!("--- {} tests", format!("{one:?}").to_lowercase());
-            sum.add(if one == Kind::Kernels { kernels::run(filter)? } else { cargo_test(one, filter)? });
+            let command =
+                if one == Kind::Kernels { kernels::command(filter)? } else { cargo_test(one, filter)? };
+            sum.add(counted(command, one)?);
         }
     }
     println!("\n{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
     Ok(sum)
 }
 
-impl Count {
-    fn add(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.skipped += other.skipped;
-        self.broken.extend(other.broken);
-    }
-
-    /// An error unless all is well.
-    pub(crate) fn verdict(self) -> Result<()> {
-        if let Some(broken) = self.broken.first() {
-            bail!("{broken}");
-        }
-        match (self.failed, self.passed) {
-            (0, 0) => bail!("no test ran; is the filter right?"),
-            (0, _) => Ok(()),
-            (failed, _) => bail!("{failed} tests failed"),
-        }
-    }
-}
-
-fn cargo_test(kind: Kind, filter: Option<&str>) -> Result<Count> {
+fn cargo_test(kind: Kind, filter: Option<&str>) -> Result<Command> {
     let mut command = shell::cargo();
     command.args(["test", "--locked", "--no-fail-fast"]);
     match kind {
@@ -85,7 +57,7 @@ fn cargo_test(kind: Kind, filter: Option<&str>) -> Result<Count> {
         command.env(runner_variable()?, "sudo --preserve-env");
     }
     command.arg("--").args(filter);
-    counted(command, kind)
+    Ok(command)
 }
 
 /// The variable that makes cargo run tests through another program.
@@ -95,7 +67,7 @@ fn runner_variable() -> Result<String> {
     Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_")))
 }
 
-/// Runs, shows every line as it comes but those of tests that passed, and adds up the results. So a test that is skipped
+/// Runs tests, shows every line as it comes but those of tests that passed, and adds up the results. So a test that is skipped
 /// says why.
 fn counted(mut command: Command, kind: Kind) -> Result<Count> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cargo test did not start")?;
@@ -112,33 +84,4 @@ fn counted(mut command: Command, kind: Kind) -> Result<Count> {
         count.broken.push(format!("the {kind:?} tests did not run to their end ({status})"));
     }
     Ok(count)
-}
-
-/// `test result: ok. 4 passed; 0 failed; 1 ignored; …`
-pub(crate) fn result(line: &str) -> Option<Count> {
-    let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
-    let number = |what: &str| {
-        let part = counts.split("; ").find_map(|part| part.strip_suffix(what))?;
-        part.trim().parse().ok()
-    };
-    Some(Count {
-        passed: number("passed")?,
-        failed: number("failed")?,
-        skipped: number("ignored")?,
-        broken: Vec::new(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_of_cargo_are_read() {
-        let line = "test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 1.34s";
-        let expected = Count { passed: 3, failed: 1, skipped: 2, broken: Vec::new() };
-        assert_eq!(result(line), Some(expected));
-        assert_eq!(result("test result of another kind"), None);
-        assert!(Count::default().verdict().is_err());
-    }
 }

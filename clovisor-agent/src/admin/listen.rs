@@ -66,7 +66,7 @@ async fn scrape(State(sources): State<Sources>) -> Response {
         callouts: sources.tally.counts(),
         problems: view::problems(compiled.problems.iter().chain(&envoy.problems)),
         generation: kernel.generation,
-        pods: kernel.pods.values().filter(|found| found.is_ok()).count(),
+        pods: sources.pods.borrow().values().filter(|found| found.is_ok()).count(),
         stale: compiled.stale_since.is_some(),
     };
     match metrics::text(moment) {

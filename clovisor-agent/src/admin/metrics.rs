@@ -2,7 +2,7 @@
 
 use super::api::Problem;
 use super::view;
-use crate::kernel::run::Dump;
+use crate::kernel::state::Dump;
 use crate::link::table::{Health, LinkTable};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;

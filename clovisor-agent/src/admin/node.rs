@@ -4,7 +4,7 @@ use super::serve::Sources;
 use crate::causes::causes;
 use crate::cluster::condition::{Said, conditions};
 use crate::cluster::wan_node::{NodeLink, WanNode, WanNodeStatus};
-use crate::kernel::run::KernelState;
+use crate::kernel::state::KernelState;
 use crate::kernel::tables::Fill;
 use crate::link::table::{Health, Link, LinkTable};
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
@@ -101,7 +101,7 @@ fn said(links: &LinkTable, kernel: &KernelState, waiting: &[&'static str]) -> (S
     (node, links)
 }
 
-/// The words for the tables of answered flows.
+/// The words for the tables of replied flows.
 fn full_tables(full: &[Fill]) -> Said {
     let one = |fill: &Fill| format!("{} holds {} of {} entries", fill.map, fill.entries, fill.capacity);
     let words: Vec<_> = full.iter().map(one).collect();

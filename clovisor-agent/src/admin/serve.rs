@@ -6,10 +6,11 @@ use super::ready::Ready;
 use super::view;
 use crate::cluster::problem::{Problem, Subject};
 use crate::cluster::reason::ProblemReason;
+use crate::desired::pods::Pods;
 use crate::envoy::run::EnvoyStatus;
 use crate::files::{Access, bind_socket};
 use crate::host::net::HostNet;
-use crate::kernel::run::{Dump, KernelHandle};
+use crate::kernel::state::{Dump, KernelHandle};
 use crate::link::table::{Health, LinkTable};
 use crate::policy::compiled::Compiled;
 use crate::session::tally::Tally;
@@ -34,6 +35,7 @@ pub struct Sources {
     pub policy: watch::Receiver<Arc<Compiled>>,
     pub links: watch::Receiver<Arc<LinkTable>>,
     pub host: watch::Receiver<Arc<HostNet>>,
+    pub pods: watch::Receiver<Arc<Pods>>,
     pub kernel: KernelHandle,
     pub envoy: watch::Receiver<Arc<EnvoyStatus>>,
     pub tally: Arc<Tally>,
@@ -139,7 +141,7 @@ async fn status(State(sources): State<Sources>) -> Result<Json<api::Status>, Fai
         links_up: links.links.values().filter(|l| l.health == Health::Up).count() as u64,
         links_total: links.links.len() as u64,
         sessions: view::open_flows(&dump).count() as u64,
-        pods: view::pods(&compiled.policy, &kernel, &devices),
+        pods: view::pods(&compiled.policy, &sources.pods.borrow(), &devices),
     }))
 }
 

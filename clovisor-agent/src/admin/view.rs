@@ -2,12 +2,13 @@
 
 use super::api;
 use crate::cluster::identity::ObjectKey;
-use crate::config::AttachMode;
+use crate::desired::pods::Pods;
 use crate::host::net::HostNet;
 use crate::kernel::expiry::ended;
 use crate::kernel::flows::FlowEntry;
 use crate::kernel::load::Origin;
-use crate::kernel::run::{Dump, KernelState};
+use crate::kernel::plan::AttachMode;
+use crate::kernel::state::{Dump, KernelState};
 use crate::link::table::{Health, Link, LinkTable};
 use crate::policy::compiled::Compiled;
 use crate::policy::model::Policy;
@@ -42,13 +43,13 @@ pub fn attachments(state: &KernelState, devices: &BTreeMap<u32, String>) -> Vec<
 
 /// The known pods that can be steered, and where they were found.
 #[must_use]
-pub fn pods(policy: &Policy, state: &KernelState, devices: &BTreeMap<u32, String>) -> Vec<api::PodStatus> {
+pub fn pods(policy: &Policy, found: &Pods, devices: &BTreeMap<u32, String>) -> Vec<api::PodStatus> {
     let steered = policy
         .pods
         .iter()
         .filter(|(key, _)| policy.namespaces.get(&key.namespace).is_some_and(|own| own.zone != 0));
     let one = |(key, pod): (&ObjectKey, &crate::policy::model::PodIdentity)| {
-        let (device, reason) = match state.pods.get(key) {
+        let (device, reason) = match found.get(key) {
             Some(Ok(ifindex)) => (devices.get(ifindex).cloned(), None),
             Some(Err(reason)) => (None, Some(reason.to_string())),
             None => (None, Some("not looked up yet".to_owned())),

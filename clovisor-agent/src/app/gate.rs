@@ -4,7 +4,7 @@
 //! be known to the proxy's routes. What a new policy no longer has stays in the kernel maps for a while.
 
 use crate::envoy::run::EnvoyStatus;
-use crate::kernel::run::KernelState;
+use crate::kernel::state::KernelState;
 use crate::policy::compiled::Compiled;
 use crate::policy::model::Policy;
 use std::sync::Arc;

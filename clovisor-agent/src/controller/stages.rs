@@ -4,12 +4,12 @@
 //! must have taken in the first. While routes change, what the old ones need stays.
 
 use crate::cluster::identity::ObjectKey;
-use crate::envoy::istio::{Kind, Phase};
+use crate::render::istio::object::{IstioKind, Phase};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Kind and name of an object.
-pub(super) type Place = (Kind, ObjectKey);
+/// IstioKind and name of an object.
+pub(super) type Place = (IstioKind, ObjectKey);
 
 /// An object that is wanted.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn place(name: &str, kind: Kind) -> Place {
+    fn place(name: &str, kind: IstioKind) -> Place {
         (kind, ObjectKey { namespace: "shop".into(), name: name.into() })
     }
 
@@ -108,7 +108,8 @@ mod tests {
     fn wanted(rules: &[&str], cluster: &str) -> BTreeMap<Place, Wanted> {
         let rule = Wanted { phase: Phase::Classes, document: rule(rules) };
         let routes = Wanted { phase: Phase::Routes, document: routes(cluster) };
-        [(place("rule", Kind::DestinationRule), rule), (place("routes", Kind::EnvoyFilter), routes)].into()
+        [(place("rule", IstioKind::DestinationRule), rule), (place("routes", IstioKind::EnvoyFilter), routes)]
+            .into()
     }
 
     fn words(stages: &[Vec<Step>]) -> Vec<Vec<String>> {

@@ -7,7 +7,7 @@ use crate::cluster::identity::ObjectKey;
 use crate::cluster::object::{CLOVISOR, MANAGED_BY};
 use crate::cluster::wan_link::{WanLink, WanLinkStatus};
 use crate::cluster::wan_mapping::{ClassNumber, WanMapping, WanMappingStatus};
-use crate::envoy::istio::Kind;
+use crate::render::istio::object::IstioKind;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -35,7 +35,7 @@ impl Writer {
     /// The objects of ours that are there; none if Istio's kinds are not installed.
     pub(super) async fn existing(&self) -> kube::Result<Option<BTreeMap<Place, Value>>> {
         let mut all = BTreeMap::new();
-        for kind in [Kind::DestinationRule, Kind::EnvoyFilter] {
+        for kind in [IstioKind::DestinationRule, IstioKind::EnvoyFilter] {
             let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource(kind));
             let ours = ListParams::default().labels(&format!("{MANAGED_BY}={CLOVISOR}"));
             let list = match api.list(&ours).await {
@@ -164,7 +164,7 @@ fn status_of<K: kube::Resource<DynamicType = ()>>(
     json!({ "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": metadata, "status": status })
 }
 
-fn resource(kind: Kind) -> ApiResource {
+fn resource(kind: IstioKind) -> ApiResource {
     let (kind, api_version, plural) = kind.names();
     let (group, version) = api_version.split_once('/').unwrap_or_default();
     ApiResource {

@@ -7,11 +7,13 @@ use super::show;
 use crate::admin::view;
 use crate::cluster::folder::read_once;
 use crate::cluster::snapshot::Snapshot;
-use crate::envoy::istio::{self, IstioConfig, Phase};
-use crate::envoy::render::{RenderConfig, render as files};
 use crate::policy::allocation::{Allocation, Numbering};
 use crate::policy::compile::{Proxies, Purpose, compile};
 use crate::policy::compiled::Compiled;
+use crate::render::istio;
+use crate::render::istio::object::{IstioConfig, Phase};
+use crate::render::namespace::render as files;
+use crate::render::proxy::RenderConfig;
 use std::collections::BTreeSet;
 
 /// The documents; problems go to stderr, and leave their own objects out only.

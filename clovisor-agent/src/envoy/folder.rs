@@ -1,8 +1,9 @@
 //! The folder on disk: what is there, and one write at a time.
 
-use super::bootstrap;
-use super::steps::{Files, Step};
+use super::steps::EnvoyStep;
 use crate::files::{Access, FileError, create_folder, remove, replace_with_mode};
+use crate::render::names::BOOTSTRAP_FILE;
+use crate::render::namespace::Files;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Why the files of a namespace could not be kept.
 #[derive(Debug, thiserror::Error)]
-pub enum FolderError {
+pub enum EnvoyFolderError {
     #[error("{0}; check the folder given as --envoy-dir and its free space")]
     Io(#[from] FileError),
     #[error("namespace {0:?} is no valid folder name; use lower case letters, digits and '-'")]
@@ -19,15 +20,15 @@ pub enum FolderError {
 
 /// The folder of one namespace's proxies.
 #[derive(Clone, Debug)]
-pub struct Folder {
+pub struct EnvoyFolder {
     path: PathBuf,
 }
 
-impl Folder {
+impl EnvoyFolder {
     /// The folder of a namespace below `root`; creates it, readable for the proxy's own uid.
-    pub fn open(root: &Path, namespace: &str) -> Result<Self, FolderError> {
+    pub fn open(root: &Path, namespace: &str) -> Result<Self, EnvoyFolderError> {
         if !is_name(namespace) {
-            return Err(FolderError::Namespace(namespace.to_owned()));
+            return Err(EnvoyFolderError::Namespace(namespace.to_owned()));
         }
         let path = root.join(namespace);
         create_folder(&path, Access { mode: 0o755, group: None })?;
@@ -40,7 +41,7 @@ impl Folder {
     }
 
     /// The JSON files that are there; one that is no text counts as empty and is written again.
-    pub fn read(&self) -> Result<Files, FolderError> {
+    pub fn read(&self) -> Result<Files, EnvoyFolderError> {
         let mut files = Files::new();
         for entry in fs::read_dir(&self.path).map_err(unreadable(&self.path))? {
             let entry = entry.map_err(unreadable(&self.path))?;
@@ -56,12 +57,12 @@ impl Folder {
     }
 
     /// Carries one step out.
-    pub fn apply(&self, step: &Step) -> Result<(), FolderError> {
+    pub fn apply(&self, step: &EnvoyStep) -> Result<(), EnvoyFolderError> {
         match step {
-            Step::Write { name, content } => {
+            EnvoyStep::Write { name, content } => {
                 replace_with_mode(&self.path.join(name), content.as_bytes(), 0o644)?;
             }
-            Step::Remove { name } => remove(&self.path.join(name))?,
+            EnvoyStep::Remove { name } => remove(&self.path.join(name))?,
         }
         Ok(())
     }
@@ -70,7 +71,7 @@ impl Folder {
 /// Namespaces that have a folder of ours below `root`.
 pub fn namespaces(root: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
-    let ours = entries.filter(|entry| entry.path().join(bootstrap::FILE).is_file());
+    let ours = entries.filter(|entry| entry.path().join(BOOTSTRAP_FILE).is_file());
     ours.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_name(name)).collect()
 }
 
@@ -91,14 +92,14 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_readable_for_all() -> Result<(), Box<dyn std::error::Error>> {
         let root = tempfile::tempdir()?;
-        let folder = Folder::open(root.path(), "shop")?;
+        let folder = EnvoyFolder::open(root.path(), "shop")?;
         let content = String::from("{\"node\": {}}");
-        folder.apply(&Step::Write { name: bootstrap::FILE.into(), content: content.clone() })?;
-        assert_eq!(folder.read()?, Files::from([(bootstrap::FILE.to_owned(), content)]));
-        let mode = fs::metadata(folder.path().join(bootstrap::FILE))?.permissions().mode();
+        folder.apply(&EnvoyStep::Write { name: BOOTSTRAP_FILE.into(), content: content.clone() })?;
+        assert_eq!(folder.read()?, Files::from([(BOOTSTRAP_FILE.to_owned(), content)]));
+        let mode = fs::metadata(folder.path().join(BOOTSTRAP_FILE))?.permissions().mode();
         assert_eq!(mode & 0o777, 0o644);
         assert_eq!(namespaces(root.path()), BTreeSet::from(["shop".to_owned()]));
-        let gone = Step::Remove { name: bootstrap::FILE.into() };
+        let gone = EnvoyStep::Remove { name: BOOTSTRAP_FILE.into() };
         folder.apply(&gone)?;
         folder.apply(&gone)?;
         assert!(folder.read()?.is_empty());
@@ -108,7 +109,7 @@ mod tests {
     #[test]
     fn a_broken_file_counts_as_empty() -> Result<(), Box<dyn std::error::Error>> {
         let root = tempfile::tempdir()?;
-        let folder = Folder::open(root.path(), "shop")?;
+        let folder = EnvoyFolder::open(root.path(), "shop")?;
         fs::write(folder.path().join("cds.json"), [0xff, 0xfe])?;
         assert_eq!(folder.read()?, Files::from([("cds.json".to_owned(), String::new())]));
         Ok(())
@@ -117,8 +118,8 @@ mod tests {
     #[test]
     fn a_namespace_cannot_leave_the_root() {
         for name in ["", "..", "a/b", "A", ".hidden"] {
-            let opened = Folder::open(Path::new("/nonexistent"), name);
-            assert!(matches!(opened, Err(FolderError::Namespace(_))), "{name:?}");
+            let opened = EnvoyFolder::open(Path::new("/nonexistent"), name);
+            assert!(matches!(opened, Err(EnvoyFolderError::Namespace(_))), "{name:?}");
         }
     }
 }

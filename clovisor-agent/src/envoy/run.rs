@@ -1,11 +1,12 @@
 //! The task that keeps the folder like the policy.
 
-use super::folder::{self, Folder, FolderError};
-use super::render::{RenderConfig, render};
-use super::steps::{Plan, Step, plan};
+use super::folder::{self, EnvoyFolder, EnvoyFolderError};
+use super::steps::{EnvoyPlan, EnvoyStep, plan};
 use crate::cluster::problem::{Problem, Subject};
 use crate::cluster::reason::ProblemReason;
 use crate::policy::model::Policy;
+use crate::render::namespace::render;
+use crate::render::proxy::RenderConfig;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -79,7 +80,7 @@ pub async fn run(
 }
 
 /// Steps for one folder.
-type Work = (Folder, Vec<Step>);
+type Work = (EnvoyFolder, Vec<EnvoyStep>);
 
 #[derive(Default)]
 struct Pass {
@@ -118,12 +119,12 @@ async fn converge(policy: &Arc<Policy>, config: &EnvoyConfig) -> Pass {
 }
 
 impl Pass {
-    fn fail(&mut self, error: &FolderError) {
+    fn fail(&mut self, error: &EnvoyFolderError) {
         // A bad name stays bad: only what may pass is tried again.
-        self.failed |= matches!(error, FolderError::Io(_));
+        self.failed |= matches!(error, EnvoyFolderError::Io(_));
         let file = match error {
-            FolderError::Io(error) => error.path.display().to_string(),
-            FolderError::Namespace(name) => name.clone(),
+            EnvoyFolderError::Io(error) => error.path.display().to_string(),
+            EnvoyFolderError::Namespace(name) => name.clone(),
         };
         let (reason, subject) = (ProblemReason::EnvoyFilesNotWritten, Subject::File(file));
         self.problems.push(Problem::whole(reason, subject, error.to_string()));
@@ -141,8 +142,8 @@ fn plan_for(
     namespace: &str,
     policy: &Policy,
     config: &EnvoyConfig,
-) -> Result<(Folder, Plan, Vec<Problem>), FolderError> {
-    let folder = Folder::open(&config.dir, namespace)?;
+) -> Result<(EnvoyFolder, EnvoyPlan, Vec<Problem>), EnvoyFolderError> {
+    let folder = EnvoyFolder::open(&config.dir, namespace)?;
     let mount = config.mount.clone().unwrap_or_else(|| folder.path().to_owned());
     let rendered = render(namespace, policy, &RenderConfig { mount, ..config.render.clone() });
     let plan = plan(&folder.read()?, &rendered.files);
@@ -154,7 +155,7 @@ fn has_steps(work: &[Work]) -> bool {
 }
 
 /// Does the work on a thread that may block; a folder stops at its first error, the others go on.
-async fn apply(work: Vec<Work>) -> Vec<(PathBuf, FolderError)> {
+async fn apply(work: Vec<Work>) -> Vec<(PathBuf, EnvoyFolderError)> {
     let all = move || {
         let mut errors = Vec::new();
         for (folder, steps) in work {
@@ -167,7 +168,7 @@ async fn apply(work: Vec<Work>) -> Vec<(PathBuf, FolderError)> {
     tokio::task::spawn_blocking(all).await.unwrap_or_default()
 }
 
-fn report(errors: &[(PathBuf, FolderError)]) {
+fn report(errors: &[(PathBuf, EnvoyFolderError)]) {
     for (_, error) in errors {
         tracing::warn!(%error, "envoy files not written");
     }

@@ -1,16 +1,12 @@
 //! In which order files change, so that Envoy never reads the name of something that is not there.
 
-use super::cluster::FILE as CLUSTERS;
-use super::listener::FILE as LISTENER;
-use super::resources::union;
-use std::collections::BTreeMap;
-
-/// Texts of the files of one folder by name.
-pub type Files = BTreeMap<String, String>;
+use crate::render::names::{CLUSTERS_FILE as CLUSTERS, LISTENER_FILE as LISTENER, is_routes_file};
+use crate::render::namespace::Files;
+use crate::render::resources::union;
 
 /// One change of a folder.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
+pub enum EnvoyStep {
     /// Replace or create the file, atomically.
     Write { name: String, content: String },
     /// Delete the file; one that is not there is fine.
@@ -19,16 +15,16 @@ pub enum Step {
 
 /// A change of a folder in three parts, with time for Envoy to read between them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
+pub struct EnvoyPlan {
     /// Clusters, old and new ones, and what clusters need. Then wait until Envoy has them.
-    pub add: Vec<Step>,
+    pub add: Vec<EnvoyStep>,
     /// Routes, then the listener that names them. Then wait until old connections are gone.
-    pub switch: Vec<Step>,
+    pub switch: Vec<EnvoyStep>,
     /// What nothing names any longer.
-    pub remove: Vec<Step>,
+    pub remove: Vec<EnvoyStep>,
 }
 
-impl Plan {
+impl EnvoyPlan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.add.is_empty() && self.switch.is_empty() && self.remove.is_empty()
@@ -36,11 +32,11 @@ impl Plan {
 }
 
 /// The plan that turns `old` into `new`.
-pub fn plan(old: &Files, new: &Files) -> Plan {
-    let mut plan = Plan::default();
+pub fn plan(old: &Files, new: &Files) -> EnvoyPlan {
+    let mut plan = EnvoyPlan::default();
     let changed = |name: &String, content: &String| old.get(name) != Some(content);
     for (name, content) in new {
-        if name != CLUSTERS && name != LISTENER && !is_route(name) && changed(name, content) {
+        if name != CLUSTERS && name != LISTENER && !is_routes_file(name) && changed(name, content) {
             plan.add.push(write(name, content.clone()));
         }
     }
@@ -50,32 +46,28 @@ pub fn plan(old: &Files, new: &Files) -> Plan {
         plan.add.push(write(CLUSTERS, union.clone()));
     }
     // The listener last: Envoy refuses one that names a file that does not exist.
-    let routes = new.iter().filter(|(name, _)| is_route(name));
+    let routes = new.iter().filter(|(name, _)| is_routes_file(name));
     for (name, content) in routes.chain(new.get_key_value(LISTENER)) {
         if changed(name, content) {
             plan.switch.push(write(name, content.clone()));
         }
     }
     let gone = old.keys().filter(|name| !new.contains_key(*name));
-    plan.remove.extend(gone.map(|name| Step::Remove { name: name.clone() }));
+    plan.remove.extend(gone.map(|name| EnvoyStep::Remove { name: name.clone() }));
     if let Some(wanted) = wanted.filter(|wanted| union.as_ref() != Some(*wanted)) {
         plan.remove.push(write(CLUSTERS, wanted.clone()));
     }
     plan
 }
 
-fn is_route(name: &str) -> bool {
-    name.starts_with("rds-")
-}
-
-fn write(name: &str, content: String) -> Step {
-    Step::Write { name: name.to_owned(), content }
+fn write(name: &str, content: String) -> EnvoyStep {
+    EnvoyStep::Write { name: name.to_owned(), content }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envoy::resources::response;
+    use crate::render::resources::response;
     use serde_json::{Value, json};
 
     fn files(clusters: &[&str], routes: &[&str]) -> Files {
@@ -86,16 +78,16 @@ mod tests {
         files
     }
 
-    fn names(steps: &[Step]) -> Vec<String> {
-        let name = |step: &Step| match step {
-            Step::Write { name, content } if name == CLUSTERS => {
+    fn names(steps: &[EnvoyStep]) -> Vec<String> {
+        let name = |step: &EnvoyStep| match step {
+            EnvoyStep::Write { name, content } if name == CLUSTERS => {
                 let content: Value = serde_json::from_str(content).unwrap_or_default();
                 let clusters = content["resources"].as_array().into_iter().flatten();
                 let names: Vec<_> = clusters.filter_map(|c| c["name"].as_str()).collect();
                 format!("clusters {}", names.join(" "))
             }
-            Step::Write { name, .. } => name.clone(),
-            Step::Remove { name } => format!("-{name}"),
+            EnvoyStep::Write { name, .. } => name.clone(),
+            EnvoyStep::Remove { name } => format!("-{name}"),
         };
         steps.iter().map(name).collect()
     }

@@ -33,7 +33,7 @@ pub struct Device {
     /// Link-layer address, empty where the device has none.
     pub mac: Vec<u8>,
     /// Packets have no Ethernet header (TUN, WireGuard, PPP, IP tunnels).
-    pub bare: bool,
+    pub l3: bool,
     /// Drops what comes from where it would not send (`rp_filter` 1).
     pub strict: bool,
     /// `veth`, `bridge`, … as the kernel names the kind; empty for plain devices.

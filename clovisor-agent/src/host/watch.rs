@@ -233,7 +233,7 @@ fn device(message: &LinkMessage) -> Device {
     let flags = message.header.flags;
     let mut device = Device {
         ifindex: message.header.index,
-        bare: message.header.link_layer_type != LinkLayerType::Ether,
+        l3: message.header.link_layer_type != LinkLayerType::Ether,
         carrier: flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::LowerUp),
         ..Device::default()
     };

@@ -68,13 +68,14 @@ pub fn diff(old: &Image, new: &Image) -> Vec<Op> {
     ops
 }
 
-/// The slots that get another link and bar others: first with what both bar, so that no packet meets what is barred now
+/// The slots that get another link and bar others: first with what both bar, so that no packet meets what is forbidden now
 /// beside the link of before. (A slot is two words, and a reader may see one new and one old.)
 fn first_words(old: &Image, new: &Image) -> BTreeMap<u32, Slot> {
     let changed = new.slots.iter().filter_map(|(index, slot)| {
         let before = old.slots.get(index)?;
-        let first = Slot { barred: before.barred & slot.barred, ..*slot };
-        let both = Slot { barred: slot.barred, ..*before } != *slot && before.barred != slot.barred;
+        let first = Slot { forbidden: before.forbidden & slot.forbidden, ..*slot };
+        let both =
+            Slot { forbidden: slot.forbidden, ..*before } != *slot && before.forbidden != slot.forbidden;
         both.then_some((*index, first))
     });
     changed.collect()
@@ -133,8 +134,8 @@ mod tests {
     #[test]
     fn a_link_is_barred_when_the_next_one_is_there() {
         let image = |slot| Image { slots: BTreeMap::from([(3, slot)]), ..Image::default() };
-        let barring = |link, barred| image(Slot { barred, ..slot(link) });
-        let put = |link, barred| Op::Put(Entry::Slot(3, Slot { barred, ..slot(link) }));
+        let barring = |link, forbidden| image(Slot { forbidden, ..slot(link) });
+        let put = |link, forbidden| Op::Put(Entry::Slot(3, Slot { forbidden, ..slot(link) }));
         assert_eq!(diff(&barring(1, 0b100), &barring(2, 0b010)), [put(2, 0), put(2, 0b010)]);
         assert_eq!(diff(&barring(1, 0), &barring(1, 0b100)), [put(1, 0b100)]);
         assert_eq!(diff(&barring(1, 0b100), &barring(2, 0b100)), [put(2, 0b100)]);

@@ -4,7 +4,7 @@ use super::expiry::{expired, silent};
 use super::tables::{Fill, TableError, capacity, ignore_missing, named, take};
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, MapError};
-use clovisor_common::abi::{Flow, FlowKey, FlowState, PodLoad, REVERSE};
+use clovisor_common::abi::{Flow, FlowKey, FlowState, PodUsage, REVERSE};
 use clovisor_common::batch::Reader;
 use clovisor_common::packet::RST;
 use std::collections::BTreeMap;
@@ -40,9 +40,9 @@ struct Table<A> {
 pub struct Flows {
     flow4: Table<[u8; 4]>,
     flow6: Table<[u8; 16]>,
-    embryo4: Table<[u8; 4]>,
-    embryo6: Table<[u8; 16]>,
-    load: HashMap<MapData, u32, PodLoad>,
+    unreplied4: Table<[u8; 4]>,
+    unreplied6: Table<[u8; 16]>,
+    usage: HashMap<MapData, u32, PodUsage>,
     /// When they were last swept, CLOCK_MONOTONIC.
     swept_ns: Option<u64>,
 }
@@ -81,9 +81,9 @@ impl Flows {
         Ok(Self {
             flow4: Table::take(ebpf, "FLOW4")?,
             flow6: Table::take(ebpf, "FLOW6")?,
-            embryo4: Table::take(ebpf, "EMBRYO4")?,
-            embryo6: Table::take(ebpf, "EMBRYO6")?,
-            load: take(ebpf, "POD_LOAD")?,
+            unreplied4: Table::take(ebpf, "UNREPLIED4")?,
+            unreplied6: Table::take(ebpf, "UNREPLIED6")?,
+            usage: take(ebpf, "POD_USAGE")?,
             swept_ns: None,
         })
     }
@@ -94,10 +94,10 @@ impl Flows {
     /// A table could not be read.
     pub fn read(&self) -> Result<(Vec<FlowEntry>, Vec<Fill>), TableError> {
         let (mut flows, mut fill) = (Vec::new(), Vec::new());
-        for table in [&self.flow4, &self.embryo4] {
+        for table in [&self.flow4, &self.unreplied4] {
             table.read(&mut flows, &mut fill)?;
         }
-        for table in [&self.flow6, &self.embryo6] {
+        for table in [&self.flow6, &self.unreplied6] {
             table.read(&mut flows, &mut fill)?;
         }
         Ok((flows, fill))
@@ -111,22 +111,22 @@ impl Flows {
     pub fn sweep(&mut self, now_ns: u64, alive: &dyn Fn(u32) -> bool) -> Result<Swept, TableError> {
         let (mut swept, mut counts) = (Swept::default(), BTreeMap::new());
         let look = Look { before_ns: self.swept_ns.replace(now_ns).unwrap_or(now_ns), now_ns, alive };
-        self.embryo4.sweep(&look, &mut BTreeMap::new(), &mut swept)?;
-        self.embryo6.sweep(&look, &mut BTreeMap::new(), &mut swept)?;
+        self.unreplied4.sweep(&look, &mut BTreeMap::new(), &mut swept)?;
+        self.unreplied6.sweep(&look, &mut BTreeMap::new(), &mut swept)?;
         self.flow4.sweep(&look, &mut counts, &mut swept)?;
         self.flow6.sweep(&look, &mut counts, &mut swept)?;
-        self.count(&counts, alive).map_err(named("POD_LOAD"))?;
+        self.count(&counts, alive).map_err(named("POD_USAGE"))?;
         Ok(swept)
     }
 
     fn count(&mut self, counts: &BTreeMap<u32, u32>, alive: &dyn Fn(u32) -> bool) -> Result<(), MapError> {
-        let loads: Vec<_> = self.load.iter().flatten().collect();
-        for (veth, load) in loads {
+        let loads: Vec<_> = self.usage.iter().flatten().collect();
+        for (veth, usage) in loads {
             let established = counts.get(&veth).copied().unwrap_or(0);
             if !alive(veth) {
-                ignore_missing(self.load.remove(&veth))?;
-            } else if load.established != established {
-                self.load.insert(veth, PodLoad { established, ..load }, 0)?;
+                ignore_missing(self.usage.remove(&veth))?;
+            } else if usage.established != established {
+                self.usage.insert(veth, PodUsage { established, ..usage }, 0)?;
             }
         }
         Ok(())

@@ -3,10 +3,10 @@
 use super::flows::Flows;
 use super::pins;
 use super::pins::{FILTERS, HANDLE, LINKS, PRIORITY, PinError, QDISC, direction, filter, pin_root, pinned};
-use super::plan::{Hook, Place, Step, plan};
+use super::plan::{AttachMode, Hook, Place, Step, plan};
+use super::state::NamedDevice;
 use super::tables::{TableError, Tables};
 use super::versions::take_over;
-use crate::config::AttachMode;
 use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_add_clsact};
 use aya::programs::{ProgramError, SchedClassifier};
@@ -140,7 +140,7 @@ impl Programs {
     pub fn converge(
         &mut self,
         wanted: &BTreeSet<Place>,
-        names: &BTreeMap<u32, String>,
+        devices: &BTreeMap<u32, NamedDevice>,
     ) -> Result<(), LoadError> {
         let found: BTreeSet<_> = self.attached.keys().chain(&self.inherited).copied().collect();
         let own: BTreeSet<_> = self.attached.keys().copied().collect();
@@ -149,11 +149,11 @@ impl Programs {
         let detach = plan(&found, wanted, false).into_iter().filter(|step| matches!(step, Step::Detach(_)));
         let mut undo = Vec::new();
         for step in attach.chain(detach).collect::<Vec<_>>() {
-            match self.step(step, names) {
+            match self.step(step, devices) {
                 Ok(fresh) => undo.extend(step.undo(fresh)),
                 Err(error) => {
                     for step in undo.into_iter().rev() {
-                        if let Err(error) = self.step(step, names) {
+                        if let Err(error) = self.step(step, devices) {
                             tracing::warn!(?step, %error, "could not take back");
                         }
                     }
@@ -164,10 +164,10 @@ impl Programs {
         Ok(())
     }
 
-    fn step(&mut self, step: Step, names: &BTreeMap<u32, String>) -> Result<bool, LoadError> {
+    fn step(&mut self, step: Step, devices: &BTreeMap<u32, NamedDevice>) -> Result<bool, LoadError> {
         match step {
             Step::Attach(place) => {
-                let name = names.get(&place.ifindex).map_or("", String::as_str);
+                let name = devices.get(&place.ifindex).map_or("", |device| device.name.as_str());
                 let attached =
                     self.attach(place, name).map_err(|reason| LoadError::Attach { place, reason })?;
                 self.inherited.remove(&place);
@@ -176,7 +176,7 @@ impl Programs {
                 Ok(attached.origin == Origin::Fresh)
             }
             Step::Detach(place) => {
-                self.detach(place, names.get(&place.ifindex).map(String::as_str));
+                self.detach(place, devices.get(&place.ifindex).map(|device| device.name.as_str()));
                 Ok(false)
             }
         }

@@ -8,10 +8,10 @@
 
 use super::flows::FlowEntry;
 use super::image::{Image, wide};
-use clovisor_common::abi::{PeerKey, Slot};
-use clovisor_common::answer::{Answer, Complaint, Frame};
+use clovisor_common::abi::{Flow, Slot};
 use clovisor_common::packet::{ACK, Address, ETHERNET, RST, TCP};
-use clovisor_common::rule::{Course, course, stays, takes_over};
+use clovisor_common::reply::{Frame, IcmpError, Reply};
+use clovisor_common::rule::{Disposition, disposition, movable, stays};
 use std::net::{IpAddr, SocketAddr};
 
 /// How many doublings of the timer are taken back: a link that was silent for three seconds before it was down.
@@ -43,7 +43,7 @@ pub fn notice(flow: &FlowEntry, image: &Image) -> Option<Notice> {
     }
 }
 
-fn about<A: Answer>(flow: &FlowEntry, image: &Image, packet: &[u8]) -> Option<Notice> {
+fn about<A: Reply>(flow: &FlowEntry, image: &Image, packet: &[u8]) -> Option<Notice> {
     let (state, back) = (&flow.forward, flow.reverse.as_ref()?);
     let answered =
         (state.tcp_flags & back.tcp_flags & ACK) != 0 && (state.tcp_flags | back.tcp_flags) & RST == 0;
@@ -54,23 +54,30 @@ fn about<A: Answer>(flow: &FlowEntry, image: &Image, packet: &[u8]) -> Option<No
     }
     let segment = A::parse(packet, ETHERNET).ok()?;
     let mut frame: Frame = [0; 112];
-    let (length, times, resets) = match course::<A>(state, link, slot, movable::<A>(flow, image, slot)) {
-        Course::Reset => (A::reset(packet, &segment, 0, &mut frame)?, 1, true),
-        Course::Move(_) => (A::complain(packet, &segment, Complaint::Unreachable, &mut frame)?, KICKS, false),
-        Course::Stay | Course::Hold => return None,
+    let movable = movable(image, &segment.key(state.veth), &entry(flow), slot);
+    let (length, times, resets) = match disposition::<A>(state, link, slot, movable) {
+        Disposition::Reset => (A::reset(packet, &segment, 0, &mut frame)?, 1, true),
+        Disposition::Move(_) => {
+            (A::icmp_error(packet, &segment, IcmpError::Unreachable, &mut frame)?, KICKS, false)
+        }
+        Disposition::Stay | Disposition::Hold => return None,
     };
     let packet = frame.get(ETHERNET..length)?.to_vec();
     Some(Notice { pod: flow.source.ip(), packet, times, resets })
 }
 
-/// As the kernel half decides it for the pod's next packet.
-fn movable<A: Address>(flow: &FlowEntry, image: &Image, slot: Slot) -> bool {
-    let dialled = flow.destination;
-    let (addr, port_be) = (wide(dialled.ip()), dialled.port().to_be());
-    let peer = image.peers.get(&PeerKey { addr, port_be, link: slot.link, proto: flow.proto });
-    let far_end = peer.map_or((addr, port_be), |peer| (peer.addr, peer.port_be));
-    let now = (wide(flow.translated_destination.ip()), flow.translated_destination.port().to_be());
-    image.links.get(&slot.link).is_some_and(|link| takes_over::<A>(link, &flow.forward)) && far_end == now
+/// The forward entry, without its checksum deltas.
+fn entry<A: Address>(flow: &FlowEntry) -> Flow<A> {
+    let (from, to) = (flow.translated_source, flow.translated_destination);
+    Flow {
+        saddr: A::unmapped(wide(from.ip())),
+        daddr: A::unmapped(wide(to.ip())),
+        sport_be: from.port().to_be(),
+        dport_be: to.port().to_be(),
+        addr_delta: 0,
+        port_delta: 0,
+        state: flow.forward,
+    }
 }
 
 /// The pod's segment that acknowledges all it has, from the first byte on that is not acknowledged to it.

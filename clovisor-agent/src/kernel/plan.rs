@@ -3,6 +3,16 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AttachMode {
+    /// TCX links where the kernel has them, else clsact filters.
+    #[default]
+    Auto,
+    Tcx,
+    Clsact,
+}
+
 /// One of the three programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hook {

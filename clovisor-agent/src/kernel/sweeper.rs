@@ -1,10 +1,10 @@
 //! The task that owns the flow tables: they may be large, and a fail-over does not wait for them.
 
 use super::flows::{FlowEntry, Flows, Swept};
-use super::image::{Image, barred, died};
+use super::image::{Image, died, forbidden};
 use super::keepalive::question;
 use super::notice::{Notice, notice};
-use super::run::{KernelState, now_ns};
+use super::state::{FlowDump, KernelState, now_ns};
 use super::tables::Fill;
 use crate::host::raw::RawSockets;
 use std::io;
@@ -16,16 +16,13 @@ use tokio::time::{MissedTickBehavior, interval};
 
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// The flows of one moment, and how full their tables are.
-pub type FlowDump = (Vec<FlowEntry>, Vec<Fill>);
-
 /// The task before it runs.
 #[derive(Debug)]
 pub struct Sweeper {
     pub flows: Flows,
     pub state: watch::Receiver<Arc<KernelState>>,
     pub asked: mpsc::Receiver<oneshot::Sender<FlowDump>>,
-    /// Tables of answered flows that are nearly full.
+    /// Tables of replied flows that are nearly full.
     pub full: watch::Sender<Vec<Fill>>,
 }
 
@@ -48,7 +45,7 @@ impl Sweeper {
                     }
                     let new = state.borrow_and_update().image.clone();
                     let gone = image.pods.keys().any(|veth| !new.pods.contains_key(veth));
-                    let leave = died(&image, &new).next().is_some() || barred(&image, &new);
+                    let leave = died(&image, &new).next().is_some() || forbidden(&image, &new);
                     image = new;
                     if leave {
                         let maps = image.clone();
@@ -95,7 +92,7 @@ impl Sweeper {
 /// Which tables are nearly full now; whether that is news. Said from seven eighths on, until a quarter is free.
 fn note_full(before: &mut Vec<Fill>, fill: Vec<Fill>) -> bool {
     let was = |map| before.iter().any(|full| full.map == map);
-    // The embryos' give way by themselves.
+    // Entries of unreplied flows give way by themselves.
     let answered = fill.into_iter().filter(|fill| fill.map.starts_with("FLOW"));
     let limit = |fill: &Fill| fill.capacity * if was(fill.map) { 6 } else { 7 } / 8;
     let full: Vec<_> = answered.filter(|fill| fill.capacity > 0 && fill.entries >= limit(fill)).collect();
@@ -106,7 +103,7 @@ fn note_full(before: &mut Vec<Fill>, fill: Vec<Fill>) -> bool {
                 map,
                 entries,
                 capacity,
-                "table nearly full; new flows may go on among the embryos"
+                "table nearly full; new flows may go on in the unreplied table"
             );
         }
         *before = full;
@@ -197,7 +194,7 @@ mod tests {
             [(10, false, 0), (86, false, 0), (87, true, 1), (95, false, 1), (80, false, 1), (74, true, 0)]
         {
             let fill = |map| Fill { map, entries, capacity: 100 };
-            assert_eq!(note_full(&mut full, vec![fill("FLOW4"), fill("EMBRYO4")]), news, "{entries}");
+            assert_eq!(note_full(&mut full, vec![fill("FLOW4"), fill("UNREPLIED4")]), news, "{entries}");
             assert_eq!(full.len(), said, "{entries}");
         }
     }

@@ -62,7 +62,7 @@ mod tests {
             source6: None,
             mtu: 1500,
             dscp: 0,
-            bare: false,
+            l3: false,
             nat: Nat::Masquerade,
             mode: Mode::Redirect,
             mark: Mark::default(),

@@ -72,7 +72,7 @@ fn link(
             .unwrap_or(u32::MAX)
             .min(device.map_or(0, |d| d.mtu)),
         dscp: spec.dscp.and_then(|dscp| u8::try_from(dscp).ok()).unwrap_or(0),
-        bare: device.is_some_and(|d| d.bare),
+        l3: device.is_some_and(|d| d.l3),
         nat: spec.nat,
         mode: spec.mode,
         mark: Mark::default(),
@@ -189,10 +189,10 @@ fn by_mark(link: &Link, net: &HostNet) -> Health {
 fn hop(net: &HostNet, device: &Device, wanted: Option<IpAddr>, v4: bool, known: Option<IpAddr>) -> Hop {
     let Some(gateway) = wanted.or_else(|| gateway(net, device, v4)) else {
         // Without a link layer there is no next hop to know.
-        return if device.bare { Hop::OnLink } else { Hop::Unknown };
+        return if device.l3 { Hop::OnLink } else { Hop::Unknown };
     };
     match reach(net, device, gateway) {
-        _ if device.bare => Hop::Via(gateway),
+        _ if device.l3 => Hop::Via(gateway),
         Some(Reach::Known) => Hop::Via(gateway),
         Some(Reach::Asked) | None if known == Some(gateway) => Hop::Via(gateway),
         Some(_) | None => Hop::Unresolved,
@@ -222,7 +222,7 @@ pub fn unresolved(
     for (name, spec) in specs.iter().filter(|(_, s)| s.state != LinkState::Disabled) {
         let ifindex = table.links.get(name).and_then(|link| link.ifindex);
         let device = ifindex.and_then(|ifindex| net.devices.get(&ifindex));
-        let Some(device) = device.filter(|d| d.carrier && !d.bare) else {
+        let Some(device) = device.filter(|d| d.carrier && !d.l3) else {
             continue;
         };
         for (given, v4) in

@@ -91,7 +91,7 @@ pub struct Link {
     /// DSCP of steered packets on the link whose mapping asks for none; 0 for none here either.
     pub dscp: u8,
     /// The device has no Ethernet header.
-    pub bare: bool,
+    pub l3: bool,
     pub nat: Nat,
     pub mode: Mode,
     /// What its packets are marked with in mode `Mark`.

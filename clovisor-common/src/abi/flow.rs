@@ -2,7 +2,7 @@
 
 use super::{ANY_LINK, REVERSE};
 
-/// Key of `FLOW4` and `FLOW6`, and of `EMBRYO4` and `EMBRYO6`, where a flow is until the far end answers. Forward: the
+/// Key of `FLOW4` and `FLOW6`, and of `UNREPLIED4` and `UNREPLIED6`, where a flow is until the far end answers. Forward: the
 /// pod's own tuple, with the interface that its packets come in by: what another pod sends never finds it. Reverse: the
 /// tuple of a packet that comes back, with `scope = REVERSE | link` under NAT (the port belongs to that link's address),
 /// else `scope = REVERSE | ANY_LINK` (the far end may answer by any link).
@@ -69,7 +69,7 @@ pub struct FlowState {
     pub class: u8,
     /// Zone of the pod.
     pub zone: u16,
-    /// [`FLOW_NAT`], [`FLOW_REVERSE`], [`FLOW_BY_TRAFFIC`], [`FLOW_STACK`], [`FLOW_AS_IS`].
+    /// [`FLOW_NAT`], [`FLOW_REVERSE`], [`FLOW_BY_TRAFFIC`], [`FLOW_MARK`], [`FLOW_AS_IS`].
     pub flags: u16,
     /// TCP flags seen so far in this direction, or-ed (FIN 1, SYN 2, RST 4, ACK 16).
     pub tcp_flags: u8,
@@ -88,11 +88,11 @@ pub const FLOW_REVERSE: u16 = 2;
 /// `TRAFFIC` gave the class, not the packet's DSCP: that one is the application's.
 pub const FLOW_BY_TRAFFIC: u16 = 4;
 /// The stack forwards and translates the flow; its entries say as what the pod knows it.
-pub const FLOW_STACK: u16 = 8;
+pub const FLOW_MARK: u16 = 8;
 /// Addresses and ports leave, and come back, as they are.
 pub const FLOW_AS_IS: u16 = 16;
 
-/// Value of `FLOW4`, `FLOW6`, `EMBRYO4` and `EMBRYO6`: the tuple after translation.
+/// Value of `FLOW4`, `FLOW6`, `UNREPLIED4` and `UNREPLIED6`: the tuple after translation.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow<A> {
@@ -113,7 +113,7 @@ pub type Flow4 = Flow<[u8; 4]>;
 /// Value of `FLOW6`.
 pub type Flow6 = Flow<[u8; 16]>;
 
-/// Flows that a pod may have answered; more stay among the embryos, where others may displace them.
+/// Flows that a pod may have answered; more stay in the unreplied table, where others may displace them.
 pub const POD_QUOTA: u32 = 16_384;
 
 /// Flows that a pod may open in one window of 2^[`WINDOW_SHIFT`] ns (134 ms).
@@ -122,11 +122,11 @@ pub const POD_OPENS: u32 = 2048;
 /// See [`POD_OPENS`].
 pub const WINDOW_SHIFT: u32 = 27;
 
-/// Value of `POD_LOAD` (key: ifindex of the host side veth, `u32`). The kernel counts up; the agent sets
+/// Value of `POD_USAGE` (key: ifindex of the host side veth, `u32`). The kernel counts up; the agent sets
 /// `established` to what it found.
 #[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PodLoad {
+pub struct PodUsage {
     /// Flows of the pod in `FLOW4` and `FLOW6`.
     pub established: u32,
     /// `bpf_ktime_get_ns() >> WINDOW_SHIFT` of the last flow that was opened, the lower 32 bits.

@@ -60,16 +60,16 @@ reasons! {
     NoLinkRefused = "no_link_refused",
     /// The flow moved to its slot's new link (no NAT).
     FlowMoved = "flow_moved",
-    /// The flow's link is down, or barred by its mapping, and NAT ties it to it: answered with a RST.
+    /// The flow's link is down, or forbidden by its mapping, and NAT ties it to it: answered with a RST.
     FlowReset = "flow_reset",
-    /// The flow's link is down or barred and the packet cannot be answered. Dropped.
+    /// The flow's link is down or forbidden and the packet cannot be answered. Dropped.
     LinkDown = "link_down",
     /// The flow's link is down and there is no other yet, or must be none: answered with "network unreachable", on
     /// which TCP goes on trying at its present pace (RFC 6069).
     FlowHeld = "flow_held",
     /// Every source port of the link is in use towards this peer. Dropped or default, as the slot says.
     PortsExhausted = "ports_exhausted",
-    /// The table of answered flows is full: the flow goes on among the embryos, where others may displace it.
+    /// The table of replied flows is full: the flow goes on in the unreplied table, where others may displace it.
     FlowTableFull = "flow_table_full",
     /// Larger than the link's MTU: answered with ICMP "fragmentation needed" / "packet too big".
     MtuExceeded = "mtu_exceeded",
@@ -80,13 +80,13 @@ reasons! {
     /// The kernel refused a packet helper. Dropped.
     HelperFailed = "helper_failed",
     /// Hop limit used up. Dropped: the stack's answer would let the packet escape the link.
-    HopsExceeded = "hops_exceeded",
+    TtlExceeded = "ttl_exceeded",
     /// A class on a connection that was not opened on a link, or whose flow is forgotten. Dropped or default, as
     /// the slot says: another source address would end it.
     MidStream = "mid_stream",
     /// An ICMP error about a packet of a flow, translated with what it quotes and sent on, either way.
     ErrorTranslated = "error_translated",
-    /// The pod has its share of the answered flows: this one goes on among the embryos.
+    /// The pod has its share of the replied flows: this one goes on in the unreplied table.
     PodQuota = "pod_quota",
     /// The pod opens more flows at a time than a pod may. Dropped or default, as the slot says.
     OpensLimited = "opens_limited",

@@ -17,7 +17,7 @@ struct Recipe {
     ports: (u16, u16),
     v6: bool,
     tos: u8,
-    hops: u8,
+    ttl: u8,
     /// UDP, an echo, else TCP.
     kind: u8,
     /// Identification, and of some the offset of the fragment.
@@ -37,24 +37,24 @@ fn packet() -> impl Strategy<Value = Vec<u8>> {
     let rest = (any::<u8>(), any::<u32>(), 0..=10_usize, 0..64_usize);
     let recipe = (tuple, header, rest).prop_map(|(tuple, header, rest)| {
         let (source, destination, ports) = tuple;
-        let (v6, tos, hops, kind, offset, more) = header;
+        let (v6, tos, ttl, kind, offset, more) = header;
         let (flags, ack, words, payload) = rest;
-        Recipe { source, destination, ports, v6, tos, hops, kind, offset, more, flags, ack, words, payload }
+        Recipe { source, destination, ports, v6, tos, ttl, kind, offset, more, flags, ack, words, payload }
     });
     recipe.prop_filter_map("a header that cannot be written", |recipe| built(&recipe))
 }
 
 fn headers(recipe: &Recipe) -> Option<IpHeaders> {
-    let Recipe { source, destination, v6, tos, hops, offset, more, .. } = *recipe;
+    let Recipe { source, destination, v6, tos, ttl, offset, more, .. } = *recipe;
     if v6 {
         let header =
-            Ipv6Header { traffic_class: tos, hop_limit: hops, source, destination, ..Ipv6Header::default() };
+            Ipv6Header { traffic_class: tos, hop_limit: ttl, source, destination, ..Ipv6Header::default() };
         return Some(IpHeaders::Ipv6(header, Default::default()));
     }
     let header = Ipv4Header {
         dscp: (tos >> 2).try_into().ok()?,
         ecn: (tos & 3).try_into().ok()?,
-        time_to_live: hops,
+        time_to_live: ttl,
         source: *source.first_chunk()?,
         destination: *destination.first_chunk()?,
         identification: offset,
@@ -98,10 +98,10 @@ fn judged(bytes: &[u8]) -> Option<(u16, u16, u8)> {
     }
 }
 
-fn compare<A: Steady + std::fmt::Debug>(bytes: &[u8]) -> Result<(), TestCaseError> {
+fn compare<A: FastParse + std::fmt::Debug>(bytes: &[u8]) -> Result<(), TestCaseError> {
     let parsed = A::parse(bytes, 0);
-    for steady in [A::steady::<TCP, _>(bytes, 0), A::steady::<UDP, _>(bytes, 0)].into_iter().flatten() {
-        prop_assert_eq!(Ok(steady), parsed);
+    for fast in [A::parse_fast::<TCP, _>(bytes, 0), A::parse_fast::<UDP, _>(bytes, 0)].into_iter().flatten() {
+        prop_assert_eq!(Ok(fast), parsed);
     }
     if let (Ok(segment), Some((sport, dport, flags))) = (parsed, judged(bytes)) {
         prop_assert_eq!((u16::from_be(segment.sport_be), u16::from_be(segment.dport_be)), (sport, dport));
@@ -129,10 +129,10 @@ proptest! {
         let v6 = bytes.first().is_some_and(|first| first >> 4 == 6);
         let read = if v6 {
             compare::<[u8; 16]>(&bytes)?;
-            <[u8; 16]>::parse(&bytes[..], 0).map(|s| (s.tos, s.hops, s.fragment))
+            <[u8; 16]>::parse(&bytes[..], 0).map(|s| (s.tos, s.ttl, s.fragment))
         } else {
             compare::<[u8; 4]>(&bytes)?;
-            <[u8; 4]>::parse(&bytes[..], 0).map(|s| (s.tos, s.hops, s.fragment))
+            <[u8; 4]>::parse(&bytes[..], 0).map(|s| (s.tos, s.ttl, s.fragment))
         };
         let sliced = SlicedPacket::from_ip(&bytes).map_err(|error| TestCaseError::fail(std::format!("{error}")))?;
         let wanted = match sliced.net {

@@ -19,7 +19,7 @@ pub struct Quoted<A> {
     pub quoted_daddr: A,
     pub proto: u8,
     pub tos: u8,
-    pub hops: u8,
+    pub ttl: u8,
     /// Offset of the IP header of the error; the ICMP header, the quoted one and its transport follow without options.
     pub l3: u8,
 }
@@ -53,7 +53,7 @@ impl<A: Address> Quoted<A> {
             quoted_daddr: inner.daddr,
             proto: inner.proto,
             tos: outer.tos,
-            hops: outer.hops,
+            ttl: outer.ttl,
             l3: l3 as u8,
         })
     }
@@ -98,5 +98,5 @@ pub struct Plain<A> {
     pub(super) daddr: A,
     pub(super) proto: u8,
     pub(super) tos: u8,
-    pub(super) hops: u8,
+    pub(super) ttl: u8,
 }

@@ -19,9 +19,9 @@ fn a_segment_of_ipv4_is_read() {
         sport_be: 40_001_u16.to_be(),
         dport_be: 443_u16.to_be(),
         tos: 0x4e,
-        hops: 64,
+        ttl: 64,
         proto: TCP,
-        opens: false,
+        is_new: false,
         flags: SYN | ACK,
         l4_len: 24,
         fragment: Fragment::Whole,
@@ -65,7 +65,7 @@ fn datagrams_and_echoes_open_and_replies_do_not() {
         (bytes[9], bytes[20]) = (proto, kind);
         bytes[24..26].copy_from_slice(&5_u16.to_ne_bytes());
         let segment = <[u8; 4]>::parse(&bytes[..28], 0).ok();
-        let read = segment.map(|s| (s.sport_be, s.dport_be, s.opens));
+        let read = segment.map(|s| (s.sport_be, s.dport_be, s.is_new));
         assert_eq!(read, expected, "protocol {proto}, type {kind}");
         assert!(segment.is_none_or(|s| s.flags == 0 && s.l4_len == 8 && s.proto == proto));
         assert!(<[u8; 4]>::parse(&bytes[..27], 0).is_err(), "cut short");
@@ -141,7 +141,7 @@ fn fragments_say_which_one_they_are() {
         let segment = <[u8; 4]>::parse(&bytes[..], 0).ok();
         assert_eq!(segment.map(|s| s.fragment), fragment, "{hi:#x} {lo:#x} protocol {proto}");
         let ports =
-            segment.filter(|s| s.fragment == Fragment::Later).map(|s| (s.sport_be, s.dport_be, s.opens));
+            segment.filter(|s| s.fragment == Fragment::Later).map(|s| (s.sport_be, s.dport_be, s.is_new));
         assert!(ports.is_none_or(|later| later == (0, 0, false)), "{ports:?}");
         let id = segment.filter(|s| s.fragment != Fragment::Whole).map(|s| s.id);
         assert!(id.is_none_or(|id| id == u32::from(u16::from_ne_bytes([0, 1]))));

@@ -9,7 +9,7 @@ pub(super) struct Ip<A> {
     pub(super) saddr: A,
     pub(super) daddr: A,
     pub(super) tos: u8,
-    pub(super) hops: u8,
+    pub(super) ttl: u8,
     pub(super) fragment: Fragment,
     pub(super) id: u32,
     pub(super) l3: usize,
@@ -21,7 +21,7 @@ pub(super) struct Ip<A> {
 pub(super) struct Transport {
     sport_be: u16,
     dport_be: u16,
-    opens: bool,
+    is_new: bool,
     pub(super) flags: u8,
     l4_len: u8,
     ack_be: u32,
@@ -48,8 +48,8 @@ impl Transport {
     /// Both headers together.
     #[inline(always)]
     pub(super) fn of<A>(self, proto: u8, ip: Ip<A>) -> Segment<A> {
-        let Ip { saddr, daddr, tos, hops, fragment, id, l3, l4 } = ip;
-        let Self { sport_be, dport_be, opens, flags, l4_len, ack_be } = self;
+        let Ip { saddr, daddr, tos, ttl, fragment, id, l3, l4 } = ip;
+        let Self { sport_be, dport_be, is_new, flags, l4_len, ack_be } = self;
         let (l3, l4) = (l3 as u8, l4 as u8);
         Segment {
             saddr,
@@ -57,9 +57,9 @@ impl Transport {
             sport_be,
             dport_be,
             proto,
-            opens,
+            is_new,
             tos,
-            hops,
+            ttl,
             flags,
             l4_len,
             fragment,
@@ -72,7 +72,8 @@ impl Transport {
 }
 
 /// A fragment but the first has no transport header.
-const LATER: Transport = Transport { sport_be: 0, dport_be: 0, opens: false, flags: 0, l4_len: 0, ack_be: 0 };
+const LATER: Transport =
+    Transport { sport_be: 0, dport_be: 0, is_new: false, flags: 0, l4_len: 0, ack_be: 0 };
 
 #[inline(always)]
 pub(super) fn tcp<B: Bytes + ?Sized>(bytes: &B, l4: usize) -> Option<Transport> {
@@ -81,11 +82,11 @@ pub(super) fn tcp<B: Bytes + ?Sized>(bytes: &B, l4: usize) -> Option<Transport> 
     let [offset, flags, ..] = w3.to_ne_bytes();
     let l4_len = (offset >> 4) * 4;
     let (sport_be, dport_be) = (u16::from_ne_bytes([s0, s1]), u16::from_ne_bytes([d0, d1]));
-    let opens = flags & (SYN | ACK | RST | FIN) == SYN;
+    let is_new = flags & (SYN | ACK | RST | FIN) == SYN;
     (usize::from(l4_len) >= TCP_HEADER).then_some(Transport {
         sport_be,
         dport_be,
-        opens,
+        is_new,
         flags,
         l4_len,
         ack_be,
@@ -97,7 +98,7 @@ pub(super) fn udp<B: Bytes + ?Sized>(bytes: &B, l4: usize) -> Option<Transport> 
     let [ports, _] = bytes.words::<2>(l4)?;
     let [s0, s1, d0, d1] = ports.to_ne_bytes();
     let (sport_be, dport_be) = (u16::from_ne_bytes([s0, s1]), u16::from_ne_bytes([d0, d1]));
-    Some(Transport { sport_be, dport_be, opens: true, flags: 0, l4_len: 8, ack_be: 0 })
+    Some(Transport { sport_be, dport_be, is_new: true, flags: 0, l4_len: 8, ack_be: 0 })
 }
 
 /// An ICMP echo: the identifier stands for the port of who asks (RFC 5508, 3.1).
@@ -107,11 +108,11 @@ fn echo<B: Bytes + ?Sized>(bytes: &B, l4: usize, [request, reply]: [u8; 2]) -> O
     let ([kind, ..], [i0, i1, ..]) = (first.to_ne_bytes(), second.to_ne_bytes());
     let id = u16::from_ne_bytes([i0, i1]);
     let (sport_be, dport_be) = if kind == request { (id, 0) } else { (0, id) };
-    let opens = kind == request;
-    (opens || kind == reply).then_some(Transport {
+    let is_new = kind == request;
+    (is_new || kind == reply).then_some(Transport {
         sport_be,
         dport_be,
-        opens,
+        is_new,
         flags: 0,
         l4_len: 8,
         ack_be: 0,

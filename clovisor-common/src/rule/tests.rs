@@ -42,7 +42,7 @@ const LINK: Link = Link {
 };
 
 fn barring(link: u8, slot: Slot) -> Slot {
-    Slot { barred: 1 << link, ..slot }
+    Slot { forbidden: 1 << link, ..slot }
 }
 
 #[test]
@@ -51,38 +51,38 @@ fn a_flow_moves_only_when_it_must_or_may() {
     let up = Some(LINK);
     let down = Some(Link { flags: LINK_NAT, ..LINK });
     for (link, slot, movable, wanted) in [
-        (up, slot(2, SLOT_FOLLOW), true, Course::Stay),
-        (up, slot(3, 0), true, Course::Stay),
-        (up, slot(3, SLOT_FOLLOW), true, Course::Move(3)),
-        (up, slot(3, SLOT_FOLLOW), false, Course::Stay),
-        (up, slot(NO_LINK, SLOT_REFUSE), false, Course::Stay),
-        (down, slot(3, 0), true, Course::Move(3)),
-        (down, slot(3, SLOT_FOLLOW), false, Course::Reset),
-        (down, slot(NO_LINK, 0), false, Course::Reset),
-        (down, slot(NO_LINK, SLOT_REFUSE), false, Course::Hold),
+        (up, slot(2, SLOT_FOLLOW), true, Disposition::Stay),
+        (up, slot(3, 0), true, Disposition::Stay),
+        (up, slot(3, SLOT_FOLLOW), true, Disposition::Move(3)),
+        (up, slot(3, SLOT_FOLLOW), false, Disposition::Stay),
+        (up, slot(NO_LINK, SLOT_REFUSE), false, Disposition::Stay),
+        (down, slot(3, 0), true, Disposition::Move(3)),
+        (down, slot(3, SLOT_FOLLOW), false, Disposition::Reset),
+        (down, slot(NO_LINK, 0), false, Disposition::Reset),
+        (down, slot(NO_LINK, SLOT_REFUSE), false, Disposition::Hold),
         // The agent has not said yet which link is next.
-        (down, slot(2, 0), true, Course::Hold),
-        (None, slot(NO_LINK, 0), false, Course::Reset),
-        (None, slot(3, SLOT_REFUSE), false, Course::Reset),
-        (up, barring(2, slot(3, 0)), true, Course::Move(3)),
-        (up, barring(2, slot(3, 0)), false, Course::Reset),
-        (up, barring(3, slot(3, 0)), true, Course::Stay),
-        (up, barring(2, slot(NO_LINK, 0)), false, Course::Reset),
+        (down, slot(2, 0), true, Disposition::Hold),
+        (None, slot(NO_LINK, 0), false, Disposition::Reset),
+        (None, slot(3, SLOT_REFUSE), false, Disposition::Reset),
+        (up, barring(2, slot(3, 0)), true, Disposition::Move(3)),
+        (up, barring(2, slot(3, 0)), false, Disposition::Reset),
+        (up, barring(3, slot(3, 0)), true, Disposition::Stay),
+        (up, barring(2, slot(NO_LINK, 0)), false, Disposition::Reset),
         // It will not be the mapping's again when it is up.
-        (down, barring(2, slot(NO_LINK, SLOT_REFUSE)), false, Course::Reset),
+        (down, barring(2, slot(NO_LINK, SLOT_REFUSE)), false, Disposition::Reset),
     ] {
-        let got = course::<[u8; 4]>(&flow, link.as_ref(), slot, movable);
+        let got = disposition::<[u8; 4]>(&flow, link.as_ref(), slot, movable);
         assert_eq!(got, wanted, "{link:?} {slot:?} {movable}");
     }
     // Up, but not by the stack any more.
-    let stack = FlowState { flags: FLOW_STACK, ..flow };
-    assert_eq!(course::<[u8; 4]>(&stack, up.as_ref(), slot(2, 0), false), Course::Reset);
-    let by_mark = Link { flags: LINK_UP | LINK_NAT | LINK_STACK, ..LINK };
+    let stack = FlowState { flags: FLOW_MARK, ..flow };
+    assert_eq!(disposition::<[u8; 4]>(&stack, up.as_ref(), slot(2, 0), false), Disposition::Reset);
+    let by_mark = Link { flags: LINK_UP | LINK_NAT | LINK_MARK, ..LINK };
     for flow in [flow, stack] {
-        assert_eq!(course::<[u8; 4]>(&flow, Some(&by_mark), slot(2, 0), false), Course::Stay);
+        assert_eq!(disposition::<[u8; 4]>(&flow, Some(&by_mark), slot(2, 0), false), Disposition::Stay);
     }
     // Up, but not for this family.
-    assert_eq!(course::<[u8; 16]>(&flow, up.as_ref(), slot(2, 0), false), Course::Reset);
+    assert_eq!(disposition::<[u8; 16]>(&flow, up.as_ref(), slot(2, 0), false), Disposition::Reset);
 }
 
 #[test]
@@ -93,9 +93,9 @@ fn only_a_bare_syn_reopens() {
         sport_be: 0,
         dport_be: 0,
         tos: crate::abi::dscp_of_class(class) << 2,
-        hops: 64,
+        ttl: 64,
         proto: 6,
-        opens: flags == SYN,
+        is_new: flags == SYN,
         flags,
         l4_len: 20,
         fragment: crate::packet::Fragment::Whole,
@@ -130,7 +130,7 @@ fn translated_ports_are_of_the_range_and_others_the_pods_own() {
             let port = u16::from_be(nth(&LINK));
             assert!((20_000..=20_003).contains(&port), "{port}");
             assert_eq!(nth(&Link { flags: LINK_UP, ..LINK }), own);
-            assert_eq!(nth(&Link { flags: LINK_UP | LINK_NAT | LINK_STACK, ..LINK }), own);
+            assert_eq!(nth(&Link { flags: LINK_UP | LINK_NAT | LINK_MARK, ..LINK }), own);
             let all = Link { port_min: 1, port_max: u16::MAX, ..LINK };
             assert_ne!(nth(&all), 0);
             for (port_min, port_max) in [(0, 0), (0, 5), (9, 8)] {

@@ -5,7 +5,6 @@ use crate::eventually::eventually;
 use crate::objects;
 use crate::site::{APP_PORT, Site};
 use anyhow::{Context, Result, bail};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Host of the shop's service in the cloud.
@@ -14,17 +13,16 @@ pub const HOST: &str = "reviews.shop.svc.cluster.local";
 pub const PORT: u16 = 8001;
 /// Labels of the agents' pods.
 pub const AGENT: &str = "app.kubernetes.io/name=clovisor-agent";
-const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 fn file(path: &str) -> Result<String> {
-    let path = Path::new(REPOSITORY).join(path);
+    let path = crate::repository::path(path);
     std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// A folder below `deploy`.
 #[must_use]
 pub fn deploy(folder: &str) -> String {
-    format!("{REPOSITORY}/deploy/{folder}")
+    crate::repository::path("deploy").join(folder).display().to_string()
 }
 
 /// Clovisor as its users install it, from a folder below `deploy`; how long until every agent was ready.

@@ -125,7 +125,7 @@ fn remove_stale(home: &Path) {
 /// `target/site`, or a folder under the system's temporary one if the proxy's uid cannot reach that or its
 /// name is too long.
 fn home() -> Result<PathBuf> {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    let target = crate::repository::path("target");
     if std::fs::create_dir_all(target.join("site")).is_ok() {
         let home = target.join("site").canonicalize().context("the folder was just made")?;
         if open_to_all(&home) && home.as_os_str().len() <= MAX_ROOT {

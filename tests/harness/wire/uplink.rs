@@ -30,7 +30,7 @@ const NAMES: [&str; 2] = ["w1", "c1"];
 impl Uplink {
     /// Do packets start with the IP header?
     #[must_use]
-    pub const fn bare(self) -> bool {
+    pub const fn l3(self) -> bool {
         matches!(self, Self::WireGuard | Self::Gre)
     }
 

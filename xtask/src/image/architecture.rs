@@ -52,7 +52,7 @@ impl Architecture {
         let headers = format!("/usr/{rust}-linux-gnu/include/stdio.h");
         if !shell::has(&compiler) || !Path::new(&headers).exists() {
             let library = format!("libc6-dev-{}-cross", self.oci());
-            setup::apt(&[&format!("gcc-{debian}-linux-gnu"), &library])?;
+            setup::packages(&[&format!("gcc-{debian}-linux-gnu"), &library])?;
         }
         let target = self.target().replace('-', "_");
         cargo.env(format!("CC_{target}"), compiler);
@@ -69,7 +69,7 @@ impl Architecture {
         }
         let emulator = format!("qemu-{}-static", self.processor().0);
         if !shell::has(&emulator) {
-            setup::apt(&["qemu-user-static"])?;
+            setup::packages(&["qemu-user-static"])?;
         }
         shell::output(Command::new(emulator).arg(program).args(words))
     }

@@ -1,12 +1,13 @@
 //! Every crate inherits the workspace's lints, and every exception says why.
 
+use crate::workspace::Crate;
 use anyhow::{Context, Result};
 
 /// Checks the manifests of these crates.
-pub(super) fn check(crates: &[&str]) -> Result<Vec<String>> {
+pub(super) fn check(crates: &[Crate]) -> Result<Vec<String>> {
     let mut findings = Vec::new();
-    for name in crates {
-        let path = format!("{name}/Cargo.toml");
+    for one in crates {
+        let path = one.folder.join("Cargo.toml").display().to_string();
         let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
         findings.extend(finding(&path, &text));
     }

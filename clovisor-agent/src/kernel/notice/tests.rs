@@ -69,10 +69,10 @@ fn a_connection_that_cannot_move_is_reset_at_what_the_pod_expects() {
 #[test]
 fn a_connection_on_a_link_that_its_mapping_lost_is_reset() {
     let mut image = image(LINK_UP | LINK_NAT, 3, 0);
-    for (barred, told) in [(0, false), (1 << 3, false), (1 << 2, true)] {
-        image.slots.entry(7).and_modify(|slot| slot.barred = barred);
+    for (forbidden, told) in [(0, false), (1 << 3, false), (1 << 2, true)] {
+        image.slots.entry(7).and_modify(|slot| slot.forbidden = forbidden);
         let notice = notice(&flow(false, FLOW_NAT), &image);
-        assert_eq!(notice.is_some_and(|notice| notice.resets), told, "{barred:b}");
+        assert_eq!(notice.is_some_and(|notice| notice.resets), told, "{forbidden:b}");
     }
 }
 

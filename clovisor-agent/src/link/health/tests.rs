@@ -112,7 +112,7 @@ fn the_gateway_may_be_given_and_is_solicited() {
 fn a_device_without_link_layer_needs_no_gateway() {
     let mut net = net();
     net.routes.clear();
-    net.devices.values_mut().for_each(|d| d.bare = true);
+    net.devices.values_mut().for_each(|d| d.l3 = true);
     assert_eq!(health(&spec("s9"), &net), Health::Up);
 }
 

@@ -1,0 +1,10 @@
+//! What the kernel half shall do on this node.
+//!
+//! **In**: the policy, the links, the node's network. **Out**: `watch<Arc<Desired>>` for the kernel half,
+//! `watch<Arc<Pods>>` for status. **Owns**: what was learned of pods behind bridges. **Never**: touches a kernel map.
+
+pub mod image;
+
+pub mod pods;
+
+pub mod run;

@@ -1,0 +1,168 @@
+//! The contents of the kernel maps that the policy and the links ask for.
+
+use crate::cluster::identity::ObjectKey;
+use crate::cluster::wan_link::{Mode, Nat};
+use crate::cluster::wan_mapping::traffic::TrafficProtocol;
+use crate::cluster::wan_mapping::{Established, Fallback};
+use crate::kernel::image::{Image, PortRange, wide};
+use crate::link::choose::{choose, permits};
+use crate::link::table::{Health, Link, LinkTable};
+use crate::policy::class::ClassId;
+use crate::policy::model::{Class, Policy, PrefixRules};
+use clovisor_common::abi::{
+    self, Addr, ClassKey, DestKey, LINK_L3, LINK_MARK, LINK_NAT, LINK_UP, NO_LINK, Peer, PeerKey, Pod,
+    PortRule, SLOT_FOLLOW, SLOT_REFUSE, Slot, TRAFFIC_RULES, Traffic, TrafficKey, slot_index,
+};
+use clovisor_common::packet::{Address as _, TCP, UDP};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+/// The maps for `policy` on this node. `veths`: the host side device of each pod that was found.
+#[must_use]
+pub fn image(
+    policy: &Policy,
+    links: &LinkTable,
+    veths: &BTreeMap<ObjectKey, u32>,
+    ports: PortRange,
+) -> Image {
+    let mut image = Image::default();
+    for link in links.links.values() {
+        add_link(&mut image, link, ports);
+    }
+    for (name, namespace) in &policy.namespaces {
+        for class in namespace.classes.values() {
+            add_class(&mut image, name, namespace.zone, class, links);
+        }
+        for service in &namespace.services {
+            add_destinations(
+                &mut image,
+                namespace.zone,
+                namespace.classes_towards(service),
+                Some(&service.endpoints[..]),
+            );
+        }
+        for prefix in &namespace.traffic {
+            let (key, rules) = traffic(namespace.zone, prefix);
+            image.traffic.insert(key, rules);
+        }
+        for reached in &namespace.destinations {
+            let endpoints = reached.endpoints.as_deref();
+            add_destinations(&mut image, namespace.zone, reached.classes.clone(), endpoints);
+        }
+    }
+    for (key, pod) in &policy.pods {
+        let (Some(veth), Some(namespace)) = (veths.get(key), policy.namespaces.get(&key.namespace)) else {
+            continue;
+        };
+        let zone = namespace.zone;
+        if zone == 0 {
+            continue;
+        }
+        let traffic = bits(&namespace.traffic_of(&pod.labels)) as u16;
+        image.pods.insert(*veth, Pod { zone, traffic, proxy_uid: pod.proxy_uid });
+        for address in &pod.addresses {
+            image.addrs.insert(wide(*address), Addr { veth: *veth, zone, pad: 0 });
+        }
+    }
+    image
+}
+
+fn add_link(image: &mut Image, link: &Link, ports: PortRange) {
+    let Some(ifindex) = link.ifindex else {
+        return;
+    };
+    let up = if link.health == Health::Up { LINK_UP } else { 0 };
+    let nat = if link.nat == Nat::Masquerade { LINK_NAT } else { 0 };
+    let l3 = if link.l3 { LINK_L3 } else { 0 };
+    let by_mark = link.mode == Mode::Mark;
+    let mark = if by_mark { LINK_MARK } else { 0 };
+    // Without a next hop the kernel asks its routes for one, and for IPv6 it drops what they do not know, also where
+    // the device has no link layer and takes any. So it gets one that is always there.
+    let gateway6 = link.gateway6.or(link.source6.filter(|_| link.l3));
+    let value = abi::Link {
+        ifindex,
+        mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
+        wire_dscp: link.dscp,
+        pad: 0,
+        flags: up | nat | l3 | mark,
+        mark: if by_mark { link.mark.value } else { 0 },
+        mark_mask: if by_mark { link.mark.mask } else { 0 },
+        port_min: ports.min,
+        port_max: ports.max,
+        gateway4: link.gateway4.map_or([0; 4], |a| a.octets()),
+        source4: link.source4.map_or([0; 4], |a| a.octets()),
+        gateway6: gateway6.map_or([0; 16], |a| a.octets()),
+        source6: link.source6.map_or([0; 16], |a| a.octets()),
+    };
+    image.links.insert(link.id.0, value);
+    image.link_of.insert(ifindex, u32::from(link.id.0));
+    for peer in &link.peers {
+        let value = Peer { addr: wide(peer.address), port_be: peer.target_port.to_be(), pad: [0; 2] };
+        for proto in [TCP, UDP] {
+            let (addr, port_be) = (wide(peer.alias), peer.port.to_be());
+            image.peers.insert(PeerKey { addr, port_be, link: link.id.0, proto }, value);
+        }
+    }
+}
+
+fn add_class(image: &mut Image, namespace: &str, zone: u16, class: &Class, links: &LinkTable) {
+    let index = slot_index(zone, class.id.0);
+    let link = choose(&class.links, links, namespace).map_or(NO_LINK, |id| id.0);
+    let refuse = if class.on_links_down == Fallback::Refuse { SLOT_REFUSE } else { 0 };
+    let follow = if class.established == Established::Follow { SLOT_FOLLOW } else { 0 };
+    let others = links.links.values().filter(|link| !permits(&class.links, link, namespace));
+    let forbidden = others.fold(0, |forbidden, link| forbidden | 1 << link.id.0);
+    let flags = refuse | follow;
+    image.slots.insert(index, Slot { link, flags, wire_dscp: class.wire_dscp, forbidden, ..Slot::NONE });
+    image.classes.insert(ClassKey { zone, class: class.id.0, pad: 0 }, index);
+}
+
+/// Where packets of these classes may go; `endpoints` none: anywhere.
+fn add_destinations(
+    image: &mut Image,
+    zone: u16,
+    classes: BTreeSet<ClassId>,
+    endpoints: Option<&[SocketAddr]>,
+) {
+    let bits = bits(&classes);
+    if bits == 0 {
+        return;
+    }
+    let Some(endpoints) = endpoints else {
+        *image.dests.entry(DestKey::anywhere(zone)).or_default() |= bits;
+        return;
+    };
+    for endpoint in endpoints {
+        let key = DestKey {
+            addr: wide(endpoint.ip()),
+            port_be: endpoint.port().to_be(),
+            zone,
+            proto: TCP,
+            pad: [0; 3],
+        };
+        *image.dests.entry(key).or_default() |= bits;
+    }
+}
+
+/// Bit `class - 1` for each of the classes.
+fn bits(classes: &BTreeSet<ClassId>) -> u32 {
+    classes.iter().fold(0, |bits, class| bits | 1u32 << (class.0 - 1))
+}
+
+/// Entry of `TRAFFIC` for a prefix.
+fn traffic(zone: u16, prefix: &PrefixRules) -> ((u32, TrafficKey), Traffic) {
+    let v4 = prefix.net.addr().is_ipv4();
+    let proto = match (prefix.protocol, v4) {
+        (TrafficProtocol::Tcp, _) => TCP,
+        (TrafficProtocol::Udp, _) => UDP,
+        (TrafficProtocol::Icmp, true) => <[u8; 4]>::ICMP,
+        (TrafficProtocol::Icmp, false) => <[u8; 16]>::ICMP,
+    };
+    let key = TrafficKey { zone, proto, pad: 0, addr: wide(prefix.net.network()) };
+    let mut value = Traffic { rules: [PortRule::default(); TRAFFIC_RULES] };
+    for (place, rule) in value.rules.iter_mut().zip(&prefix.rules) {
+        *place = PortRule { min: rule.min, max: rule.max, class: rule.class.0, pad: 0 };
+    }
+    let mapped = if v4 { 96 } else { 0 };
+    ((TrafficKey::HEAD + mapped + u32::from(prefix.net.prefix_len()), key), value)
+}

@@ -1,0 +1,45 @@
+//! Lookups in the agent's image of the maps, with the results of the kernel's own.
+
+use super::image::Image;
+use clovisor_common::abi::{
+    Addr, AddrKey, ClassKey, DestClasses, DestKey, Link, Peer, PeerKey, Slot, SlotIndex, Traffic, TrafficKey,
+};
+use clovisor_common::rule::Tables;
+
+impl Tables for Image {
+    fn addr(&self, key: &AddrKey) -> Option<Addr> {
+        self.addrs.get(key).copied()
+    }
+
+    fn slot_of(&self, key: &ClassKey) -> Option<SlotIndex> {
+        self.classes.get(key).copied()
+    }
+
+    fn dest(&self, key: &DestKey) -> Option<DestClasses> {
+        self.dests.get(key).copied()
+    }
+
+    /// The entry of the longest prefix around the key, as the kernel's LPM trie returns it.
+    fn traffic(&self, key: &TrafficKey) -> Option<&Traffic> {
+        let covers = |(bits, prefix): &(u32, TrafficKey)| {
+            let free = TrafficKey::BITS.saturating_sub(*bits);
+            let network = |key: &TrafficKey| u128::from_be_bytes(key.addr).checked_shr(free).unwrap_or(0);
+            (prefix.zone, prefix.proto) == (key.zone, key.proto) && network(prefix) == network(key)
+        };
+        let around = self.traffic.iter().filter(|(prefix, _)| covers(prefix));
+        around.max_by_key(|((bits, _), _)| *bits).map(|(_, rules)| rules)
+    }
+
+    /// `SLOTS` is an array: an index that no class has reads as a slot without a usable link.
+    fn slot(&self, index: SlotIndex) -> Option<Slot> {
+        Some(self.slots.get(&index).copied().unwrap_or(Slot::NONE))
+    }
+
+    fn link(&self, index: u8) -> Option<&Link> {
+        self.links.get(&index)
+    }
+
+    fn peer(&self, key: &PeerKey) -> Option<Peer> {
+        self.peers.get(key).copied()
+    }
+}

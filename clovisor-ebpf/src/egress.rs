@@ -1,0 +1,250 @@
+//! From a pod to its link.
+
+use core::hint::black_box;
+
+use clovisor_common::abi::{FLOW_MARK, Flow, FlowKey, Link, MAX_CLASSES, Pod, Reason, Slot};
+use clovisor_common::packet::{ETHERNET, Fragment, RST, Segment, TCP};
+use clovisor_common::reply::IcmpError;
+use clovisor_common::rule::{self, Disposition};
+
+use crate::maps::{self, Maps, Scratch, Stage};
+use crate::packet::{DROP, PASS, Packet, verdict};
+use crate::rewrite::Family;
+use crate::segment::{READ, clamp_mss, read, record};
+use crate::{fragment, icmp_error, new_flow, switches, unreplied};
+
+/// A packet that came out of a pod.
+#[inline(always)]
+pub(crate) fn egress<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
+    match outcome::<A>(packet, pod) {
+        about @ (TOO_BIG | HELD) => icmp_error::<A>(packet, about),
+        unread @ UNREAD.. if unread <= UNREAD + i32::from(MAX_CLASSES) => {
+            icmp_error::outbound::<A>(packet, (unread - UNREAD) as u8)
+        }
+        verdict => verdict,
+    }
+}
+
+/// A verdict, or what is left to do with the stack that this took.
+#[inline(never)]
+fn outcome<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
+    let (class, Some(Scratch { segment, key, granted, slot, reason })) =
+        (read::<A>(packet, ETHERNET), A::scratch())
+    else {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    };
+    if class != READ {
+        return UNREAD + class as i32;
+    }
+    if segment.fragment == Fragment::Later && !fragment::complete(segment, packet.ifindex()) {
+        return if segment.class() == 0 { PASS } else { verdict(packet, Reason::Unsupported, PASS) };
+    }
+    *key = segment.key(packet.ifindex());
+    // One way through all of this, so that the verifier walks it once: it knows no joins.
+    let flow;
+    (flow, *reason) = match known(segment, key) {
+        Some(flow) => (flow, Reason::Steered),
+        None => match new_flow::open(packet, pod, segment, key, granted) {
+            Ok(flow) => (flow, Reason::FlowOpened),
+            Err(verdict) => return verdict,
+        },
+    };
+    *slot = maps::slot_of_flow(flow);
+    let slot = &*black_box(slot);
+    let link = maps::link(flow.state.link);
+    let outcome =
+        match rule::disposition::<A>(&flow.state, link, *slot, rule::movable(&Maps, key, flow, *slot)) {
+            Disposition::Reset => return reset(packet, segment, flow),
+            Disposition::Hold => HELD,
+            course => {
+                if let Disposition::Move(to) = course {
+                    flow.state.link = to;
+                    if let Some(reverse) = maps::flow(&key.paired(flow)) {
+                        reverse.state.link = to;
+                    }
+                    *reason = Reason::FlowMoved;
+                }
+                let reason = *black_box(reason);
+                if clamp_mss(packet, segment, maps::link(flow.state.link)).is_none() {
+                    return verdict(packet, Reason::HelperFailed, DROP);
+                }
+                match flow.state.flags & FLOW_MARK {
+                    0 => send(packet, segment, flow, slot, reason),
+                    _ => mark(packet, segment, flow, slot, reason),
+                }
+            }
+        };
+    match outcome {
+        ANSWERED => {
+            // The far end's answer came by the stack.
+            let kept = unreplied::promote(&key.paired(flow));
+            if kept != Reason::Passed as u32 {
+                maps::count_index(kept, 1, 0);
+            }
+            PASS
+        }
+        outcome => outcome,
+    }
+}
+
+/// The flow of the packet, unless that begins another one with the same tuple.
+#[inline(always)]
+fn known<'a, A: Family>(segment: &Segment<A>, key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
+    let flow = maps::flow(key)?;
+    if !segment.is_new {
+        return Some(flow);
+    }
+    let stays = rule::stays::<A>(maps::link(flow.state.link), &flow.state, maps::slot_of_flow(flow));
+    if !rule::reopens(segment, &flow.state, stays) {
+        return Some(flow);
+    }
+    let paired = key.paired(flow);
+    for stage in [Stage::Replied, Stage::Unreplied] {
+        maps::forget(stage, &paired);
+        maps::forget(stage, key);
+    }
+    None
+}
+
+/// Not verdicts: the caller does the rest, with the stack that [`send`], [`mark`] or [`outcome`] used.
+const TOO_BIG: i32 = i32::MIN;
+const HELD: i32 = i32::MIN + 1;
+const ANSWERED: i32 = i32::MIN + 2;
+/// The same for a packet that could not be parsed: plus the class that it carries.
+const UNREAD: i32 = i32::MIN + 3;
+
+/// Sends a packet of a pinned flow on its link, if it is not too big for it.
+#[inline(never)]
+fn send<A: Family>(
+    packet: &mut Packet,
+    segment: &Segment<A>,
+    flow: &mut Flow<A>,
+    slot: &Slot,
+    reason: Reason,
+) -> i32 {
+    let Some(link) = maps::link(flow.state.link) else {
+        return verdict(packet, Reason::LinkDown, DROP);
+    };
+    if too_big(packet, segment, link) {
+        return TOO_BIG;
+    }
+    if segment.ttl <= 1 {
+        return verdict(packet, Reason::TtlExceeded, DROP);
+    }
+    if segment.fragment == Fragment::First && !fragment::learn(segment, flow.state.veth) {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    }
+    carry(packet, segment, flow, slot, link, reason)
+}
+
+/// Translates a packet and puts it on the link.
+#[inline(always)]
+pub(crate) fn carry<A: Family>(
+    packet: &mut Packet,
+    segment: &Segment<A>,
+    flow: &mut Flow<A>,
+    slot: &Slot,
+    link: &Link,
+    reason: Reason,
+) -> i32 {
+    let (packets, bytes) = packet.on_wire(ETHERNET, segment.headers());
+    record(flow, segment, packets, bytes);
+    let (tos, ttl) =
+        (rule::flow_tos(&flow.state, segment.tos, rule::wire_dscp(*slot, link)), segment.ttl - 1);
+    if switches::fail_rewrites() || A::rewrite(packet, segment, flow, tos, ttl).is_none() {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    }
+    maps::count(reason, packets, bytes);
+    maps::count_link(flow.state.link, true, packets, bytes);
+    packet.set_seen(true);
+    A::send(packet, link.ifindex, A::gateway(link))
+}
+
+/// Marks a packet of a pinned flow for the stack, which forwards it by its link, cuts and translates it.
+#[inline(never)]
+fn mark<A: Family>(
+    packet: &mut Packet,
+    segment: &Segment<A>,
+    flow: &mut Flow<A>,
+    slot: &Slot,
+    reason: Reason,
+) -> i32 {
+    let Some(link) = maps::link(flow.state.link) else {
+        return verdict(packet, Reason::LinkDown, DROP);
+    };
+    if segment.fragment == Fragment::First && !fragment::learn(segment, flow.state.veth) {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    }
+    let (packets, bytes) = packet.on_wire(ETHERNET, segment.headers());
+    let before = flow.state.tcp_flags;
+    record(flow, segment, packets, bytes);
+    let answered = rule::proves_answer(segment, before, &flow.state);
+    let tos = rule::flow_tos(&flow.state, segment.tos, rule::wire_dscp(*slot, link));
+    if A::set_tos(packet, segment, tos).is_none() {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    }
+    maps::count(reason, packets, bytes);
+    maps::count_link(flow.state.link, true, packets, bytes);
+    packet.set_mark(link);
+    if answered { ANSWERED } else { PASS }
+}
+
+/// One of the IP packets that this one becomes on the wire is larger than the link takes.
+#[inline(always)]
+pub(crate) fn too_big<A: Family>(packet: &Packet, segment: &Segment<A>, link: &Link) -> bool {
+    let largest = match packet.gso_size() {
+        0 => packet.ip_len(ETHERNET),
+        payload => payload + segment.headers(),
+    };
+    largest > u32::from(link.mtu)
+}
+
+/// Ends the sender's connection at once, so that it dials again and gets a link that is up.
+#[inline(never)]
+fn reset<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A>) -> i32 {
+    let payload = packet.ip_len(ETHERNET).saturating_sub(segment.headers());
+    if segment.flags & RST != 0 || segment.proto != TCP || segment.fragment == Fragment::Later {
+        return verdict(packet, Reason::LinkDown, DROP);
+    }
+    let Some(frame) = maps::reply() else {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    };
+    let Some(len) = A::reset(packet, segment, payload, frame) else {
+        return verdict(packet, Reason::LinkDown, DROP);
+    };
+    flow.state.tcp_flags |= RST;
+    let answered = verdict(packet, Reason::FlowReset, DROP);
+    match packet.replace(frame, len) {
+        Some(()) => packet.to_peer(flow.state.veth),
+        None => answered,
+    }
+}
+
+/// Answers that the packet is too big for its link ([`TOO_BIG`]), or that there is no link now ([`HELD`]).
+#[inline(never)]
+fn icmp_error<A: Family>(packet: &mut Packet, about: i32) -> i32 {
+    let scratch =
+        A::scratch().and_then(|scratch| Some((&scratch.segment, maps::flow(&scratch.key)?, scratch.reason)));
+    let Some((segment, flow, reason)) = scratch else {
+        return verdict(packet, Reason::HelperFailed, DROP);
+    };
+    if reason == Reason::FlowMoved {
+        // The packet is answered, and counted as such; the flow has moved all the same.
+        maps::count(Reason::FlowMoved, 1, 0);
+    }
+    let (reason, error) = if about == HELD {
+        (Reason::FlowHeld, IcmpError::Unreachable)
+    } else {
+        let mtu = maps::link(flow.state.link).map_or(0, |link| link.mtu.into());
+        (Reason::MtuExceeded, IcmpError::TooBig(mtu))
+    };
+    let dropped = verdict(packet, reason, DROP);
+    if segment.fragment == Fragment::Later {
+        // The first one was answered.
+        return dropped;
+    }
+    let answered = maps::reply().and_then(|frame| {
+        A::icmp_error(packet, segment, error, frame).and_then(|len| packet.replace(frame, len))
+    });
+    if answered.is_some() { packet.to_peer(flow.state.veth) } else { dropped }
+}

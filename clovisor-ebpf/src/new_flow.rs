@@ -1,0 +1,181 @@
+//! The first packet of a flow: admission, translation, reservation.
+
+use core::hint::black_box;
+
+use clovisor_common::abi::{
+    FLOW_AS_IS, FLOW_BY_TRAFFIC, FLOW_MARK, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey, LINK_MARK, LINK_NAT, Link,
+    Pod, Reason, Slot,
+};
+use clovisor_common::packet::{ETHERNET, Segment};
+use clovisor_common::rule::{self, Denial, Grant, PORT_TRIES};
+
+use crate::maps::{self, Maps, NewFlow, Refused, Stage};
+use crate::packet::{DROP, PASS, Packet, now, random, verdict};
+use crate::rewrite::Family;
+use crate::unreplied;
+
+/// A packet without a flow: pins one when the rule grants it, else counts why not and gives the verdict. `granted`:
+/// where this is noted meanwhile.
+#[inline(always)]
+pub(crate) fn open<'a, A: Family>(
+    packet: &mut Packet,
+    pod: &Pod,
+    segment: &Segment<A>,
+    key: &FlowKey<A>,
+    granted: &mut u64,
+) -> Result<&'a mut Flow<A>, i32> {
+    *granted = admit(packet, pod, segment);
+    let outcome = match *black_box(granted) {
+        granted if granted & GRANTED == 0 => granted as u32,
+        granted if !unreplied::may_open(packet.ifindex()) => {
+            packed(Denial::of_slot(Reason::OpensLimited, unpacked(granted).slot))
+        }
+        granted if prepare(key, granted, pod.zone) => insert(key, granted),
+        _ => packed(Denial::drop(Reason::HelperFailed)),
+    };
+    if outcome == Reason::FlowOpened as u32 {
+        return maps::unreplied(key)
+            .or_else(|| maps::replied(key))
+            .ok_or_else(|| verdict(packet, Reason::HelperFailed, DROP));
+    }
+    if outcome == Reason::Passed as u32 {
+        return Err(PASS);
+    }
+    maps::count_index(outcome & REASON, 1, u64::from(packet.ip_len(ETHERNET)));
+    if outcome & DROPPED != 0 {
+        return Err(DROP);
+    }
+    // An application's own DSCP is none of ours.
+    let ours = outcome & UNMARK != 0 && segment.class() != 0 && packet.socket_uid() == pod.proxy_uid;
+    if ours && A::set_tos(packet, segment, rule::wire_tos(segment.tos, 0)).is_none() {
+        return Err(verdict(packet, Reason::HelperFailed, DROP));
+    }
+    Err(PASS)
+}
+
+// The steps below are functions of their own in the kernel too, so that each has its stack for itself (512 bytes
+// a call chain). They can return a number only.
+
+/// Bits of the reason itself.
+const REASON: u32 = 0xff;
+/// Bit beside the reason: drop.
+const DROPPED: u32 = 0x100;
+/// Bit beside the reason: clear the class before the stack has the packet.
+const UNMARK: u32 = 0x200;
+/// Bit beside a packed grant.
+const GRANTED: u64 = 1 << 63;
+/// Bit of a packed grant: see [`Grant::by_traffic`].
+const BY_TRAFFIC: u64 = 1 << 62;
+
+/// A packed [`Grant`], or a packed [`Denial`].
+#[inline(never)]
+fn admit<A: Family>(packet: &Packet, pod: &Pod, segment: &Segment<A>) -> u64 {
+    match rule::admit(&Maps, pod, packet.ifindex(), segment, || packet.socket_uid()) {
+        Ok(Grant { class, by_traffic, index, slot: Slot { link, flags, .. } }) => {
+            let [a, b] = index.to_ne_bytes();
+            let way = if by_traffic { BY_TRAFFIC } else { 0 };
+            GRANTED | way | u64::from(u32::from_ne_bytes([a, b, link, class])) | u64::from(flags) << 32
+        }
+        Err(denial) => u64::from(packed(denial)),
+    }
+}
+
+#[inline(always)]
+fn packed(denial: Denial) -> u32 {
+    let drop = if denial.drop { DROPPED } else { 0 };
+    let unmark = if denial.reason.unmarks() { UNMARK } else { 0 };
+    denial.reason as u32 | drop | unmark
+}
+
+#[inline(always)]
+fn unpacked(granted: u64) -> Grant {
+    let [a, b, link, class] = (granted as u32).to_ne_bytes();
+    let slot = Slot { link, flags: (granted >> 32) as u8, ..Slot::NONE };
+    Grant { class, by_traffic: granted & BY_TRAFFIC != 0, index: u16::from_ne_bytes([a, b]), slot }
+}
+
+/// Writes both entries of a new flow as they were drafted; returns `FlowOpened` or a packed denial.
+#[inline(never)]
+fn insert<A: Family>(key: &FlowKey<A>, granted: u64) -> u32 {
+    let grant = unpacked(granted);
+    match write_pair(key, &grant) {
+        Ok(()) => Reason::FlowOpened as u32,
+        Err(reason) => packed(Denial::of_slot(reason, grant.slot)),
+    }
+}
+
+/// The reverse entry first: it reserves the source port.
+#[inline(always)]
+fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant) -> Result<(), Reason> {
+    let link = maps::link(grant.slot.link).ok_or(Reason::NoLinkDefault)?;
+    let draft = A::new_flow().ok_or(Reason::HelperFailed)?;
+    reserve_port(draft, key, link)?;
+    match maps::reserve(Stage::Unreplied, key, &draft.forward) {
+        Ok(()) => Ok(()),
+        Err(refused) => {
+            maps::forget(Stage::Unreplied, &draft.reverse_key);
+            // Taken: another CPU pinned the same flow at the same time, and its entry holds.
+            if matches!(refused, Refused::Taken) { Ok(()) } else { Err(Reason::FlowTableFull) }
+        }
+    }
+}
+
+/// Drafts all of both entries but the source port; false: there is no room to draft in. (A function of its own must
+/// return a number: the verifier looks at what a function without a result leaves behind.)
+#[inline(never)]
+fn prepare<A: Family>(key: &FlowKey<A>, granted: u64, zone: u16) -> bool {
+    let grant = unpacked(granted);
+    let (Some(link), Some(NewFlow { forward, reverse, reverse_key })) =
+        (maps::link(grant.slot.link), A::new_flow())
+    else {
+        return false;
+    };
+    let nat = rule::translates(link);
+    let pinned = if link.flags & LINK_NAT != 0 { FLOW_NAT } else { 0 };
+    let stack = if link.flags & LINK_MARK != 0 { FLOW_MARK } else { 0 };
+    // What counts packets is zero in every draft: nothing ever writes it there.
+    forward.state.created_ns = now();
+    forward.state.veth = key.scope;
+    forward.state.slot = grant.index;
+    forward.state.link = grant.slot.link;
+    forward.state.class = grant.class;
+    forward.state.zone = zone;
+    forward.state.flags = pinned | stack | if grant.by_traffic { FLOW_BY_TRAFFIC } else { 0 };
+    reverse.state = forward.state;
+    reverse.state.flags |= FLOW_REVERSE;
+    let (daddr, dport_be) = rule::far_end(&Maps, key, grant.slot.link);
+    if pinned | stack == 0 && daddr == key.daddr && dport_be == key.dport_be {
+        forward.state.flags |= FLOW_AS_IS;
+        reverse.state.flags |= FLOW_AS_IS;
+    }
+    rule::translate(forward, key, if nat { A::source(link) } else { key.saddr }, daddr);
+    rule::translate_ports(forward, key, key.sport_be, dport_be);
+    *reverse_key = key.paired(forward);
+    reverse.saddr = key.daddr;
+    reverse.daddr = key.saddr;
+    reverse.sport_be = key.dport_be;
+    reverse.dport_be = key.sport_be;
+    reverse.addr_delta = rule::undone(forward.addr_delta);
+    true
+}
+
+/// Inserts the reverse entry under the first free source port and leaves that port in the forward entry.
+#[inline(always)]
+fn reserve_port<A: Family>(draft: &mut NewFlow<A>, key: &FlowKey<A>, link: &Link) -> Result<(), Reason> {
+    let (ports, random) = (rule::source_ports(key.sport_be, link), random());
+    let NewFlow { forward, reverse, reverse_key } = draft;
+    for n in 0..PORT_TRIES {
+        let sport_be = ports.nth(n, random);
+        rule::translate_ports(forward, key, sport_be, forward.dport_be);
+        reverse.port_delta = rule::undone(forward.port_delta);
+        reverse_key.dport_be = sport_be;
+        match maps::reserve(Stage::Unreplied, reverse_key, reverse) {
+            // Answered flows keep their ports too.
+            Ok(()) if maps::replied(reverse_key).is_none() => return Ok(()),
+            Ok(()) => maps::forget(Stage::Unreplied, reverse_key),
+            Err(Refused::Full) => return Err(Reason::FlowTableFull),
+            Err(Refused::Taken) => {}
+        }
+    }
+    Err(Reason::PortsExhausted)
+}
