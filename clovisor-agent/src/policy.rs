@@ -35,7 +35,11 @@ pub mod compiled;
 
 pub mod compile;
 
+pub mod callout;
+
 pub mod decide;
+
+pub mod trace;
 
 pub mod explain;
 

@@ -3,10 +3,11 @@
 use super::api::{ApiError, ExplainRequest, Explanation, LinkVerdict, RouteVerdict};
 use crate::cluster::identity::ObjectKey;
 use crate::cluster::wan_mapping::Fallback;
-use crate::policy::explain::{Step, Trace, explain as trace};
+use crate::policy::explain::explain as trace;
 use crate::policy::matcher::Request;
 use crate::policy::model::{Class, Policy};
 use crate::policy::packet::packet;
+use crate::policy::trace::{Trace, TraceStep};
 
 /// State of a node. Without it, as for a folder of YAML, links are `Unknown` and no map entry is named.
 pub trait NodeView {
@@ -102,7 +103,7 @@ fn answer(
     }
 }
 
-fn verdict(step: &Step) -> RouteVerdict {
+fn verdict(step: &TraceStep) -> RouteVerdict {
     RouteVerdict { name: step.name.clone(), taken: step.taken, reason: step.reason.clone() }
 }
 

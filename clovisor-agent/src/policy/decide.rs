@@ -1,65 +1,56 @@
-//! The class of one request, for the callout.
+//! The class of one request that the proxy asks the agent about.
 
 use super::class::ClassId;
 use super::matcher::Request;
-use super::model::{Mapping, NamespacePolicy};
-use super::rule::Verdict;
+use super::model::Mapping;
+use super::rule::RuleVerdict;
 
-/// Class of a request and how it came about.
+/// Class of a request, and how the decision came about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
+pub struct Decision<'a> {
     /// None: the default route.
     pub class: Option<ClassId>,
-    pub reason: DecisionReason,
+    pub reason: DecisionReason<'a>,
+    /// The rules before the one that decides, in order.
+    pub passed_over: Vec<PassedOver<'a>>,
+}
+
+/// A rule that does not match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver<'a> {
+    /// Name of the rule.
+    pub rule: &'a str,
+    /// The condition that fails.
+    pub reason: String,
 }
 
 /// How a decision came about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DecisionReason {
-    /// The rule of this name matched.
-    Rule(String),
-    /// None matched: the mapping's own links.
-    NoRuleMatched,
-    /// The proxy asked for a mapping that is gone: the default route.
-    UnknownMapping,
-    /// A header that a rule needs is repeated or not text: the mapping's own links.
-    Undecidable(String),
+pub enum DecisionReason<'a> {
+    /// The rule of this name matches.
+    Rule(&'a str),
+    /// No rule matches: the mapping's own links apply.
+    NoRuleMatches,
+    /// A header that the rule needs is repeated or not text: the mapping's own links apply.
+    Undecidable { rule: &'a str, header: String },
 }
 
-impl DecisionReason {
-    /// Label in metrics and logs.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Rule(_) => "rule",
-            Self::NoRuleMatched => "no_rule_matched",
-            Self::UnknownMapping => "unknown_mapping",
-            Self::Undecidable(_) => "undecidable",
-        }
-    }
-}
-
-/// The first rule of `mapping` that matches decides, else the mapping's own class.
+/// The first rule of the mapping that matches decides, else the mapping's own class.
 #[must_use]
-pub fn decide(own: &NamespacePolicy, mapping: &str, request: &Request<'_>) -> Decision {
-    own.mappings
-        .get(mapping)
-        .map_or(Decision { class: None, reason: DecisionReason::UnknownMapping }, |mapping| {
-            by_rules(mapping, request)
-        })
-}
-
-fn by_rules(mapping: &Mapping, request: &Request<'_>) -> Decision {
+pub fn decide<'a>(mapping: &'a Mapping, request: &Request<'_>) -> Decision<'a> {
+    let mut passed_over = Vec::new();
     for rule in &mapping.rules {
-        match rule.judge(request) {
-            Verdict::Matches => {
-                return Decision { class: Some(rule.class), reason: DecisionReason::Rule(rule.name.clone()) };
+        match rule.evaluate(request) {
+            RuleVerdict::Matches => {
+                let (class, reason) = (Some(rule.class), DecisionReason::Rule(&rule.name));
+                return Decision { class, reason, passed_over };
             }
-            Verdict::Undecidable(header) => {
-                return Decision { class: mapping.class, reason: DecisionReason::Undecidable(header) };
+            RuleVerdict::Undecidable(header) => {
+                let reason = DecisionReason::Undecidable { rule: &rule.name, header };
+                return Decision { class: mapping.class, reason, passed_over };
             }
-            Verdict::Fails(_) => {}
+            RuleVerdict::Fails(reason) => passed_over.push(PassedOver { rule: &rule.name, reason }),
         }
     }
-    Decision { class: mapping.class, reason: DecisionReason::NoRuleMatched }
+    Decision { class: mapping.class, reason: DecisionReason::NoRuleMatches, passed_over }
 }

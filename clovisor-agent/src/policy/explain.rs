@@ -1,34 +1,11 @@
 //! How one request is decided, step by step, for people.
 
-use super::class::ClassId;
+use super::decide::{DecisionReason, decide};
 use super::matcher::{Request, RouteMatch};
 use super::model::{Mapping, NamespacePolicy, Policy, Route, RouteDecision, Service};
-use super::rule::Verdict;
+use super::trace::{Trace, TraceStep};
 use crate::cluster::identity::ObjectKey;
 use std::collections::BTreeMap;
-
-/// The way of one request through the policy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trace {
-    /// `HOST:PORT`; none: no service has this name.
-    pub service: Option<String>,
-    /// Routes in order, up to the one taken.
-    pub routes: Vec<Step>,
-    /// Rules in order, up to the one that holds, where the route asks the agent.
-    pub rules: Vec<Step>,
-    pub mapping: Option<String>,
-    pub class: Option<ClassId>,
-    /// Why this class, or why none, as one sentence.
-    pub reason: String,
-}
-
-/// A route or a rule that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    pub name: String,
-    pub taken: bool,
-    pub reason: String,
-}
 
 /// Traces a request of a pod of `namespace` with these labels.
 #[must_use]
@@ -39,11 +16,11 @@ pub fn explain(
     request: &Request<'_>,
 ) -> Trace {
     let mut trace = Trace::default();
-    let Some(own) = policy.namespaces.get(&pod.namespace) else {
+    let Some(namespace) = policy.namespaces.get(&pod.namespace) else {
         trace.reason = format!("namespace {} has no pod and no WanMapping here", pod.namespace);
         return trace;
     };
-    let Some(service) = service(own, request.authority) else {
+    let Some(service) = service(namespace, request.authority) else {
         trace.reason = format!(
             "no ServiceEntry with an HTTP port has the host {}; the request passes by the default route",
             request.authority
@@ -52,20 +29,20 @@ pub fn explain(
     };
     trace.service = Some(format!("{}:{}", service.host, service.port));
     let taken = service.routes.iter().find(|route| {
-        let (taken, reason) = judge(route, request, labels);
+        let (taken, reason) = evaluate(route, request, labels);
         let name = route.name.clone().unwrap_or_else(|| "(unnamed)".into());
-        trace.routes.push(Step { name, taken, reason });
+        trace.routes.push(step(&name, taken, reason));
         taken
     });
     match taken {
         None => trace.reason = "no route matches; the proxy answers 404".into(),
-        Some(route) => decided(&mut trace, own, route, request),
+        Some(route) => trace_decision(&mut trace, namespace, route, request),
     }
     trace
 }
 
 /// The service that `Host` names; without a port: the one on 80, else the first.
-fn service<'a>(own: &'a NamespacePolicy, authority: &str) -> Option<&'a Service> {
+fn service<'a>(namespace: &'a NamespacePolicy, authority: &str) -> Option<&'a Service> {
     let split = authority.rsplit_once(':').filter(|(name, _)| name.ends_with(']') || !name.contains(':'));
     let (name, port) = match split.and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?))) {
         Some((name, port)) => (name, Some(port)),
@@ -77,14 +54,14 @@ fn service<'a>(own: &'a NamespacePolicy, authority: &str) -> Option<&'a Service>
             || s.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
             || address.is_some_and(|a| s.addresses.contains(&a))
     };
-    let named: Vec<_> = own.services.iter().filter(is_named).collect();
+    let named: Vec<_> = namespace.services.iter().filter(is_named).collect();
     match port {
         Some(port) => named.into_iter().find(|s| s.port == port),
         None => named.iter().find(|s| s.port == 80).or(named.first()).copied(),
     }
 }
 
-fn judge(route: &Route, request: &Request<'_>, labels: &BTreeMap<String, String>) -> (bool, String) {
+fn evaluate(route: &Route, request: &Request<'_>, labels: &BTreeMap<String, String>) -> (bool, String) {
     if route.matches.is_empty() {
         return (true, "matches every request".into());
     }
@@ -95,7 +72,7 @@ fn judge(route: &Route, request: &Request<'_>, labels: &BTreeMap<String, String>
     }
 }
 
-fn decided(trace: &mut Trace, own: &NamespacePolicy, route: &Route, request: &Request<'_>) {
+fn trace_decision(trace: &mut Trace, namespace: &NamespacePolicy, route: &Route, request: &Request<'_>) {
     match &route.decision {
         RouteDecision::Unmapped => trace.reason = "no WanMapping targets this route".into(),
         RouteDecision::Class { mapping, class } => {
@@ -105,36 +82,40 @@ fn decided(trace: &mut Trace, own: &NamespacePolicy, route: &Route, request: &Re
         }
         RouteDecision::Callout { mapping, .. } => {
             trace.mapping = Some(mapping.clone());
-            if let Some(mapping) = own.mappings.get(mapping) {
-                asked(trace, mapping, request);
+            if let Some(mapping) = namespace.mappings.get(mapping) {
+                trace_rules(trace, mapping, request);
             }
         }
     }
 }
 
-fn asked(trace: &mut Trace, mapping: &Mapping, request: &Request<'_>) {
-    for rule in &mapping.rules {
-        let (taken, reason) = match rule.judge(request) {
-            Verdict::Matches => (true, "all its conditions hold".to_owned()),
-            Verdict::Fails(reason) => (false, reason),
-            Verdict::Undecidable(header) => {
-                let reason = format!("header {header} comes more than once or is no text");
-                trace.rules.push(Step { name: rule.name.clone(), taken: false, reason: reason.clone() });
-                trace.class = mapping.class;
-                trace.reason = format!("{reason}: not decided on, the mapping's own links hold");
-                return;
-            }
-        };
-        trace.rules.push(Step { name: rule.name.clone(), taken, reason });
-        if taken {
-            trace.class = Some(rule.class);
-            trace.reason = format!("rule {} of WanMapping {}", rule.name, mapping.name);
-            return;
+/// The answer that the agent gives the proxy.
+fn trace_rules(trace: &mut Trace, mapping: &Mapping, request: &Request<'_>) {
+    let decision = decide(mapping, request);
+    let passed = decision.passed_over.into_iter();
+    let mut steps: Vec<_> = passed.map(|passed| step(passed.rule, false, passed.reason)).collect();
+    trace.class = decision.class;
+    trace.reason = match decision.reason {
+        DecisionReason::Rule(rule) => {
+            steps.push(step(rule, true, "all its conditions hold".to_owned()));
+            format!("rule {rule} of WanMapping {}", mapping.name)
         }
-    }
-    trace.class = mapping.class;
-    trace.reason = match mapping.class {
-        Some(_) => format!("no rule of WanMapping {} matches: its own links hold", mapping.name),
-        None => format!("no rule of WanMapping {} matches, and it has no links of its own", mapping.name),
+        DecisionReason::Undecidable { rule, header } => {
+            let reason = format!("header {header} is repeated or not text");
+            steps.push(step(rule, false, reason.clone()));
+            format!("{reason}: no rule decides, the mapping's own links apply")
+        }
+        DecisionReason::NoRuleMatches => match mapping.class {
+            Some(_) => format!("no rule of WanMapping {} matches: its own links apply", mapping.name),
+            None => format!("no rule of WanMapping {} matches, and it has no links of its own", mapping.name),
+        },
     };
+    trace.rules = steps;
 }
+
+fn step(name: &str, taken: bool, reason: String) -> TraceStep {
+    TraceStep { name: name.to_owned(), taken, reason }
+}
+
+#[cfg(test)]
+mod tests;

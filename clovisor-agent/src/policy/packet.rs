@@ -1,7 +1,7 @@
-//! How a packet that no proxy sees is decided, for people.
+//! How the class of a packet that no proxy sees is decided, for people.
 
-use super::explain::{Step, Trace};
-use super::model::{NamespacePolicy, Policy};
+use super::model::{NamespacePolicy, Policy, PrefixRules};
+use super::trace::{Trace, TraceStep};
 use crate::cluster::identity::ObjectKey;
 use crate::cluster::wan_mapping::traffic::TrafficProtocol;
 use std::collections::BTreeMap;
@@ -25,37 +25,38 @@ pub fn packet(
     };
     match policy.namespaces.get(&pod.namespace) {
         None => trace.reason = format!("namespace {} has no WanMapping here", pod.namespace),
-        Some(own) => decided(&mut trace, own, labels, (target.ip(), target.port()), protocol),
+        Some(namespace) => trace_rules(&mut trace, namespace, labels, (target.ip(), target.port()), protocol),
     }
     trace
 }
 
-/// As the kernel does it: the longest prefix, then its first rule that holds and whose class the pod may have.
-fn decided(
+/// As the kernel half decides: the longest prefix, then its first rule with the port and a class that the pod may have.
+fn trace_rules(
     trace: &mut Trace,
-    own: &NamespacePolicy,
+    namespace: &NamespacePolicy,
     labels: &BTreeMap<String, String>,
     (address, port): (IpAddr, u16),
     protocol: TrafficProtocol,
 ) {
-    let around = |p: &&super::model::PrefixRules| p.protocol == protocol && p.net.contains(&address);
-    let Some(prefix) = own.traffic.iter().filter(around).max_by_key(|p| p.net.prefix_len()) else {
+    let around = |p: &&PrefixRules| p.protocol == protocol && p.net.contains(&address);
+    let Some(prefix) = namespace.traffic.iter().filter(around).max_by_key(|p| p.net.prefix_len()) else {
         trace.reason = "no destination of a WanMapping covers it; the packet takes the default route".into();
         return;
     };
-    let may = own.traffic_of(labels);
+    let allowed = namespace.traffic_of(labels);
     for rule in &prefix.rules {
-        let name = own.classes.get(&rule.class).map_or_else(|| "?".to_owned(), |class| class.key.to_string());
-        let against = if !(rule.min..=rule.max).contains(&port) {
+        let name =
+            namespace.classes.get(&rule.class).map_or_else(|| "?".to_owned(), |class| class.key.to_string());
+        let failure = if !(rule.min..=rule.max).contains(&port) {
             Some(format!("port {port} is not in {}-{}", rule.min, rule.max))
-        } else if !may.contains(&rule.class) {
+        } else if !allowed.contains(&rule.class) {
             Some("spec.traffic.pods does not select the pod".to_owned())
         } else {
             None
         };
-        let taken = against.is_none();
-        let reason = against.unwrap_or_else(|| format!("{} ports {}-{}", prefix.net, rule.min, rule.max));
-        trace.rules.push(Step { name: name.clone(), taken, reason });
+        let taken = failure.is_none();
+        let reason = failure.unwrap_or_else(|| format!("{} ports {}-{}", prefix.net, rule.min, rule.max));
+        trace.rules.push(TraceStep { name: name.clone(), taken, reason });
         if taken {
             trace.reason = format!("WanMapping {name} covers {} ports {}-{}", prefix.net, rule.min, rule.max);
             (trace.mapping, trace.class) = (Some(name), Some(rule.class));

@@ -27,7 +27,7 @@ enum Value {
 
 /// What a rule says of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RuleVerdict {
     Matches,
     /// The first condition that failed.
     Fails(String),
@@ -63,26 +63,29 @@ impl Rule {
 
     /// Does the request match?
     #[must_use]
-    pub fn judge(&self, request: &Request<'_>) -> Verdict {
+    pub fn evaluate(&self, request: &Request<'_>) -> RuleVerdict {
         if !self.methods.is_empty() && !self.methods.iter().any(|m| m == request.method) {
-            return Verdict::Fails(format!("method is not one of {}", self.methods.join(", ")));
+            return RuleVerdict::Fails(format!("method is not one of {}", self.methods.join(", ")));
         }
         if let Some(condition) = self.path.as_ref().filter(|c| !c.matches(request.route_path())) {
-            return Verdict::Fails(format!("path {} does not hold", condition.describe()));
+            return RuleVerdict::Fails(format!("path {} does not hold", condition.describe()));
         }
         for (name, condition) in &self.headers {
             let mut values = request.values(name);
             let (first, second) = (values.next(), values.next());
             match first.map(std::str::from_utf8) {
-                _ if second.is_some() => return Verdict::Undecidable(name.clone()),
-                Some(Err(_)) => return Verdict::Undecidable(name.clone()),
+                _ if second.is_some() => return RuleVerdict::Undecidable(name.clone()),
+                Some(Err(_)) => return RuleVerdict::Undecidable(name.clone()),
                 Some(Ok(text)) if condition.matches(text.trim()) => {}
                 Some(Ok(_)) | None => {
-                    return Verdict::Fails(format!("header {name} {} does not hold", condition.describe()));
+                    return RuleVerdict::Fails(format!(
+                        "header {name} {} does not hold",
+                        condition.describe()
+                    ));
                 }
             }
         }
-        Verdict::Matches
+        RuleVerdict::Matches
     }
 }
 
@@ -142,8 +145,8 @@ mod tests {
         Rule::compile(&rule, ClassId(1))
     }
 
-    fn judge(rule: &Rule, headers: &[(&str, &[u8])]) -> Verdict {
-        rule.judge(&Request { method: "GET", authority: "a", path: "/", headers })
+    fn evaluate(rule: &Rule, headers: &[(&str, &[u8])]) -> RuleVerdict {
+        rule.evaluate(&Request { method: "GET", authority: "a", path: "/", headers })
     }
 
     #[test]
@@ -151,19 +154,19 @@ mod tests {
         let one_of = (0..10_000).map(|n| format!("user-{n}")).collect();
         let set = rule(ValueMatch { one_of, ..ValueMatch::default() });
         let verdicts =
-            set.map(|r| (judge(&r, &[("user", b"user-9999")]), judge(&r, &[("user", b"user-10000")])));
-        assert!(matches!(verdicts, Ok((Verdict::Matches, Verdict::Fails(_)))));
+            set.map(|r| (evaluate(&r, &[("user", b"user-9999")]), evaluate(&r, &[("user", b"user-10000")])));
+        assert!(matches!(verdicts, Ok((RuleVerdict::Matches, RuleVerdict::Fails(_)))));
     }
 
     #[test]
     fn what_cannot_be_decided_exactly_is_not_guessed() {
         let exact = ValueMatch { exact: Some("boss".into()), ..ValueMatch::default() };
         let Ok(rule) = rule(exact) else { panic!("does not compile") };
-        assert_eq!(judge(&rule, &[("user", b"boss")]), Verdict::Matches);
+        assert_eq!(evaluate(&rule, &[("user", b"boss")]), RuleVerdict::Matches);
         let repeated: &[(&str, &[u8])] = &[("user", b"boss"), ("user", b"x")];
-        assert_eq!(judge(&rule, repeated), Verdict::Undecidable("user".into()));
-        assert_eq!(judge(&rule, &[("user", b"\xff")]), Verdict::Undecidable("user".into()));
-        assert!(matches!(judge(&rule, &[]), Verdict::Fails(_)));
+        assert_eq!(evaluate(&rule, repeated), RuleVerdict::Undecidable("user".into()));
+        assert_eq!(evaluate(&rule, &[("user", b"\xff")]), RuleVerdict::Undecidable("user".into()));
+        assert!(matches!(evaluate(&rule, &[]), RuleVerdict::Fails(_)));
     }
 
     #[test]

@@ -1,18 +1,11 @@
 //! Names that several resources, files or their readers share.
 
+pub(crate) use crate::policy::callout::{
+    CLASS_HEADER, DEFAULT_ANSWER, MAPPING_KEY, NAMESPACE_KEY, OWN_HEADERS,
+};
 use crate::policy::class::ClassId;
 use std::time::Duration;
 
-/// Header that carries the class from the callout's answer to the route; a client's own copy is removed early.
-pub(crate) const CLASS_HEADER: &str = "x-clovisor-class";
-/// Answer of the agent that sends a request by the default route.
-pub(crate) const DEFAULT_ANSWER: &str = "default";
-/// Header prefix that belongs to Clovisor alone.
-pub(crate) const OWN_HEADERS: &str = "x-clovisor-";
-/// Metadata of the callout's stream: whose policy, and which mapping of it.
-pub(crate) const NAMESPACE_KEY: &str = "x-clovisor-namespace";
-/// See [`NAMESPACE_KEY`].
-pub(crate) const MAPPING_KEY: &str = "x-clovisor-mapping";
 /// Cluster of the agent's socket.
 pub(crate) const AGENT_CLUSTER: &str = "clovisor_agent";
 /// Where requests go that no service knows: to the address that the client dialled.

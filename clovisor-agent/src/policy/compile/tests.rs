@@ -1,8 +1,9 @@
 use super::*;
 use crate::cluster::document::read_all;
-use crate::policy::explain::{Trace, explain};
+use crate::policy::explain::explain;
 use crate::policy::matcher::Request;
 use crate::policy::model::RouteDecision;
+use crate::policy::trace::Trace;
 use proptest::prelude::*;
 use std::fmt::Write as _;
 
@@ -52,8 +53,12 @@ fn target(section: &str) -> String {
 }
 
 fn compiled(parts: &[String]) -> Compiled {
+    compiled_for(Proxies::Managed, parts)
+}
+
+fn compiled_for(proxies: Proxies, parts: &[String]) -> Compiled {
     let snapshot = read_all("a.yaml", &format!("{SERVICE}{}", parts.concat()));
-    compile(&snapshot, &Allocation::default(), 1, Purpose::default()).0
+    compile(&snapshot, &Allocation::default(), 1, Purpose { proxies, ..Purpose::default() }).0
 }
 
 fn trace(compiled: &Compiled, headers: &[(&str, &[u8])]) -> Trace {
@@ -101,6 +106,28 @@ fn routes_and_rules_give_classes() {
     assert_eq!(service.endpoints, ["203.0.113.10:15443".parse().unwrap_or_else(|e| panic!("{e}"))]);
     assert_eq!(service.aliases, ["reviews.shop.svc", "reviews.shop", "reviews"]);
     assert_eq!(compiled.policy.namespaces["shop"].zone, 1);
+}
+
+/// A mapping decides the same in managed proxies and in sidecars; one that is refused decides in neither.
+#[test]
+fn both_kinds_of_proxies_have_the_same_decisions() {
+    let rule = |n: usize| format!("{{name: r{n}, methods: [PUT], links: [s8]}}");
+    let many: Vec<_> = (0..17).map(rule).collect();
+    for (spec, planned) in [
+        ("links: [s9]".to_owned(), true),
+        (format!("rules: [{}]", rule(0)), true),
+        (format!("links: [s9], rules: [{}, {}], onAgentLoss: Refuse", rule(0), rule(1)), true),
+        (format!("rules: [{}]", many.join(", ")), false),
+    ] {
+        let parts = [two_routes(), mapping("m", &format!("{{{}, {spec}}}", target("minions")))];
+        let managed = compiled(&parts);
+        let services = &managed.policy.namespaces["shop"].services;
+        let routes = services.iter().flat_map(|service| &service.routes);
+        let decided = routes.map(|route| &route.decision).filter(|d| **d != RouteDecision::Unmapped);
+        let sidecars = compiled_for(Proxies::Sidecars, &parts).sidecars;
+        assert_eq!(decided.collect::<Vec<_>>(), sidecars.iter().map(|s| &s.decision).collect::<Vec<_>>());
+        assert_eq!(sidecars.len(), usize::from(planned), "{spec}");
+    }
 }
 
 #[test]
