@@ -6,11 +6,7 @@ mod compiler;
 mod gate;
 mod numbers;
 
-use crate::admin::ready::{Hold, Ready};
-use crate::admin::{
-    self,
-    serve::{self, Sources},
-};
+use crate::admin::serve::{self, Sources};
 use crate::cluster::api::{self, View};
 use crate::cluster::folder_watch;
 use crate::cluster::saved::SavedFile;
@@ -26,8 +22,9 @@ use crate::link::table::MarkMask;
 use crate::policy::allocation::Numbering;
 use crate::policy::compile::{Proxies, Purpose};
 use crate::policy::model::Policy;
+use crate::ready::{Hold, Ready};
 use crate::session::tally::Tally;
-use crate::{controller, desired, envoy, host, kernel, link, session};
+use crate::{admin, controller, desired, envoy, host, kernel, link, session, status};
 use anyhow::{Context, Result, bail};
 use compiler::Compiler;
 use numbers::NumbersFile;
@@ -234,7 +231,7 @@ impl Bound {
         let mut stages = JoinSet::new();
         stages.spawn(compiler.run(sources.links.clone()));
         if let Some(Cluster { client, node, pace }) = cluster {
-            stages.spawn(admin::node::run(client, node, sources.clone(), pace));
+            stages.spawn(status::run::run(client, node, sources.of_node(), pace));
         }
         stages.spawn(link::marks::run(sources.links.clone(), sources.host.clone()));
         let mut links = sources.links.clone();

@@ -1,7 +1,7 @@
 //! The command line tool.
 //!
 //! **In**: arguments, the agents' local API or a folder of YAML. **Out**: tables, JSON or YAML on stdout, messages
-//! on stderr, an exit code. **Never**: changes anything.
+//! on stderr, an exit code. **Never**: changes a node or a cluster.
 
 /// Arguments.
 pub mod cli;

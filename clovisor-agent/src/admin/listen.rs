@@ -2,8 +2,8 @@
 
 use super::metrics::{self, Moment};
 use super::problems;
-use super::ready::Ready;
 use super::serve::Sources;
+use crate::ready::Ready;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};

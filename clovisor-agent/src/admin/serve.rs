@@ -3,7 +3,6 @@
 use super::api::{self, ApiError, ExplainRequest, List};
 use super::explain::explain;
 use super::node_view::LiveNode;
-use super::ready::Ready;
 use super::{problems, view};
 use crate::cluster::problem::{Problem, Subject};
 use crate::cluster::reason::ProblemReason;
@@ -14,7 +13,9 @@ use crate::host::net::HostNet;
 use crate::kernel::state::{Dump, KernelHandle};
 use crate::link::table::{Health, LinkTable};
 use crate::policy::compiled::Compiled;
+use crate::ready::Ready;
 use crate::session::tally::Tally;
+use crate::status::run::NodeSources;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -100,6 +101,12 @@ async fn readyz(State(sources): State<Sources>) -> (StatusCode, String) {
 }
 
 impl Sources {
+    /// The sources of the node's status.
+    #[must_use]
+    pub fn of_node(&self) -> NodeSources {
+        NodeSources { links: self.links.clone(), kernel: self.kernel.clone(), ready: self.ready.clone() }
+    }
+
     async fn dump(&self) -> Result<Dump, Failure> {
         self.kernel.dump().await.ok_or_else(|| {
             let error = ApiError {

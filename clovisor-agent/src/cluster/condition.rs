@@ -1,4 +1,4 @@
-//! Conditions of a status: what changed, and when.
+//! Conditions of a status, with the time of their last transition.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -7,50 +7,50 @@ const MAX_MESSAGE: usize = 32_768;
 
 /// A condition before it is compared with the one before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct NewCondition {
     /// `Ready`, `Accepted`, …
     pub kind: &'static str,
-    /// None: not known.
-    pub holds: Option<bool>,
+    /// None: unknown.
+    pub status: Option<bool>,
     /// One word in CamelCase.
     pub reason: String,
     /// A sentence.
     pub message: String,
 }
 
-impl Said {
+impl NewCondition {
     /// A condition.
     #[must_use]
-    pub fn new(kind: &'static str, holds: Option<bool>, reason: &str, message: impl Into<String>) -> Self {
-        Self { kind, holds, reason: reason.to_owned(), message: message.into() }
+    pub fn new(kind: &'static str, status: Option<bool>, reason: &str, message: impl Into<String>) -> Self {
+        Self { kind, status, reason: reason.to_owned(), message: message.into() }
     }
 }
 
-/// The conditions now. One whose status stays keeps the time of its last transition.
+/// The conditions now. A condition whose status stays keeps the time of its last transition.
 #[must_use]
 pub fn conditions(
     before: &[Condition],
-    said: &[Said],
+    new: &[NewCondition],
     generation: Option<i64>,
     now: jiff::Timestamp,
 ) -> Vec<Condition> {
-    let one = |said: &Said| {
-        let status = match said.holds {
+    let one = |condition: &NewCondition| {
+        let status = match condition.status {
             Some(true) => "True",
             Some(false) => "False",
             None => "Unknown",
         };
-        let old = before.iter().find(|c| c.type_ == said.kind && c.status == status);
+        let old = before.iter().find(|c| c.type_ == condition.kind && c.status == status);
         Condition {
-            type_: said.kind.into(),
+            type_: condition.kind.into(),
             status: status.into(),
-            reason: said.reason.clone(),
-            message: said.message.chars().take(MAX_MESSAGE).collect(),
+            reason: condition.reason.clone(),
+            message: condition.message.chars().take(MAX_MESSAGE).collect(),
             observed_generation: generation,
             last_transition_time: old.map_or(Time(now), |c| c.last_transition_time.clone()),
         }
     };
-    said.iter().map(one).collect()
+    new.iter().map(one).collect()
 }
 
 #[cfg(test)]
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn the_time_is_that_of_the_last_transition() {
         let at = |second| jiff::Timestamp::from_second(second).unwrap_or_default();
-        let said = |holds, message: &str| [Said::new("Ready", holds, "Why", message)];
+        let said = |holds, message: &str| [NewCondition::new("Ready", holds, "Why", message)];
         let first = conditions(&[], &said(Some(false), "a"), Some(1), at(1));
         let second = conditions(&first, &said(Some(false), "b"), Some(2), at(2));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What was heard from the API server, to consistent snapshots; pure.
+//! Events of the API server to consistent snapshots; pure.
 
 use crate::cluster::identity::{Identity, ObjectKey, ObjectKind};
 use crate::cluster::last_good::LastGood;
@@ -10,7 +10,7 @@ use crate::cluster::snapshot::Snapshot;
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
-/// An object as it came.
+/// An object as the server sent it.
 #[derive(Clone, Debug)]
 pub(super) struct Raw {
     pub(super) identity: Identity,
@@ -19,18 +19,18 @@ pub(super) struct Raw {
 
 /// One event of the watch on a kind.
 #[derive(Clone, Debug)]
-pub(super) enum Heard {
-    /// A list begins: what it does not name is gone, once it is complete.
-    Begin,
+pub(super) enum KindEvent {
+    /// A list begins: objects that it does not name are gone at its end.
+    ListBegins,
     Listed(Raw),
-    Complete,
+    ListEnds,
     Changed(Raw),
-    Gone(ObjectKey),
+    Deleted(ObjectKey),
     /// The server does not know the kind.
     Absent,
     /// The kind cannot be read now.
     Failed(String),
-    /// A watch broke; it goes on where it was, and nothing is heard of that unless it breaks again by then.
+    /// A watch broke. It goes on where it was; the failure is over at this time unless the watch breaks again.
     Interrupted(String, Instant),
 }
 
@@ -47,46 +47,46 @@ struct KindState {
     over: Option<Instant>,
 }
 
-/// Everything heard so far, by kind.
+/// The objects so far, by kind.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     kinds: BTreeMap<ObjectKind, KindState>,
 }
 
 impl Store {
-    /// Nothing heard of these kinds yet.
+    /// No events of these kinds yet.
     pub(super) fn new(kinds: impl IntoIterator<Item = ObjectKind>) -> Self {
         Self { kinds: kinds.into_iter().map(|kind| (kind, KindState::default())).collect() }
     }
 
     /// Takes in one event.
-    pub(super) fn hear(&mut self, kind: ObjectKind, heard: Heard) {
+    pub(super) fn apply(&mut self, kind: ObjectKind, event: KindEvent) {
         let kind = self.kinds.entry(kind).or_default();
-        match heard {
-            Heard::Begin => kind.fresh = Some(LastGood::default()),
-            Heard::Listed(raw) => {
+        match event {
+            KindEvent::ListBegins => kind.fresh = Some(LastGood::default()),
+            KindEvent::Listed(raw) => {
                 let fresh = kind.fresh.get_or_insert_default();
                 fresh.list(&kind.objects, raw.identity.key.clone(), version(raw));
             }
-            Heard::Complete => {
+            KindEvent::ListEnds => {
                 kind.objects = kind.fresh.take().unwrap_or_default();
                 (kind.known, kind.failure, kind.over) = (true, None, None);
             }
-            Heard::Changed(raw) => {
+            KindEvent::Changed(raw) => {
                 kind.objects.update(raw.identity.key.clone(), version(raw));
                 (kind.failure, kind.over) = (None, None);
             }
-            Heard::Gone(key) => kind.objects.remove(&key),
-            Heard::Absent => *kind = KindState { known: true, ..KindState::default() },
-            Heard::Failed(reason) => {
+            KindEvent::Deleted(key) => kind.objects.remove(&key),
+            KindEvent::Absent => *kind = KindState { known: true, ..KindState::default() },
+            KindEvent::Failed(reason) => {
                 kind.fresh = None;
                 (kind.failure, kind.over) = (Some(reason), None);
             }
-            Heard::Interrupted(reason, over) => (kind.failure, kind.over) = (Some(reason), Some(over)),
+            KindEvent::Interrupted(reason, over) => (kind.failure, kind.over) = (Some(reason), Some(over)),
         }
     }
 
-    /// Kinds that were never heard of completely: without them nothing can be concluded.
+    /// Kinds that were never listed completely: without them no snapshot is consistent.
     pub(super) fn missing(&self) -> Vec<ObjectKind> {
         self.kinds.iter().filter(|(_, kind)| !kind.known).map(|(name, _)| *name).collect()
     }
@@ -176,33 +176,33 @@ mod tests {
         Some(snapshot.pods.iter().map(|(key, pod)| (key.name.clone(), pod.proxy_uid)).collect())
     }
 
-    fn hear(store: &mut Store, heard: impl IntoIterator<Item = Heard>) {
-        heard.into_iter().for_each(|heard| store.hear(ObjectKind::Pod, heard));
+    fn apply(store: &mut Store, events: impl IntoIterator<Item = KindEvent>) {
+        events.into_iter().for_each(|event| store.apply(ObjectKind::Pod, event));
     }
 
     #[test]
-    fn nothing_is_concluded_before_every_kind_was_heard() {
+    fn no_snapshot_before_every_kind_was_listed() {
         let mut store = Store::new([ObjectKind::Pod, ObjectKind::WanLink]);
-        hear(&mut store, [Heard::Begin, Heard::Listed(raw("a", Some(1))), Heard::Complete]);
+        apply(&mut store, [KindEvent::ListBegins, KindEvent::Listed(raw("a", Some(1))), KindEvent::ListEnds]);
         assert_eq!((pods(&store), store.missing()), (None, vec![ObjectKind::WanLink]));
-        store.hear(ObjectKind::WanLink, Heard::Failed("forbidden".into()));
+        store.apply(ObjectKind::WanLink, KindEvent::Failed("forbidden".into()));
         assert_eq!(pods(&store), None);
-        store.hear(ObjectKind::WanLink, Heard::Absent);
+        store.apply(ObjectKind::WanLink, KindEvent::Absent);
         assert_eq!(pods(&store), Some(vec![("a".into(), 1)]));
     }
 
     #[test]
     fn a_new_list_deletes_nothing_until_it_is_complete() {
         let mut store = Store::new([ObjectKind::Pod]);
-        let both = [Heard::Listed(raw("a", Some(1))), Heard::Listed(raw("b", Some(1)))];
-        hear(&mut store, [Heard::Begin]);
-        hear(&mut store, both);
-        hear(&mut store, [Heard::Complete, Heard::Begin, Heard::Listed(raw("a", Some(2)))]);
+        let both = [KindEvent::Listed(raw("a", Some(1))), KindEvent::Listed(raw("b", Some(1)))];
+        apply(&mut store, [KindEvent::ListBegins]);
+        apply(&mut store, both);
+        apply(&mut store, [KindEvent::ListEnds, KindEvent::ListBegins, KindEvent::Listed(raw("a", Some(2)))]);
         assert_eq!(pods(&store), Some(vec![("a".into(), 1), ("b".into(), 1)]));
-        hear(&mut store, [Heard::Failed("cut".into())]);
+        apply(&mut store, [KindEvent::Failed("cut".into())]);
         assert_eq!(pods(&store).map(|p| p.len()), Some(2));
         assert_eq!(store.snapshot().map(|s| s.problems.len()), Some(1));
-        hear(&mut store, [Heard::Begin, Heard::Listed(raw("a", Some(2))), Heard::Complete]);
+        apply(&mut store, [KindEvent::ListBegins, KindEvent::Listed(raw("a", Some(2))), KindEvent::ListEnds]);
         assert_eq!(pods(&store), Some(vec![("a".into(), 2)]));
         assert_eq!(store.snapshot().map(|s| s.problems.len()), Some(0));
     }
@@ -210,11 +210,14 @@ mod tests {
     #[test]
     fn a_bad_object_keeps_its_last_good_state() {
         let mut store = Store::new([ObjectKind::Pod]);
-        hear(&mut store, [Heard::Begin, Heard::Listed(raw("a", Some(1))), Heard::Complete]);
-        hear(&mut store, [Heard::Changed(raw("a", None)), Heard::Changed(raw("new", None))]);
+        apply(&mut store, [KindEvent::ListBegins, KindEvent::Listed(raw("a", Some(1))), KindEvent::ListEnds]);
+        apply(&mut store, [KindEvent::Changed(raw("a", None)), KindEvent::Changed(raw("new", None))]);
         assert_eq!(pods(&store), Some(vec![("a".into(), 1)]));
         assert_eq!(store.snapshot().map(|s| s.problems.len()), Some(2));
-        hear(&mut store, [Heard::Gone(raw("a", None).identity.key), Heard::Changed(raw("new", Some(3)))]);
+        apply(
+            &mut store,
+            [KindEvent::Deleted(raw("a", None).identity.key), KindEvent::Changed(raw("new", Some(3)))],
+        );
         assert_eq!(pods(&store), Some(vec![("new".into(), 3)]));
         assert_eq!(store.objects().len(), 1);
     }

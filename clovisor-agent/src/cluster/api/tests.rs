@@ -7,10 +7,15 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use kube::client::Body as ClientBody;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Mutex;
+
+/// A broken watch counts as well again soon.
+async fn watch(client: Client, view: View) -> watch::Receiver<Arc<Snapshot>> {
+    watch_with(client, view, Duration::from_secs(2)).await
+}
 
 type Answer = (u16, Value);
 /// Instead of a status: an answer that never ends.

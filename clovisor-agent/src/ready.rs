@@ -1,4 +1,6 @@
-//! What readiness still waits for.
+//! Readiness: what a start still waits for.
+//!
+//! **In**: holds, one for each open point. **Out**: the open points. **Owns**: nothing. **Never**: knows what a point is.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
