@@ -3,17 +3,8 @@
 //! **In**: the watch channels of the other stages, flow dumps. **Out**: the local API on a unix socket; health and
 //! metrics over TCP. **Owns**: the API's socket. **Never**: changes anything.
 
-/// The documents of the API, which `clovisorctl -o json` prints too.
-pub mod api;
-
-/// Problems as documents; pure.
-pub mod problems;
-
 /// The documents from what the other stages publish; pure.
 pub mod view;
-
-/// One request from the route to the link; pure.
-pub mod explain;
 
 /// The state of this node for an explanation; pure.
 pub mod node_view;

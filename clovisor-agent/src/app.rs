@@ -7,25 +7,26 @@ mod gate;
 mod numbers;
 
 use crate::admin::serve::{self, Sources};
-use crate::cluster::api::{self, View};
-use crate::cluster::folder_watch;
-use crate::cluster::saved::SavedFile;
-use crate::cluster::snapshot::Snapshot;
 use crate::config::{ControllerArgs, RunArgs};
 use crate::desired::run::{Inputs, Task, all_seen};
 use crate::envoy::run::{EnvoyConfig, EnvoyStatus};
-use crate::host::reserved_ports::{PortKeeper, PortRecord};
-use crate::kernel::image::PortRange;
-use crate::kernel::load::load;
-use crate::kernel::run::Kernel;
 use crate::link::table::MarkMask;
-use crate::policy::allocation::Numbering;
-use crate::policy::compile::{Proxies, Purpose};
-use crate::policy::model::Policy;
 use crate::ready::{Hold, Ready};
 use crate::session::tally::Tally;
-use crate::{admin, controller, desired, envoy, host, kernel, link, session, status};
+use crate::source::api::{self, View};
+use crate::source::folder;
+use crate::source::saved::SavedFile;
+use crate::{admin, controller, desired, envoy, link, session, status};
 use anyhow::{Context, Result, bail};
+use clovisor_datapath::host::reserved_ports::{PortKeeper, PortRecord};
+use clovisor_datapath::kernel::image::PortRange;
+use clovisor_datapath::kernel::load::load;
+use clovisor_datapath::kernel::run::Kernel;
+use clovisor_datapath::{host, kernel};
+use clovisor_objects::snapshot::Snapshot;
+use clovisor_policy::allocation::Numbering;
+use clovisor_policy::compile::{Proxies, Purpose};
+use clovisor_policy::model::Policy;
 use compiler::Compiler;
 use numbers::NumbersFile;
 use std::fs::DirBuilder;
@@ -182,7 +183,7 @@ async fn cluster(args: &RunArgs) -> Result<Option<Cluster>> {
 /// Follows the source of objects that the flags name.
 async fn snapshots(args: &RunArgs, cluster: Option<&Cluster>) -> Result<watch::Receiver<Arc<Snapshot>>> {
     match (&args.config, cluster) {
-        (Some(dir), _) => Ok(folder_watch::watch(dir)?),
+        (Some(dir), _) => Ok(folder::watch(dir)?),
         (None, Some(Cluster { client, node, .. })) => {
             let saved = SavedFile::in_dir(&args.state_dir);
             let view = View::Node { name: node.clone(), saved, sidecars: args.sidecars };

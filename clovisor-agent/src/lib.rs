@@ -4,32 +4,14 @@
 //! out, what it owns and what it never does.
 #![forbid(unsafe_code)]
 
-/// Files, folders and sockets that a reader never finds half made.
-pub mod files;
-
-/// An error with its causes.
-pub mod causes;
-
 /// Readiness.
 pub mod ready;
 
 /// Flags and environment.
 pub mod config;
 
-/// Sources of objects, and the objects.
-pub mod cluster;
-
-/// Objects to policy; a request to its class.
-pub mod policy;
-
-/// Policy to configuration of proxies.
-pub mod render;
-
-/// The node's network, by netlink.
-pub mod host;
-
-/// Programs and maps in the kernel.
-pub mod kernel;
+/// Where objects come from: a folder, or the API server.
+pub mod source;
 
 /// The node's WAN links.
 pub mod link;
@@ -51,9 +33,6 @@ pub mod controller;
 
 /// The local API, health and metrics.
 pub mod admin;
-
-/// `clovisorctl`.
-pub mod ctl;
 
 /// `clovisor-agent cleanup`.
 pub mod uninstall;

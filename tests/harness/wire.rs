@@ -5,18 +5,18 @@
 
 use crate::netns::{Netns, run};
 use anyhow::{Context, Result};
-use clovisor_agent::kernel::diff::diff;
-use clovisor_agent::kernel::flows::Flows;
-use clovisor_agent::kernel::image::{Image, wide};
-use clovisor_agent::kernel::load::{Programs, load};
-use clovisor_agent::kernel::plan::AttachMode;
-use clovisor_agent::kernel::plan::{AttachPoint, Hook};
-use clovisor_agent::kernel::state::NamedDevice;
-use clovisor_agent::kernel::tables::MapTables;
 use clovisor_common::abi::{
     Addr, ClassKey, DestKey, LINK_L3, LINK_MARK, LINK_NAT, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot,
     dscp_of_class, slot_index,
 };
+use clovisor_datapath::kernel::diff::diff;
+use clovisor_datapath::kernel::flows::Flows;
+use clovisor_datapath::kernel::image::{Image, wide};
+use clovisor_datapath::kernel::load::{Programs, load};
+use clovisor_datapath::kernel::plan::AttachMode;
+use clovisor_datapath::kernel::plan::{AttachPoint, Hook};
+use clovisor_datapath::kernel::state::NamedDevice;
+use clovisor_datapath::kernel::tables::MapTables;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::net::if_::if_nametoindex;
 use std::collections::{BTreeMap, BTreeSet};

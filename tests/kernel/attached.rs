@@ -2,9 +2,9 @@
 
 use crate::features::has_tcx;
 use anyhow::{Context as _, Result, ensure};
-use clovisor_agent::kernel::plan::AttachMode;
-use clovisor_agent::kernel::plan::AttachOrigin;
 use clovisor_common::abi::Reason;
+use clovisor_datapath::kernel::plan::AttachMode;
+use clovisor_datapath::kernel::plan::AttachOrigin;
 use harness::talk::{datagrams, stream};
 use harness::wire::{FAR, POD, SOURCE, Steered, TOS, Translation, Wire};
 use std::net::IpAddr;

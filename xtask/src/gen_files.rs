@@ -38,13 +38,13 @@ pub(crate) fn run(check: bool) -> Result<()> {
 
 /// What a command of the tool prints.
 fn clovisorctl(command: &str) -> Result<String> {
-    let words = ["run", "--quiet", "--locked", "--package", "clovisor-agent", "--bin", "clovisorctl", "--"];
+    let words = ["run", "--quiet", "--locked", "--package", "clovisor-ctl", "--bin", "clovisorctl", "--"];
     shell::output(shell::cargo().args(words).arg(command))
 }
 
 fn crds() -> Result<String> {
     let text = clovisorctl("crds")?;
-    Ok(format!("# Written by `cargo xtask gen` from clovisor-agent/src/cluster; do not edit.\n{text}"))
+    Ok(format!("# Written by `cargo xtask gen` from clovisor-agent/objects; do not edit.\n{text}"))
 }
 
 fn readme() -> Result<String> {

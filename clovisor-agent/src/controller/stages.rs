@@ -3,8 +3,8 @@
 //! Clusters before the routes that name them, and routes away before their clusters: between two stages the proxies
 //! must have taken in the first. While routes change, what the old ones need stays.
 
-use crate::cluster::identity::ObjectKey;
-use crate::render::istio::object::{IstioKind, Phase};
+use clovisor_objects::identity::ObjectKey;
+use clovisor_render::istio::object::{IstioKind, Phase};
 use serde_json::Value;
 use std::collections::BTreeMap;
 

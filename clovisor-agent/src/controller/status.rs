@@ -1,11 +1,11 @@
 //! Problems and nodes to the status of each object.
 
-use crate::cluster::condition::NewCondition;
-use crate::cluster::identity::{ObjectKey, ObjectKind};
-use crate::cluster::problem::{Problem, Subject};
-use crate::cluster::snapshot::Snapshot;
-use crate::cluster::wan_mapping::{ClassNumber, WanMappingSpec};
-use crate::policy::compiled::Compiled;
+use clovisor_objects::condition::NewCondition;
+use clovisor_objects::identity::{ObjectKey, ObjectKind};
+use clovisor_objects::problem::{Problem, Subject};
+use clovisor_objects::snapshot::Snapshot;
+use clovisor_objects::wan_mapping::{ClassNumber, WanMappingSpec};
+use clovisor_policy::compiled::Compiled;
 use std::collections::BTreeMap;
 
 /// Nodes that a message names.
@@ -60,7 +60,7 @@ pub(super) fn mappings(
 ) -> BTreeMap<ObjectKey, MappingState> {
     let mut numbers = classes(compiled);
     let mut one = |(key, mapping): (&ObjectKey, _)| {
-        let mapping: &crate::cluster::snapshot::Mapping = mapping;
+        let mapping: &clovisor_objects::snapshot::Mapping = mapping;
         let subject = Subject::object(ObjectKind::WanMapping, key);
         let of_mapping = |p: &&Problem| p.subject == subject;
         let (partial, whole): (Vec<_>, Vec<_>) =
@@ -185,9 +185,9 @@ fn link(snapshot: &Snapshot, name: &str) -> LinkReadiness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::condition::conditions;
-    use crate::cluster::wan_link::WanLinkSpec;
-    use crate::cluster::wan_node::{NodeLink, WanNodeStatus};
+    use clovisor_objects::condition::conditions;
+    use clovisor_objects::wan_link::WanLinkSpec;
+    use clovisor_objects::wan_node::{NodeLink, WanNodeStatus};
     use std::sync::Arc;
 
     fn node(link: &str, up: bool) -> Arc<WanNodeStatus> {

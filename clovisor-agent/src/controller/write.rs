@@ -2,13 +2,13 @@
 
 use super::stages::{IstioKey, IstioStep};
 use super::status::{LinkReadiness, MappingState};
-use crate::cluster::condition::{NewCondition, conditions};
-use crate::cluster::identity::ObjectKey;
-use crate::cluster::object::{CLOVISOR, MANAGED_BY};
-use crate::cluster::wan_link::{WanLink, WanLinkStatus};
-use crate::cluster::wan_mapping::{ClassNumber, WanMapping, WanMappingStatus};
-use crate::render::istio::object::IstioKind;
 use crate::status::events::EventWriter;
+use clovisor_objects::condition::{NewCondition, conditions};
+use clovisor_objects::identity::ObjectKey;
+use clovisor_objects::object::{CLOVISOR, MANAGED_BY};
+use clovisor_objects::wan_link::{WanLink, WanLinkStatus};
+use clovisor_objects::wan_mapping::{ClassNumber, WanMapping, WanMappingStatus};
+use clovisor_render::istio::object::IstioKind;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Client, Resource as _, ResourceExt as _};

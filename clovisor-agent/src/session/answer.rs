@@ -1,11 +1,11 @@
 //! What the agent says to one message of the proxy.
 
 use super::tally::AnswerReason;
-use crate::policy::callout::{CLASS_HEADER, DEFAULT_ANSWER, MAPPING_KEY, NAMESPACE_KEY};
-use crate::policy::class::ClassId;
-use crate::policy::decide::{DecisionReason, decide};
-use crate::policy::matcher::Request;
-use crate::policy::model::{Mapping, Policy};
+use clovisor_policy::callout::{CLASS_HEADER, DEFAULT_ANSWER, MAPPING_KEY, NAMESPACE_KEY};
+use clovisor_policy::class::ClassId;
+use clovisor_policy::decide::{DecisionReason, decide};
+use clovisor_policy::matcher::Request;
+use clovisor_policy::model::{Mapping, Policy};
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue, HeaderValueOption};
 use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request as Phase;

@@ -1,6 +1,6 @@
 //! Events of the cluster.
 
-use crate::causes::causes;
+use clovisor_datapath::causes::causes;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};

@@ -1,10 +1,10 @@
 //! The state of a node as conditions; pure.
 
-use crate::cluster::condition::{NewCondition, conditions};
-use crate::cluster::wan_node::{NodeLink, WanNodeStatus};
-use crate::kernel::state::KernelState;
-use crate::kernel::tables::Fill;
 use crate::link::table::{Health, LinkEntry, LinkTable};
+use clovisor_datapath::kernel::state::KernelState;
+use clovisor_datapath::kernel::tables::Fill;
+use clovisor_objects::condition::{NewCondition, conditions};
+use clovisor_objects::wan_node::{NodeLink, WanNodeStatus};
 use std::collections::BTreeMap;
 
 /// The conditions of a node and of its links.

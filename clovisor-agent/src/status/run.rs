@@ -3,10 +3,10 @@
 use super::node::NodeState;
 use super::pace::Pace;
 use super::writer::NodeWriter;
-use crate::causes::causes;
-use crate::kernel::state::KernelHandle;
 use crate::link::table::LinkTable;
 use crate::ready::Ready;
+use clovisor_datapath::causes::causes;
+use clovisor_datapath::kernel::state::KernelHandle;
 use kube::Client;
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,9 +2,9 @@
 
 use super::events::EventWriter;
 use super::node::NodeState;
-use crate::cluster::condition::NewCondition;
-use crate::cluster::wan_node::{WanNode, WanNodeStatus};
 use crate::link::table::{Health, LinkTable};
+use clovisor_objects::condition::NewCondition;
+use clovisor_objects::wan_node::{WanNode, WanNodeStatus};
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};

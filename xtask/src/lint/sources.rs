@@ -20,7 +20,7 @@ const UNSAFE: [&str; 9] = [
     "clovisor-ebpf/src/programs.rs",
     "clovisor-ebpf/src/switches.rs",
     "clovisor-common/src/abi.rs",
-    "clovisor-common/src/batch.rs",
+    "clovisor-agent/datapath/src/batch.rs",
     "tests/harness/saved_syn.rs",
     "tests/kernel/summed.rs",
 ];
