@@ -10,7 +10,7 @@ use crate::admin::serve::{self, Sources};
 use crate::config::{ControllerArgs, RunArgs};
 use crate::desired::run::{Inputs, Task, all_seen};
 use crate::envoy::run::{EnvoyConfig, EnvoyStatus};
-use crate::link::table::MarkMask;
+use crate::link::table::{LinkTable, MarkMask};
 use crate::ready::{Hold, Ready};
 use crate::session::tally::Tally;
 use crate::source::api::{self, View};
@@ -235,28 +235,14 @@ impl Bound {
             stages.spawn(status::run::run(client, node, sources.of_node(), pace));
         }
         stages.spawn(link::marks::run(sources.links.clone(), sources.host.clone()));
-        let mut links = sources.links.clone();
-        stages.spawn(async move {
-            // What an agent before wrote holds until this one knows as much.
-            settled(&mut links, |table| table.pending == 0).await;
-            desired.run().await;
-        });
+        stages.spawn(follow_settled(desired, sources.links.clone()));
         stages.spawn(kernel.run());
         stages.spawn(gate::after_kernel(sources.policy.clone(), sources.kernel.state(), implemented));
         stages.spawn(gate::after_envoy(sources.envoy.clone(), written));
-        let (mut state, mut pods) = (sources.kernel.state(), sources.pods.clone());
-        stages.spawn(files(envoy, to_envoy, envoy_status, state.clone()));
+        stages.spawn(files(envoy, to_envoy, envoy_status, sources.kernel.state()));
         let public = listener.map(|l| tokio::spawn(admin::listen::run(l, sources.clone(), signal(&stopped))));
         let api = tokio::spawn(serve::run(api, sources.clone(), signal(&stopped)));
-        let mut written = sources.envoy.clone();
-        let started = async {
-            state.wait_for(|s| s.generation > 0 && s.error.is_none()).await.map(drop)?;
-            settled(&mut pods, |pods| all_seen(pods)).await;
-            drop(points.maps);
-            written.wait_for(|s| s.policy.is_some()).await.map(drop)?;
-            drop(points.envoy);
-            anyhow::Ok(())
-        };
+        let started = started(points, sources.clone());
         tokio::pin!(shutdown);
         // The callout answers once there are routes that know its answers.
         let ended = tokio::select! {
@@ -283,6 +269,22 @@ impl Bound {
         stages.shutdown().await;
         Ok(())
     }
+}
+
+/// Decides for the kernel half once the links are known: until then the entries of an earlier agent hold.
+async fn follow_settled(desired: Task, mut links: watch::Receiver<Arc<LinkTable>>) {
+    settled(&mut links, |table| table.pending == 0).await;
+    desired.run().await;
+}
+
+/// Releases the points of readiness, one after the other.
+async fn started(points: Points, mut sources: Sources) -> Result<()> {
+    sources.kernel.state().wait_for(|state| state.generation > 0 && state.error.is_none()).await?;
+    settled(&mut sources.pods, |pods| all_seen(pods)).await;
+    drop(points.maps);
+    sources.envoy.wait_for(|status| status.policy.is_some()).await?;
+    drop(points.envoy);
+    Ok(())
 }
 
 /// Waits a moment for gateways and pods to show themselves; what does not by then is down or not here.

@@ -1,10 +1,10 @@
-use crate::Arguments;
+use crate::arguments::Arguments;
 use crate::paper::{Paper, grouped};
 use crate::stage;
 use crate::verdict::Verdict;
 use anyhow::{Context, Result};
 use harness::load::{Observation, Stop};
-use harness::site::{Site, report};
+use harness::site::Site;
 use harness::tally::{judge, judge_except};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ pub(crate) fn tell(arguments: &Arguments, paper: &Paper) -> Result<Verdict> {
     };
     let played = play.all(&mut site);
     if let Err(error) = played {
-        let report = report::write(&mut site);
+        let report = site.report();
         return Err(error.context(report));
     }
     play.verdict.close(start.elapsed().as_secs_f64());
@@ -49,7 +49,7 @@ fn raise(paper: &Paper) -> Result<Site> {
     for (what, found, work) in steps {
         let worked = paper.step(what, || Ok((work(&mut site)?, found.to_owned())));
         if let Err(error) = worked {
-            return Err(error.context(report::write(&mut site)));
+            return Err(error.context(site.report()));
         }
     }
     Ok(site)

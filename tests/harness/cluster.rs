@@ -12,6 +12,7 @@ use crate::netns::{Netns, run};
 use crate::process::Process;
 use crate::site::Site;
 use crate::site::journal;
+pub use addresses::{API, NODES};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::PathBuf;
 use std::process::Command;
@@ -23,14 +24,11 @@ mod identities;
 /// Clovisor and clients on it.
 pub mod shop;
 
+/// Names and addresses.
+mod addresses;
+
 /// etcd, API server, controllers and scheduler.
 mod control;
-
-/// Address of the control plane.
-pub const API: &str = "10.250.0.1";
-/// The nodes: name, address, pod subnet.
-pub const NODES: [(&str, &str, &str); 2] =
-    [("edge", "10.250.0.11", "10.244.0.0/24"), ("cloud", "10.250.0.12", "10.244.2.0/24")];
 
 /// The running cluster; killed by drop.
 #[derive(Debug)]

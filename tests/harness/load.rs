@@ -5,6 +5,7 @@ use crate::truth::Truth;
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use client::Client;
+pub use client::Http;
 use http_body_util::Empty;
 use hyper::Request;
 use std::cell::RefCell;
@@ -17,15 +18,6 @@ use std::time::{Duration, Instant};
 
 /// One connection to the proxy and its repair.
 mod client;
-
-/// HTTP version between the client and its proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Http {
-    /// One keep-alive connection per concurrent client.
-    H1,
-    /// Two connections in all, many streams each.
-    H2,
-}
 
 /// A kind of request and where it must go.
 #[derive(Clone, Debug)]

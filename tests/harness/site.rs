@@ -13,7 +13,8 @@ use crate::netns::Netns;
 use crate::process::Process;
 use crate::truth::{FarEnd, LinkSign};
 use anyhow::{Context, Result, bail, ensure};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+pub use parts::{Pod, SERVICE4, SERVICE6, Uplink};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,18 +23,17 @@ use std::time::Duration;
 pub mod journal;
 
 /// What to print when a test failed.
-pub mod report;
+mod report;
 
 /// Starting Envoys.
 mod proxy;
 
+/// Pods, uplinks and the service's addresses.
+mod parts;
+
 /// Devices, addresses and routes.
 mod topology;
 
-/// The service's addresses in the cloud, reachable over both links.
-pub const SERVICE4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
-/// The same for IPv6.
-pub const SERVICE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xcafe, 0, 0, 0, 0, 0x10);
 /// Port of the far end.
 pub const APP_PORT: u16 = 8000;
 /// Namespace of the pods in the objects.
@@ -51,18 +51,6 @@ pub struct Builder {
     sealed: bool,
     shipped: bool,
     uplink: Uplink,
-}
-
-/// Kinds of uplinks that this kernel has without a modem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Uplink {
-    Veth,
-    /// A device of its own on the one below, as a container's or a VLAN is.
-    Macvlan,
-    /// A tunnel with an Ethernet header; its packets are 50 bytes smaller.
-    Vxlan,
-    /// A device without link layer, as WireGuard's and PPP's are.
-    Tun,
 }
 
 /// A running site; everything it made goes away with it.
@@ -83,19 +71,6 @@ pub struct Site {
     far_end: Option<FarEnd>,
     /// What carries an uplink's packets in user space.
     carriers: Vec<Process>,
-}
-
-/// A pod: a namespace behind a veth, with a proxy if one was started.
-#[derive(Debug)]
-pub struct Pod {
-    /// Name in the objects.
-    pub name: String,
-    pub netns: Netns,
-    pub ipv4: Ipv4Addr,
-    pub ipv6: Ipv6Addr,
-    /// Device on the edge.
-    pub veth: String,
-    proxy: Option<Process>,
 }
 
 impl Site {
@@ -165,6 +140,11 @@ impl Site {
     /// The agent.
     pub fn agent(&mut self) -> Result<&mut Agent> {
         self.agent.as_mut().context("no agent was started; call start_agent first")
+    }
+
+    /// Links, routes, the agent's view and the end of every log, as one text.
+    pub fn report(&mut self) -> String {
+        report::write(&self.root, &self.edge, self.agent.as_mut())
     }
 
     /// Kills the agent as a crash would.
@@ -307,7 +287,7 @@ impl Builder {
     pub fn run(self, test: impl FnOnce(&mut Site) -> Result<()>) -> Result<()> {
         let mut site = self.build()?;
         test(&mut site).map_err(|error| {
-            let report = report::write(&mut site);
+            let report = site.report();
             error.context(report)
         })
     }
@@ -369,27 +349,6 @@ impl Builder {
             gateway: None,
             far_end,
         })
-    }
-}
-
-impl Pod {
-    fn new(index: usize, netns: Netns) -> Result<Self> {
-        let last = u8::try_from(10 + index).context("too many pods")?;
-        let hex = u16::from_str_radix(&last.to_string(), 16).context("digits are hexadecimal too")?;
-        Ok(Self {
-            name: format!("client-{index}"),
-            netns,
-            ipv4: Ipv4Addr::new(10, 244, 0, last),
-            ipv6: Ipv6Addr::new(0xfd00, 0x244, 0, 0, 0, 0, 0, hex),
-            veth: format!("veth{index}"),
-            proxy: None,
-        })
-    }
-
-    /// The addresses.
-    #[must_use]
-    pub fn addresses(&self) -> [IpAddr; 2] {
-        [self.ipv4.into(), self.ipv6.into()]
     }
 }
 

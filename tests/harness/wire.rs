@@ -4,6 +4,7 @@
 //! way: the link's address when it was steered, the pod's own when it was not.
 
 use crate::netns::{Netns, run};
+use addresses::{addressed, both};
 use anyhow::{Context, Result};
 use clovisor_common::abi::{
     Addr, ClassKey, DestKey, LINK_L3, LINK_MARK, LINK_NAT, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot,
@@ -20,11 +21,14 @@ use clovisor_datapath::kernel::tables::MapTables;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::net::if_::if_nametoindex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 pub use uplink::Uplink;
+
+/// Addresses of both families.
+mod addresses;
 
 mod uplink;
 
@@ -63,11 +67,6 @@ const MARK: u32 = 0x0200_0000;
 
 /// Namespaces begin so; the process's number follows.
 const PREFIX: &str = "wire-";
-
-const fn both(net: u8, host: u8) -> [IpAddr; 2] {
-    let v6 = Ipv6Addr::new(0xfd09, net as u16, 0, 0, 0, 0, 0, host as u16);
-    [IpAddr::V4(Ipv4Addr::new(10, 9, net, host)), IpAddr::V6(v6)]
-}
 
 /// How the class's link treats addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,15 +228,6 @@ impl Drop for Wire {
         let _gone = run(Command::new("ip").args(["-force", "-batch", "-"]), Some(&lines));
         let _gone = umount2(self.bpffs.path(), MntFlags::MNT_DETACH);
     }
-}
-
-/// `ip` lines: devices up, each with both addresses of the network.
-fn addressed(devices: &[(&str, u8, u8)]) -> String {
-    let lines = devices.iter().map(|(device, net, host)| {
-        let [v4, v6] = both(*net, *host);
-        format!("addr add {v4}/24 dev {device}\naddr add {v6}/64 dev {device} nodad\nlink set {device} up\n")
-    });
-    lines.collect()
 }
 
 fn flags(translation: Translation) -> u32 {

@@ -1,6 +1,6 @@
 //! The control plane: etcd, API server with RBAC and the Node authorizer, controllers, scheduler.
 
-use super::API;
+use super::addresses::API;
 use crate::eventually::eventually;
 use crate::netns::{Netns, run};
 use crate::process::Process;

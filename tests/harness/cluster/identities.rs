@@ -1,6 +1,6 @@
 //! One certificate authority, one serving certificate, a key for service accounts; every client uses a token.
 
-use super::{API, NODES};
+use super::addresses::{API, NODES};
 use anyhow::{Context, Result};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use std::fmt::Write as _;

@@ -1,4 +1,3 @@
-use super::Http;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -9,6 +8,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
+
+/// HTTP version between the client and its proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http {
+    /// One keep-alive connection per concurrent client.
+    H1,
+    /// Two connections in all, many streams each.
+    H2,
+}
 
 /// A connection to the proxy that is made when needed and made again when it was closed between requests.
 pub(super) struct Client {

@@ -1,18 +1,19 @@
 //! What to print when a test failed.
 
-use super::Site;
+use crate::agent::Agent;
 use crate::netns::{Netns, run};
 use crate::process::last_lines;
 use std::fmt::Write;
+use std::path::Path;
 
 /// Links, routes, the agent's view and the end of every log, as one text.
-pub fn write(site: &mut Site) -> String {
-    let mut text = format!("--- site {} ---\n", site.root.display());
-    command(&mut text, &site.edge, "ip", &["-br", "addr"]);
-    command(&mut text, &site.edge, "ip", &["route"]);
-    command(&mut text, &site.edge, "ip", &["-6", "route"]);
-    command(&mut text, &site.edge, "ip", &["neigh"]);
-    if let Ok(agent) = site.agent() {
+pub(super) fn write(root: &Path, edge: &Netns, agent: Option<&mut Agent>) -> String {
+    let mut text = format!("--- site {} ---\n", root.display());
+    command(&mut text, edge, "ip", &["-br", "addr"]);
+    command(&mut text, edge, "ip", &["route"]);
+    command(&mut text, edge, "ip", &["-6", "route"]);
+    command(&mut text, edge, "ip", &["neigh"]);
+    if let Some(agent) = agent {
         for path in ["/readyz", "/v1/status", "/v1/links", "/v1/sessions"] {
             section(&mut text, &format!("agent {path}"));
             text += &match agent.get(path) {
@@ -21,7 +22,7 @@ pub fn write(site: &mut Site) -> String {
             };
         }
     }
-    for entry in std::fs::read_dir(site.path("logs")).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(root.join("logs")).into_iter().flatten().flatten() {
         section(&mut text, &entry.file_name().to_string_lossy());
         text += &last_lines(&entry.path(), 25);
         text.push('\n');

@@ -1,4 +1,4 @@
-use super::{Pod, SERVICE4, SERVICE6, Uplink};
+use super::parts::{Pod, SERVICE4, SERVICE6, Uplink};
 use crate::netns::Netns;
 use crate::truth::LinkSign;
 use anyhow::Result;

@@ -1,6 +1,7 @@
 //! The device that the steered link is.
 
-use super::{Netns, addressed, run};
+use super::addresses::addressed;
+use crate::netns::{Netns, run};
 use anyhow::Result;
 
 /// Kinds of the steered link's device. All but the first need what not every kernel has.
