@@ -6,29 +6,27 @@ mod compiler;
 mod gate;
 mod numbers;
 
-use crate::admin::ready::{Hold, Ready};
-use crate::admin::{
-    self,
-    serve::{self, Sources},
-};
-use crate::cluster::api::{self, View};
-use crate::cluster::folder_watch;
-use crate::cluster::saved::SavedFile;
-use crate::cluster::snapshot::Snapshot;
+use crate::admin::serve::{self, Sources};
 use crate::config::{ControllerArgs, RunArgs};
 use crate::desired::run::{Inputs, Task, all_seen};
 use crate::envoy::run::{EnvoyConfig, EnvoyStatus};
-use crate::host::reserved_ports::{PortKeeper, PortRecord};
-use crate::kernel::image::PortRange;
-use crate::kernel::load::load;
-use crate::kernel::run::Kernel;
-use crate::link::table::MarkMask;
-use crate::policy::allocation::Numbering;
-use crate::policy::compile::{Proxies, Purpose};
-use crate::policy::model::Policy;
+use crate::link::table::{LinkTable, MarkMask};
+use crate::ready::{Hold, Ready};
 use crate::session::tally::Tally;
-use crate::{controller, desired, envoy, host, kernel, link, session};
+use crate::source::api::{self, View};
+use crate::source::folder;
+use crate::source::saved::SavedFile;
+use crate::{admin, controller, desired, envoy, link, session, status};
 use anyhow::{Context, Result, bail};
+use clovisor_datapath::host::reserved_ports::{PortKeeper, PortRecord};
+use clovisor_datapath::kernel::image::PortRange;
+use clovisor_datapath::kernel::load::load;
+use clovisor_datapath::kernel::run::Kernel;
+use clovisor_datapath::{host, kernel};
+use clovisor_objects::snapshot::Snapshot;
+use clovisor_policy::allocation::Numbering;
+use clovisor_policy::compile::{Proxies, Purpose};
+use clovisor_policy::model::Policy;
 use compiler::Compiler;
 use numbers::NumbersFile;
 use std::fs::DirBuilder;
@@ -185,7 +183,7 @@ async fn cluster(args: &RunArgs) -> Result<Option<Cluster>> {
 /// Follows the source of objects that the flags name.
 async fn snapshots(args: &RunArgs, cluster: Option<&Cluster>) -> Result<watch::Receiver<Arc<Snapshot>>> {
     match (&args.config, cluster) {
-        (Some(dir), _) => Ok(folder_watch::watch(dir)?),
+        (Some(dir), _) => Ok(folder::watch(dir)?),
         (None, Some(Cluster { client, node, .. })) => {
             let saved = SavedFile::in_dir(&args.state_dir);
             let view = View::Node { name: node.clone(), saved, sidecars: args.sidecars };
@@ -234,31 +232,17 @@ impl Bound {
         let mut stages = JoinSet::new();
         stages.spawn(compiler.run(sources.links.clone()));
         if let Some(Cluster { client, node, pace }) = cluster {
-            stages.spawn(admin::node::run(client, node, sources.clone(), pace));
+            stages.spawn(status::run::run(client, node, sources.of_node(), pace));
         }
         stages.spawn(link::marks::run(sources.links.clone(), sources.host.clone()));
-        let mut links = sources.links.clone();
-        stages.spawn(async move {
-            // What an agent before wrote holds until this one knows as much.
-            settled(&mut links, |table| table.pending == 0).await;
-            desired.run().await;
-        });
+        stages.spawn(follow_settled(desired, sources.links.clone()));
         stages.spawn(kernel.run());
         stages.spawn(gate::after_kernel(sources.policy.clone(), sources.kernel.state(), implemented));
         stages.spawn(gate::after_envoy(sources.envoy.clone(), written));
-        let (mut state, mut pods) = (sources.kernel.state(), sources.pods.clone());
-        stages.spawn(files(envoy, to_envoy, envoy_status, state.clone()));
+        stages.spawn(files(envoy, to_envoy, envoy_status, sources.kernel.state()));
         let public = listener.map(|l| tokio::spawn(admin::listen::run(l, sources.clone(), signal(&stopped))));
         let api = tokio::spawn(serve::run(api, sources.clone(), signal(&stopped)));
-        let mut written = sources.envoy.clone();
-        let started = async {
-            state.wait_for(|s| s.generation > 0 && s.error.is_none()).await.map(drop)?;
-            settled(&mut pods, |pods| all_seen(pods)).await;
-            drop(points.maps);
-            written.wait_for(|s| s.policy.is_some()).await.map(drop)?;
-            drop(points.envoy);
-            anyhow::Ok(())
-        };
+        let started = started(points, sources.clone());
         tokio::pin!(shutdown);
         // The callout answers once there are routes that know its answers.
         let ended = tokio::select! {
@@ -285,6 +269,22 @@ impl Bound {
         stages.shutdown().await;
         Ok(())
     }
+}
+
+/// Decides for the kernel half once the links are known: until then the entries of an earlier agent hold.
+async fn follow_settled(desired: Task, mut links: watch::Receiver<Arc<LinkTable>>) {
+    settled(&mut links, |table| table.pending == 0).await;
+    desired.run().await;
+}
+
+/// Releases the points of readiness, one after the other.
+async fn started(points: Points, mut sources: Sources) -> Result<()> {
+    sources.kernel.state().wait_for(|state| state.generation > 0 && state.error.is_none()).await?;
+    settled(&mut sources.pods, |pods| all_seen(pods)).await;
+    drop(points.maps);
+    sources.envoy.wait_for(|status| status.policy.is_some()).await?;
+    drop(points.envoy);
+    Ok(())
 }
 
 /// Waits a moment for gateways and pods to show themselves; what does not by then is down or not here.

@@ -2,9 +2,9 @@
 //!
 //! **In**: the command line. **Out**: [`AgentCommand`] with every path and number checked. **Never**: reads files.
 
-use crate::kernel::plan::AttachMode;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clovisor_datapath::kernel::plan::AttachMode;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,7 +23,7 @@ Examples:
   clovisor-agent cleanup --dry-run
       show what would be removed from the kernel
 
-Ask the running agent with clovisorctl. RUST_LOG sets the log filter, e.g. RUST_LOG=clovisor_agent=debug."
+Ask the running agent with clovisorctl. RUST_LOG sets the log filter, e.g. RUST_LOG=clovisor=debug."
 )]
 pub struct AgentCli {
     #[command(subcommand)]

@@ -1,13 +1,13 @@
 //! `clovisor-agent cleanup`: shows what is ours in the kernel, asks, removes it.
 
 use crate::config::CleanupArgs;
-use crate::host;
-use crate::host::fwmark::{change, changes};
-use crate::host::local_ports::{LocalPorts, list, local_ports};
-use crate::host::net::FwmarkEntry;
-use crate::host::reserved_ports::{PortPlan, PortRecord, command, plan};
-use crate::kernel::cleanup::{Report, cleanup, held};
 use anyhow::{Context, Result, bail};
+use clovisor_datapath::host;
+use clovisor_datapath::host::fwmark::{change, changes};
+use clovisor_datapath::host::local_ports::{LocalPorts, list, local_ports};
+use clovisor_datapath::host::net::FwmarkEntry;
+use clovisor_datapath::host::reserved_ports::{PortPlan, PortRecord, command, plan};
+use clovisor_datapath::kernel::cleanup::{Report, cleanup, held};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};

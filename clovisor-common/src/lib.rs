@@ -13,9 +13,5 @@ pub mod packet;
 /// The forwarding rule: admission, links of pinned flows, translation.
 pub mod rule;
 
-/// Reading whole maps; for the agent.
-#[cfg(feature = "user")]
-pub mod batch;
-
 /// The packets that the kernel half sends back to a pod: RST, ICMP "too big".
 pub mod reply;

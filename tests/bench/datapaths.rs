@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::Array;
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
-use clovisor_agent::kernel::plan::AttachMode;
+use clovisor_datapath::kernel::plan::AttachMode;
 use harness::datapath_site::{DatapathSite, GATEWAY, POD, SOURCE, Steered, TOS, Translation};
 use harness::programs::object;
 use nix::net::if_::if_nametoindex;

@@ -9,12 +9,12 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, HashMap, MapData};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, Pod as PlainData};
-use clovisor_agent::kernel::flows::Flows;
 use clovisor_common::abi::{
     DestKey, FLOW_AS_IS, FLOW_NAT, Flow, FlowKey, FlowState, LINK_NAT, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot,
 };
 use clovisor_common::packet::{Address, TCP};
 use clovisor_common::rule;
+use clovisor_datapath::kernel::flows::Flows;
 use etherparse::PacketBuilder;
 use harness::programs::{Variant, load, object};
 use std::time::Instant;

@@ -2,7 +2,7 @@
 //! rules that the real one was seen to follow. It knows no VirtualServices: the routes are there already.
 
 use anyhow::{Context, Result};
-use clovisor_agent::render::istio::object::{IstioKind, IstioObject};
+use clovisor_render::istio::object::{IstioKind, IstioObject};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

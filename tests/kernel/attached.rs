@@ -2,9 +2,9 @@
 
 use crate::features::has_tcx;
 use anyhow::{Context as _, Result, ensure};
-use clovisor_agent::kernel::plan::AttachMode;
-use clovisor_agent::kernel::plan::AttachOrigin;
 use clovisor_common::abi::Reason;
+use clovisor_datapath::kernel::plan::AttachMode;
+use clovisor_datapath::kernel::plan::AttachOrigin;
 use harness::datapath_site::{DatapathSite, FAR, POD, SOURCE, Steered, TOS, Translation};
 use harness::sockets::{datagrams, stream};
 use std::net::IpAddr;

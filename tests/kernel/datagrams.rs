@@ -6,8 +6,8 @@ use etherparse::{
     PacketHeaders, TransportHeader,
 };
 
-use crate::frames::{MAC_A, MAC_B, SPORT};
-use crate::machine::{PEER4, PEER6, POD4, POD6};
+use crate::frames::{MAC_A, MAC_B};
+use crate::machine::{PEER4, PEER6, POD4, POD6, SPORT};
 
 /// The DSCP of the application in these packets: expedited forwarding.
 pub(crate) const APPLICATION: u8 = 46;

@@ -2,8 +2,8 @@
 //! where a device that cannot be made is a failure; elsewhere they are skipped by name.
 
 use anyhow::{Context as _, Result, ensure};
-use clovisor_agent::kernel::plan::AttachOrigin;
 use clovisor_common::abi::Reason;
+use clovisor_datapath::kernel::plan::AttachOrigin;
 use harness::capture::{Capture, Pairs, without_ethernet};
 use harness::datapath_site::{DatapathSite, FAR, LINKS, POD, SOURCE, Steered, TOS, Translation, Uplink};
 use harness::eventually::eventually;

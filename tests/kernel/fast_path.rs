@@ -10,9 +10,9 @@ use harness::programs::Variant;
 use std::fmt::Debug;
 
 use crate::datagrams::{UDP, datagram};
-use crate::frames::{SPORT, Shape, data, syn};
+use crate::frames::{Shape, data, syn};
 use crate::machine::{
-    CLASS, LINK, Machine, PASS, PEER4, PEER6, POD4, POD6, REDIRECT, SOURCE4, SOURCE6, VETH, link,
+    CLASS, LINK, Machine, PASS, PEER4, PEER6, POD4, POD6, REDIRECT, SOURCE4, SOURCE6, SPORT, VETH, link,
 };
 use crate::traffic::govern;
 

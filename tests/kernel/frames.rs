@@ -7,11 +7,10 @@ use etherparse::{
     TcpOptionElement, TransportHeader,
 };
 
-use crate::machine::{CLASS, PEER4, PEER6, POD4, POD6};
+use crate::machine::{CLASS, PEER4, PEER6, POD4, POD6, SPORT};
 
 pub(crate) const MAC_A: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub(crate) const MAC_B: [u8; 6] = [2, 0, 0, 0, 0, 2];
-pub(crate) const SPORT: u16 = 40_001;
 pub(crate) const SEQ: u32 = 1000;
 pub(crate) const ACKED: u32 = 77_000;
 

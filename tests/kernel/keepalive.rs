@@ -1,10 +1,10 @@
 //! Silent connections whose pods are asked for their sockets.
 
 use anyhow::{Context as _, Result, ensure};
-use clovisor_agent::host::raw::RawSockets;
-use clovisor_agent::kernel::flows::FlowEntry;
-use clovisor_agent::kernel::keepalive::probe;
 use clovisor_common::packet::RST;
+use clovisor_datapath::host::raw::RawSockets;
+use clovisor_datapath::kernel::flows::FlowEntry;
+use clovisor_datapath::kernel::keepalive::probe;
 use harness::datapath_site::{DatapathSite, Steered, TOS, Translation};
 use harness::eventually::eventually;
 use harness::sockets::{PATIENCE, connect};

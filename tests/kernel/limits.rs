@@ -5,10 +5,10 @@ use clovisor_common::abi::{Link, PeerKey, Reason, SLOT_REFUSE, Slot};
 use etherparse::{Icmpv4Type, Icmpv6Type, NetHeaders, PacketHeaders, TransportHeader, icmpv4, icmpv6};
 use harness::programs::Variant;
 
-use crate::frames::{MAC_A, MAC_B, SPORT, Seen, Shape, data, seen, syn};
+use crate::frames::{MAC_A, MAC_B, Seen, Shape, data, seen, syn};
 use crate::machine::{
-    DROP, LINK, Machine, PASS, PEER4, PEER6, POD4, PORT_BE, REAL4, REDIRECT, SOURCE4, SOURCE6, dest, link,
-    mapped, peer,
+    DROP, LINK, Machine, PASS, PEER4, PEER6, POD4, PORT_BE, REAL4, REDIRECT, SOURCE4, SOURCE6, SPORT, dest,
+    link, mapped, peer,
 };
 
 #[test]

@@ -1,6 +1,5 @@
 //! The loaded programs with their maps, for one test.
 
-use crate::frames::SPORT;
 use crate::loaded::Loaded;
 use anyhow::{Context as _, Result, ensure};
 use aya::Pod as Plain;
@@ -17,6 +16,7 @@ use harness::programs::Variant;
 pub(crate) const VETH: u32 = 1;
 pub(crate) const ZONE: u16 = 7;
 pub(crate) const CLASS: u8 = 5;
+pub(crate) const SPORT: u16 = 40_001;
 pub(crate) const SLOT: u32 = 40;
 /// A test run's socket belongs to root.
 pub(crate) const UID: u32 = 0;

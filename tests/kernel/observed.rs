@@ -2,12 +2,12 @@
 
 use anyhow::{Context as _, Result, ensure};
 use clovisor_agent::desired::image::image;
-use clovisor_agent::host::watch::watch;
-use clovisor_agent::kernel::image::PortRange;
 use clovisor_agent::link::health::observe;
 use clovisor_agent::link::table::{Health, Kept, LinkId, LinkTable, MarkMask};
-use clovisor_agent::policy::model::Policy;
 use clovisor_common::abi::Link;
+use clovisor_datapath::host::watch::watch;
+use clovisor_datapath::kernel::image::PortRange;
+use clovisor_policy::model::Policy;
 use harness::datapath_site::{DatapathSite, GATEWAY, LINKS, Steered, Uplink};
 use serde_json::json;
 use std::collections::BTreeMap;

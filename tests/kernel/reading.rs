@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::{Map, MapData};
 use clovisor_common::abi::{Flow4, Flow4Key, Flow6Key, Pod};
-use clovisor_common::batch::Reader;
+use clovisor_datapath::batch::Reader;
 use std::collections::BTreeMap;
 
 use crate::frames::{data, syn};

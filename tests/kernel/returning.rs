@@ -3,10 +3,10 @@
 use anyhow::{Context as _, Result, ensure};
 use clovisor_common::abi::{LINK_UP, Link, Reason};
 
-use crate::frames::{SPORT, Seen, Shape, data, seen, syn};
+use crate::frames::{Seen, Shape, data, seen, syn};
 use crate::machine::{
-    DROP, LINK, Machine, PASS, PEER4, PEER6, POD4, POD6, REAL4, REAL6, REDIRECT, SOURCE4, SOURCE6, VETH,
-    link, mapped, peer,
+    DROP, LINK, Machine, PASS, PEER4, PEER6, POD4, POD6, REAL4, REAL6, REDIRECT, SOURCE4, SOURCE6, SPORT,
+    VETH, link, mapped, peer,
 };
 
 /// A flow through NAT to a peer with another real address, and the SYN-ACK that answers it.

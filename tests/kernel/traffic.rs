@@ -7,10 +7,10 @@ use clovisor_common::abi::{
 };
 
 use crate::datagrams::{APPLICATION, Datagram, ECHO, Kind, UDP, datagram, seen};
-use crate::frames::{self, SPORT, Shape, syn};
+use crate::frames::{self, Shape, syn};
 use crate::machine::{
-    CLASS, DROP, LINK, Machine, PASS, PEER4, PEER6, POD4, POD6, REDIRECT, SOURCE4, SOURCE6, VETH, ZONE, link,
-    mapped,
+    CLASS, DROP, LINK, Machine, PASS, PEER4, PEER6, POD4, POD6, REDIRECT, SOURCE4, SOURCE6, SPORT, VETH,
+    ZONE, link, mapped,
 };
 
 /// The pod belongs to somebody who is not the test's user.

@@ -3,10 +3,10 @@
 use anyhow::{Context as _, Result, ensure};
 use clovisor_common::abi::{ANY_LINK, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey, LINK_UP, Link, REVERSE, Slot};
 
-use crate::frames::{MAC_A, SPORT, Seen, Shape, data, seen, syn};
+use crate::frames::{MAC_A, Seen, Shape, data, seen, syn};
 use crate::machine::{
-    CLASS, LINK, Machine, PEER4, PEER6, POD4, POD6, REAL4, REAL6, REDIRECT, SLOT, SOURCE4, SOURCE6, VETH,
-    ZONE, link, mapped, peer,
+    CLASS, LINK, Machine, PEER4, PEER6, POD4, POD6, REAL4, REAL6, REDIRECT, SLOT, SOURCE4, SOURCE6, SPORT,
+    VETH, ZONE, link, mapped, peer,
 };
 
 fn plain() -> Link {

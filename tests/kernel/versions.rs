@@ -2,8 +2,8 @@
 
 use crate::attached::{exchange, modes};
 use anyhow::{Context as _, Result, ensure};
-use clovisor_agent::kernel::plan::AttachOrigin;
 use clovisor_common::abi::{ABI_VERSION, Reason};
+use clovisor_datapath::kernel::plan::AttachOrigin;
 use harness::datapath_site::{DatapathSite, POD, SOURCE, Steered, TOS, Translation};
 use std::path::PathBuf;
 

@@ -6,7 +6,7 @@ use aya::programs::links::LinkOrder;
 use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact};
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
-use clovisor_agent::kernel::plan::AttachMode;
+use clovisor_datapath::kernel::plan::AttachMode;
 use harness::datapath_site::{DatapathSite, POD, SOURCE, TOS, Translation};
 use harness::programs::object;
 use harness::sockets::{datagrams, stream};

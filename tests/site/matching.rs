@@ -4,13 +4,13 @@
 mod table;
 
 use anyhow::{Context, Result, ensure};
-use clovisor_agent::cluster::folder::read_once;
-use clovisor_agent::cluster::identity::ObjectKey;
-use clovisor_agent::policy::allocation::Allocation;
-use clovisor_agent::policy::compile::{Purpose, compile};
-use clovisor_agent::policy::explain::explain;
-use clovisor_agent::policy::matcher::Request;
-use clovisor_agent::policy::model::Policy;
+use clovisor_objects::folder::read_once;
+use clovisor_objects::identity::ObjectKey;
+use clovisor_policy::allocation::Allocation;
+use clovisor_policy::compile::{Purpose, compile};
+use clovisor_policy::explain::explain;
+use clovisor_policy::matcher::Request;
+use clovisor_policy::model::Policy;
 use harness::objects;
 use harness::probe::Probe;
 use harness::site::{APP_PORT, Site};

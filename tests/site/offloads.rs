@@ -2,8 +2,8 @@
 //! stack counts a wrong checksum.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clovisor_agent::host::raw::RawSockets;
-use clovisor_agent::kernel::plan::AttachMode;
+use clovisor_datapath::host::raw::RawSockets;
+use clovisor_datapath::kernel::plan::AttachMode;
 use harness::datapath_site::{DatapathSite, FAR, POD, SOURCE, TOS, Translation};
 use harness::netns::{Netns, run};
 use harness::sockets::{datagrams, stream};

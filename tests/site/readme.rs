@@ -2,7 +2,7 @@
 
 use crate::shop;
 use anyhow::{Context, Result, bail, ensure};
-use clovisor_agent::cluster::document::{Document, read};
+use clovisor_objects::document::{Document, read};
 use harness::agent::binary;
 use harness::load::Http;
 use harness::site::Site;

@@ -2,14 +2,14 @@
 
 use crate::shop;
 use anyhow::{Context, Result, ensure};
-use clovisor_agent::cluster::folder::read_once;
-use clovisor_agent::cluster::snapshot::Snapshot;
-use clovisor_agent::policy::allocation::{Allocation, Numbering};
-use clovisor_agent::policy::compile::{Proxies, Purpose, compile};
-use clovisor_agent::render::istio::object::{IstioConfig, IstioKind, IstioObject};
-use clovisor_agent::render::istio::objects;
-use clovisor_agent::render::namespace::render;
-use clovisor_agent::render::proxy::RenderConfig;
+use clovisor_objects::folder::read_once;
+use clovisor_objects::snapshot::Snapshot;
+use clovisor_policy::allocation::{Allocation, Numbering};
+use clovisor_policy::compile::{Proxies, Purpose, compile};
+use clovisor_render::istio::object::{IstioConfig, IstioKind, IstioObject};
+use clovisor_render::istio::objects;
+use clovisor_render::namespace::render;
+use clovisor_render::proxy::RenderConfig;
 use harness::istiod::{self, Files};
 use harness::load::Http;
 use harness::site::{NAMESPACE, Site};

@@ -1,15 +1,14 @@
 //! `cargo xtask gen`: files that follow from the code.
 
+mod crates;
+mod markers;
+
 use crate::modules::Tree;
+use crate::workspace;
 use crate::{charts, shell};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::Path;
-
-/// Name of the README's table of modules, in the lines around it.
-const MODULES: &str = "modules";
-/// The table of problem reasons.
-const REASONS: &str = "reasons";
 
 /// Writes the files, or compares them.
 pub(crate) fn run(check: bool) -> Result<()> {
@@ -17,6 +16,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
     let crds = crds()?;
     let mut files = charts::templates(&crds)?;
     files.extend([("deploy/crd/clovisor.yaml".to_owned(), crds), ("README.md".to_owned(), readme()?)]);
+    files.push((crates::FILE.to_owned(), crates::code_map(check)?));
     for (path, content) in files {
         if fs::read_to_string(&path).is_ok_and(|old| old == content) {
             continue;
@@ -38,40 +38,46 @@ pub(crate) fn run(check: bool) -> Result<()> {
 
 /// What a command of the tool prints.
 fn clovisorctl(command: &str) -> Result<String> {
-    let words = ["run", "--quiet", "--locked", "--package", "clovisor-agent", "--bin", "clovisorctl", "--"];
+    let words = ["run", "--quiet", "--locked", "--package", "clovisor-ctl", "--bin", "clovisorctl", "--"];
     shell::output(shell::cargo().args(words).arg(command))
 }
 
 fn crds() -> Result<String> {
     let text = clovisorctl("crds")?;
-    Ok(format!("# Written by `cargo xtask gen` from clovisor-agent/src/cluster; do not edit.\n{text}"))
+    Ok(format!("# Written by `cargo xtask gen` from clovisor-agent/objects; do not edit.\n{text}"))
 }
 
 fn readme() -> Result<String> {
     let text = fs::read_to_string("README.md").context("read README.md")?;
-    let text = replace(&text, MODULES, &table()?)?;
-    replace(&text, REASONS, &clovisorctl("reasons")?)
+    let text = markers::filled(&text, "modules", &table()?).context("README.md")?;
+    markers::filled(&text, "reasons", &clovisorctl("reasons")?).context("README.md")
 }
 
-/// The text with `content` between the lines that mark `name`.
-fn replace(text: &str, name: &str, content: &str) -> Result<String> {
-    let begin = format!("<!-- {name}: written by cargo xtask gen -->");
-    let end = format!("<!-- /{name} -->");
-    let (before, rest) = text.split_once(&begin).with_context(|| format!("README.md has no line {begin}"))?;
-    let (_, after) = rest.split_once(&end).with_context(|| format!("README.md has no line {end}"))?;
-    Ok(format!("{before}{begin}\n{content}{end}{after}"))
-}
-
-/// One row per module of the agent, from its `//!` lines.
+/// One row for each library below the agent and for each module that says what goes in, from their `//!` lines; then
+/// every module of the agent.
 fn table() -> Result<String> {
-    let lib = Path::new("clovisor-agent/src/lib.rs");
-    let tree = Tree::read(lib, false, &|path| fs::read_to_string(path).ok())?;
     let mut table = "| module | what | in, out, owns, never |\n|---|---|---|\n".to_owned();
-    for name in tree.declared() {
-        let path = format!("clovisor-agent/src/{name}.rs");
-        let source = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        let (what, rest) = describe(&source);
-        table.push_str(&format!("| `{name}` | {what} | {rest} |\n"));
+    let crates = workspace::crates()?;
+    for one in crates.iter().filter(|one| one.folder.starts_with(workspace::AGENT)) {
+        let Some(lib) = one.roots.iter().find(|root| root.ends_with("lib.rs")) else { continue };
+        let read = |path: &Path| fs::read_to_string(path).ok();
+        let own = one.folder == Path::new(workspace::AGENT);
+        let mut rows = Vec::new();
+        if !own {
+            rows.push((one.name.clone(), read(lib).unwrap_or_default()));
+        }
+        for module in Tree::read(lib, false, &read)?.declared() {
+            let source = read(&lib.with_file_name(format!("{module}.rs"))).unwrap_or_default();
+            if own {
+                rows.push((module, source));
+            } else if source.contains("//! **In**") {
+                rows.push((format!("{}::{module}", one.name), source));
+            }
+        }
+        for (name, source) in rows {
+            let (what, rest) = describe(&source);
+            table += &format!("| `{name}` | {what} | {rest} |\n");
+        }
     }
     Ok(table)
 }
@@ -88,14 +94,6 @@ fn describe(source: &str) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_table_is_replaced_between_its_marks() -> Result<()> {
-        let text = "a\n<!-- x: written by cargo xtask gen -->\nold\n<!-- /x -->\nb\n";
-        assert_eq!(replace(text, "x", "new\n")?, text.replace("old", "new"));
-        assert!(replace(text, "y", "").is_err());
-        Ok(())
-    }
 
     #[test]
     fn a_module_describes_itself() {

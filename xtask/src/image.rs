@@ -38,7 +38,17 @@ pub(crate) fn build(architecture: Architecture) -> Result<PathBuf> {
     let mut cargo = shell::cargo();
     architecture.toolchain(&mut cargo)?;
     eprintln!("building static binaries (six minutes on two cores the first time)");
-    cargo.args(["build", "--locked", "--profile", "image", "--package", "clovisor-agent", "--bins"]);
+    cargo.args([
+        "build",
+        "--locked",
+        "--profile",
+        "image",
+        "--package",
+        "clovisor-agent",
+        "--package",
+        "clovisor-ctl",
+        "--bins",
+    ]);
     shell::run(cargo.args(["--target", &architecture.target()]))?;
     let built = Path::new("target").join(architecture.target()).join("image");
     for name in BINARIES {

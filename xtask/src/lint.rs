@@ -14,8 +14,6 @@ use crate::workspace::{self, Crate, Source};
 use anyhow::{Result, bail};
 use std::path::Path;
 
-/// The agent's crates lie here, one beside another.
-const AGENT: &str = "clovisor-agent";
 /// The library whose modules form one list.
 const ORDERED: &str = "clovisor-agent/src/lib.rs";
 
@@ -31,7 +29,7 @@ pub(crate) fn run(bless_abi: bool) -> Result<()> {
     for one in &crates {
         let trees = targets(one)?;
         circles.extend(circles::check(&trees, &|path| text(&sources, path)));
-        if one.folder.starts_with(AGENT) {
+        if one.folder.starts_with(workspace::AGENT) {
             agent.extend(trees);
         }
     }

@@ -81,7 +81,8 @@ enum Command {
         #[arg(long)]
         bless_abi: bool,
     },
-    /// Write the generated files: deploy/crd, the templates of deploy/helm, the module table of README.md.
+    /// Write the generated files: deploy/crd, the templates of deploy/helm, the tables of README.md and of
+    /// clovisor-agent/README.md.
     Gen {
         /// Only compare; exit code 1 if they differ.
         #[arg(long)]

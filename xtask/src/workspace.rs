@@ -1,14 +1,19 @@
-//! The crates of this workspace, as cargo knows them: none is named here.
+//! The crates of this workspace, as cargo knows them.
 
 use crate::shell;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
+/// The agent's crates lie in this folder, the agent itself and those nested in it.
+pub(crate) const AGENT: &str = "clovisor-agent";
+
 /// A member of the workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Crate {
     pub(crate) name: String,
+    /// In one sentence, from its manifest.
+    pub(crate) description: String,
     /// Relative to the repository, as every path here.
     pub(crate) folder: PathBuf,
     /// The root files of its targets: library, programs, tests, build script.
@@ -24,7 +29,7 @@ pub(crate) struct Source {
     pub(crate) text: String,
 }
 
-/// Every member, in the order of their folders.
+/// Every member, each behind those that it is built from.
 pub(crate) fn crates() -> Result<Vec<Crate>> {
     let mut cargo = shell::cargo();
     cargo.args(["metadata", "--locked", "--no-deps", "--format-version", "1"]);
@@ -56,6 +61,7 @@ fn members(metadata: &Value) -> Result<Vec<Crate>> {
         dependencies.dedup();
         crates.push(Crate {
             name: package["name"].as_str().context("a package without a name")?.to_owned(),
+            description: package["description"].as_str().unwrap_or_default().to_owned(),
             folder: manifest.parent().unwrap_or(Path::new("")).to_owned(),
             roots: list(&package["targets"])
                 .iter()
@@ -65,7 +71,19 @@ fn members(metadata: &Value) -> Result<Vec<Crate>> {
         });
     }
     crates.sort_by(|a, b| a.folder.cmp(&b.folder));
-    Ok(crates)
+    Ok(ordered(crates))
+}
+
+/// Each behind those that it is built from; else as they come.
+fn ordered(mut open: Vec<Crate>) -> Vec<Crate> {
+    let mut done: Vec<Crate> = Vec::new();
+    while !open.is_empty() {
+        let ready = |one: &Crate| one.dependencies.iter().all(|name| done.iter().any(|d| d.name == *name));
+        // Cargo allows no circle, so that there is always one.
+        let next = open.iter().position(ready).unwrap_or(0);
+        done.push(open.remove(next));
+    }
+    done
 }
 
 impl Crate {
@@ -131,8 +149,8 @@ mod tests {
         ]});
         let crates = members(&metadata)?;
         let names: Vec<_> = crates.iter().map(|one| one.name.as_str()).collect();
-        assert_eq!(names, ["a", "b", "c"]);
-        let first = crates.first().context("no crate")?;
+        assert_eq!(names, ["b", "a", "c"]);
+        let first = crates.get(1).context("no crate")?;
         assert_eq!(first.dependencies, ["b"]);
         assert_eq!(first.roots, [PathBuf::from("a/src/lib.rs")]);
         Ok(())
@@ -148,7 +166,8 @@ mod tests {
         std::fs::write(folder.join("outer/inner/Cargo.toml"), "")?;
         let sources = |name: &str| {
             let (name, folder) = (name.to_owned(), folder.join(name));
-            Crate { name, folder, roots: Vec::new(), dependencies: Vec::new() }.sources()
+            let description = String::new();
+            Crate { name, description, folder, roots: Vec::new(), dependencies: Vec::new() }.sources()
         };
         let (outer, inner) = (sources("outer")?, sources("outer/inner")?);
         std::fs::remove_dir_all(&folder)?;

@@ -1,14 +1,14 @@
 //! Health and metrics over TCP: all that is heard from outside the node.
 
 use super::metrics::{self, Moment};
-use super::problems;
-use super::ready::Ready;
 use super::serve::Sources;
+use crate::ready::Ready;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use clovisor_render::problems;
 use std::io;
 use std::net::SocketAddr;
 use tokio::net::TcpListener;

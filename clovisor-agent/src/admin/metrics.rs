@@ -1,9 +1,9 @@
 //! OpenMetrics of one moment. Labels are bounded: links, reasons, maps; never pods, users or paths.
 
-use super::api::Problem;
 use super::view;
-use crate::kernel::state::Dump;
 use crate::link::table::{Health, LinkTable};
+use clovisor_datapath::kernel::state::Dump;
+use clovisor_render::api::Problem;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};

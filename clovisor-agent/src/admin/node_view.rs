@@ -1,11 +1,11 @@
 //! The state of this node for an explanation.
 
-use super::explain::{LinkView, NodeView};
-use crate::kernel::image::Image;
 use crate::link::choose::rejection;
 use crate::link::table::{Health, LinkTable};
-use crate::policy::model::Class;
 use clovisor_common::abi::{ClassKey, NO_LINK, dscp_of_class};
+use clovisor_datapath::kernel::image::Image;
+use clovisor_policy::model::Class;
+use clovisor_render::explain::{LinkView, NodeView};
 use std::collections::BTreeMap;
 
 /// Links and map contents of this node.

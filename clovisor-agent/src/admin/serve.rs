@@ -1,26 +1,28 @@
 //! The local API on its unix socket.
 
-use super::api::{self, ApiError, ExplainRequest, List};
-use super::explain::explain;
 use super::node_view::LiveNode;
-use super::ready::Ready;
-use super::{problems, view};
-use crate::cluster::problem::{Problem, Subject};
-use crate::cluster::reason::ProblemReason;
+use super::view;
 use crate::desired::pods::Pods;
 use crate::envoy::run::EnvoyStatus;
-use crate::files::{Access, bind_socket};
-use crate::host::net::HostNet;
-use crate::kernel::state::{Dump, KernelHandle};
 use crate::link::table::{Health, LinkTable};
-use crate::policy::compiled::Compiled;
+use crate::ready::Ready;
 use crate::session::tally::Tally;
+use crate::status::run::NodeSources;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use clovisor_datapath::files::{Access, bind_socket};
+use clovisor_datapath::host::net::HostNet;
+use clovisor_datapath::kernel::state::{Dump, KernelHandle};
+use clovisor_objects::problem::{Problem, Subject};
+use clovisor_objects::reason::ProblemReason;
+use clovisor_policy::compiled::Compiled;
+use clovisor_render::api::{self, ApiError, ExplainRequest, List};
+use clovisor_render::explain::explain;
+use clovisor_render::problems;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -100,6 +102,12 @@ async fn readyz(State(sources): State<Sources>) -> (StatusCode, String) {
 }
 
 impl Sources {
+    /// The sources of the node's status.
+    #[must_use]
+    pub fn of_node(&self) -> NodeSources {
+        NodeSources { links: self.links.clone(), kernel: self.kernel.clone(), ready: self.ready.clone() }
+    }
+
     async fn dump(&self) -> Result<Dump, Failure> {
         self.kernel.dump().await.ok_or_else(|| {
             let error = ApiError {

@@ -1,18 +1,18 @@
 //! The documents of the API from what the other stages publish.
 
-use super::api;
-use crate::cluster::identity::ObjectKey;
 use crate::desired::pods::Pods;
-use crate::host::net::HostNet;
-use crate::kernel::expiry::ended;
-use crate::kernel::flows::FlowEntry;
-use crate::kernel::plan::AttachMode;
-use crate::kernel::plan::AttachOrigin;
-use crate::kernel::state::{Dump, KernelState};
 use crate::link::table::{Health, LinkEntry, LinkTable};
-use crate::policy::compiled::Compiled;
-use crate::policy::model::Policy;
 use clovisor_common::packet::{TCP, UDP};
+use clovisor_datapath::host::net::HostNet;
+use clovisor_datapath::kernel::expiry::ended;
+use clovisor_datapath::kernel::flows::FlowEntry;
+use clovisor_datapath::kernel::plan::AttachMode;
+use clovisor_datapath::kernel::plan::AttachOrigin;
+use clovisor_datapath::kernel::state::{Dump, KernelState};
+use clovisor_objects::identity::ObjectKey;
+use clovisor_policy::compiled::Compiled;
+use clovisor_policy::model::Policy;
+use clovisor_render::api;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -25,7 +25,10 @@ pub fn device_names(host: &HostNet) -> BTreeMap<u32, String> {
 /// Attached programs, with the names of their devices.
 #[must_use]
 pub fn attachments(state: &KernelState, devices: &BTreeMap<u32, String>) -> Vec<api::Attachment> {
-    let one = |(place, attached): (&crate::kernel::plan::AttachPoint, &crate::kernel::plan::Attached)| {
+    let one = |(place, attached): (
+        &clovisor_datapath::kernel::plan::AttachPoint,
+        &clovisor_datapath::kernel::plan::Attached,
+    )| {
         let unnamed = || format!("ifindex {}", place.ifindex);
         api::Attachment {
             program: place.hook.program().into(),
@@ -48,7 +51,7 @@ pub fn pods(policy: &Policy, found: &Pods, devices: &BTreeMap<u32, String>) -> V
         .pods
         .iter()
         .filter(|(key, _)| policy.namespaces.get(&key.namespace).is_some_and(|own| own.zone != 0));
-    let one = |(key, pod): (&ObjectKey, &crate::policy::model::PodIdentity)| {
+    let one = |(key, pod): (&ObjectKey, &clovisor_policy::model::PodIdentity)| {
         let (device, reason) = match found.get(key) {
             Some(Ok(ifindex)) => (devices.get(ifindex).cloned(), None),
             Some(Err(reason)) => (None, Some(reason.to_string())),
@@ -84,7 +87,7 @@ pub fn counters(dump: &Dump, callouts: &[(&'static str, u64)]) -> Vec<api::Count
 /// How full the maps are.
 #[must_use]
 pub fn fill(dump: &Dump) -> Vec<api::MapFill> {
-    let one = |f: &crate::kernel::tables::Fill| api::MapFill {
+    let one = |f: &clovisor_datapath::kernel::tables::Fill| api::MapFill {
         map: f.map.into(),
         entries: f.entries,
         capacity: f.capacity,
@@ -162,7 +165,7 @@ fn session(
         .namespaces
         .values()
         .find(|own| own.zone == state.zone)
-        .and_then(|own| own.classes.get(&crate::policy::class::ClassId(state.class)));
+        .and_then(|own| own.classes.get(&clovisor_policy::class::ClassId(state.class)));
     let link = table.links.values().find(|link| link.id.0 == state.link);
     let back = flow.reverse.as_ref();
     let last = back.map_or(state.last_seen_ns, |b| b.last_seen_ns.max(state.last_seen_ns));

@@ -1,13 +1,13 @@
 //! The stage from snapshots to policies.
 
 use super::numbers::{Numbers, NumbersFile};
-use crate::cluster::problem::{Problem, Subject};
-use crate::cluster::reason::ProblemReason;
-use crate::cluster::snapshot::Snapshot;
 use crate::link::table::LinkTable;
-use crate::policy::allocation::Allocation;
-use crate::policy::compile::{Purpose, compile};
-use crate::policy::compiled::Compiled;
+use clovisor_objects::problem::{Problem, Subject};
+use clovisor_objects::reason::ProblemReason;
+use clovisor_objects::snapshot::Snapshot;
+use clovisor_policy::allocation::Allocation;
+use clovisor_policy::compile::{Purpose, compile};
+use clovisor_policy::compiled::Compiled;
 use std::sync::Arc;
 use tokio::sync::watch;
 

@@ -4,9 +4,9 @@
 //! be known to the proxy's routes. What a new policy no longer has stays in the kernel maps for a while.
 
 use crate::envoy::run::EnvoyStatus;
-use crate::kernel::state::KernelState;
-use crate::policy::compiled::Compiled;
-use crate::policy::model::Policy;
+use clovisor_datapath::kernel::state::KernelState;
+use clovisor_policy::compiled::Compiled;
+use clovisor_policy::model::Policy;
 use std::sync::Arc;
 use tokio::sync::watch;
 

@@ -1,9 +1,9 @@
 //! The numbers of namespaces, classes and links on disk: what pinned flows and running proxies still use after
 //! a restart of the agent.
 
-use crate::files::replace;
 use crate::link::table::Kept;
-use crate::policy::allocation::Allocation;
+use clovisor_datapath::files::replace;
+use clovisor_policy::allocation::Allocation;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
@@ -65,7 +65,7 @@ impl NumbersFile {
 mod tests {
     use super::*;
     use crate::link::table::{Chosen, LinkId};
-    use crate::policy::class::ClassName;
+    use clovisor_policy::class::ClassName;
     use std::collections::{BTreeMap, BTreeSet};
 
     #[test]

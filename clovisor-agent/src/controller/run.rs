@@ -1,18 +1,18 @@
 //! The loop, while this process holds the Lease.
 
-use super::stages::{Place, Wanted, stages};
-use super::status::{self, LinkWords, MappingWords, Written};
+use super::stages::{IstioKey, WantedObject, stages};
+use super::status::{self, LinkReadiness, MappingState, Written};
 use super::write::Writer;
-use crate::cluster::api::{View, client, watch};
-use crate::cluster::identity::ObjectKey;
-use crate::cluster::snapshot::Snapshot;
 use crate::config::ControllerArgs;
-use crate::policy::allocation::{Allocation, Numbering};
-use crate::policy::compile::{Proxies, Purpose, compile};
-use crate::policy::compiled::Compiled;
-use crate::render::istio::object::{IstioConfig, IstioObject, Phase};
-use crate::render::istio::objects;
+use crate::source::api::{View, client, watch};
 use anyhow::{Context as _, Result, bail};
+use clovisor_objects::identity::ObjectKey;
+use clovisor_objects::snapshot::Snapshot;
+use clovisor_policy::allocation::{Allocation, Numbering};
+use clovisor_policy::compile::{Proxies, Purpose, compile};
+use clovisor_policy::compiled::Compiled;
+use clovisor_render::istio::object::{IstioConfig, IstioObject, Phase};
+use clovisor_render::istio::objects;
 use kube_lease_manager::LeaseManagerBuilder;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -103,14 +103,14 @@ struct Controller {
     next: Instant,
     /// When to look at everything again.
     resync: Instant,
-    said: Said,
+    published: Published,
 }
 
-/// What was written last: what stays the same is not asked for again.
+/// The statuses that were written last: an object whose status stays the same is not read again.
 #[derive(Default)]
-struct Said {
-    mappings: BTreeMap<ObjectKey, (MappingWords, Option<i64>)>,
-    links: BTreeMap<String, (LinkWords, Instant)>,
+struct Published {
+    mappings: BTreeMap<ObjectKey, (MappingState, Option<i64>)>,
+    links: BTreeMap<String, (LinkReadiness, Instant)>,
 }
 
 impl Controller {
@@ -126,7 +126,7 @@ impl Controller {
             generation: 0,
             next: Instant::now(),
             resync: Instant::now(),
-            said: Said::default(),
+            published: Published::default(),
         }
     }
 
@@ -137,7 +137,7 @@ impl Controller {
     /// One turn: numbers into statuses, then Istio's objects, then what came of it.
     async fn reconcile(&mut self, snapshot: &Arc<Snapshot>) {
         if Instant::now() >= self.resync {
-            self.said = Said::default();
+            self.published = Published::default();
             self.resync = Instant::now() + RESYNC;
         }
         self.next = self.resync;
@@ -148,14 +148,14 @@ impl Controller {
         let Ok((compiled, numbers)) = work.await else { return self.retry() };
         self.numbers = numbers;
         let links = status::links(snapshot);
-        if self.numbers_first(snapshot, &compiled).await {
+        if self.write_new_numbers(snapshot, &compiled).await {
             // Nodes learn a number before a proxy can send it.
             sleep(self.settle).await;
         }
         let written = self.istio(snapshot, &compiled).await;
-        let words = status::mappings(snapshot, &compiled, &links, |_| written.clone());
-        self.tell_mappings(snapshot, words).await;
-        self.tell_links(links).await;
+        let states = status::mappings(snapshot, &compiled, &links, |_| written.clone());
+        self.write_mappings(snapshot, states).await;
+        self.write_links(links).await;
     }
 
     fn retry(&mut self) {
@@ -163,7 +163,7 @@ impl Controller {
     }
 
     /// Writes new numbers into statuses; true if there were any.
-    async fn numbers_first(&mut self, snapshot: &Snapshot, compiled: &Compiled) -> bool {
+    async fn write_new_numbers(&mut self, snapshot: &Snapshot, compiled: &Compiled) -> bool {
         let mut any = false;
         let numbers = status::classes(compiled);
         let new = numbers
@@ -174,7 +174,7 @@ impl Controller {
                 tracing::warn!(mapping = %key, %error, "numbers not written");
                 self.retry();
             }
-            self.said.mappings.remove(key);
+            self.published.mappings.remove(key);
             any = true;
         }
         any
@@ -217,16 +217,16 @@ impl Controller {
         Written::Done
     }
 
-    async fn tell_mappings(&mut self, snapshot: &Snapshot, words: BTreeMap<ObjectKey, MappingWords>) {
-        self.said.mappings.retain(|key, _| words.contains_key(key));
-        for (key, words) in words {
+    async fn write_mappings(&mut self, snapshot: &Snapshot, states: BTreeMap<ObjectKey, MappingState>) {
+        self.published.mappings.retain(|key, _| states.contains_key(key));
+        for (key, state) in states {
             let generation = snapshot.mappings.get(&key).and_then(|m| m.generation);
-            let now = (words, generation);
-            if self.said.mappings.get(&key) == Some(&now) {
+            let now = (state, generation);
+            if self.published.mappings.get(&key) == Some(&now) {
                 continue;
             }
             match self.writer.mapping(&key, &now.0, generation).await {
-                Ok(()) => drop(self.said.mappings.insert(key, now)),
+                Ok(()) => drop(self.published.mappings.insert(key, now)),
                 Err(error) => {
                     tracing::warn!(mapping = %key, %error, "status not written");
                     self.retry();
@@ -235,23 +235,23 @@ impl Controller {
         }
     }
 
-    async fn tell_links(&mut self, words: BTreeMap<String, LinkWords>) {
-        self.said.links.retain(|name, _| words.contains_key(name));
-        for (name, words) in words {
-            let last = self.said.links.get(&name);
-            if last.is_some_and(|(said, _)| *said == words) {
+    async fn write_links(&mut self, links: BTreeMap<String, LinkReadiness>) {
+        self.published.links.retain(|name, _| links.contains_key(name));
+        for (name, readiness) in links {
+            let last = self.published.links.get(&name);
+            if last.is_some_and(|(before, _)| *before == readiness) {
                 continue;
             }
             if let Some(early) = last
-                .filter(|(said, _)| said.total > 0)
+                .filter(|(before, _)| before.total > 0)
                 .map(|(_, at)| *at + LINK_PACE)
                 .filter(|at| *at > Instant::now())
             {
                 self.next = self.next.min(early);
                 continue;
             }
-            match self.writer.link(&name, &words).await {
-                Ok(()) => drop(self.said.links.insert(name, (words, Instant::now()))),
+            match self.writer.link(&name, &readiness).await {
+                Ok(()) => drop(self.published.links.insert(name, (readiness, Instant::now()))),
                 Err(error) => {
                     tracing::warn!(link = name, %error, "status not written");
                     self.retry();
@@ -263,7 +263,7 @@ impl Controller {
 
 /// With the owner: a mapping that is deleted takes its routes with it, also while no controller runs. What only
 /// adds clusters stays for the controller to remove, after the proxies have let go of it.
-fn wanted_of(snapshot: &Snapshot, object: &IstioObject) -> (Place, Wanted) {
+fn wanted_of(snapshot: &Snapshot, object: &IstioObject) -> (IstioKey, WantedObject) {
     let mut document = object.document();
     let mut mappings = object.mappings.iter();
     if let (Phase::Routes, Some(key), None) = (object.phase, mappings.next(), mappings.next())
@@ -273,5 +273,5 @@ fn wanted_of(snapshot: &Snapshot, object: &IstioObject) -> (Place, Wanted) {
             "apiVersion": "clovisor.io/v1alpha1", "kind": "WanMapping", "name": key.name, "uid": uid, "controller": true,
         }]);
     }
-    ((object.kind, object.key.clone()), Wanted { phase: object.phase, document })
+    ((object.kind, object.key.clone()), WantedObject { phase: object.phase, document })
 }

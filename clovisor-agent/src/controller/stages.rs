@@ -1,19 +1,19 @@
-//! Istio objects that are there and that are wanted, to stages of writes.
+//! Existing and wanted Istio objects, to stages of writes.
 //!
 //! Clusters before the routes that name them, and routes away before their clusters: between two stages the proxies
 //! must have taken in the first. While routes change, what the old ones need stays.
 
-use crate::cluster::identity::ObjectKey;
-use crate::render::istio::object::{IstioKind, Phase};
+use clovisor_objects::identity::ObjectKey;
+use clovisor_render::istio::object::{IstioKind, Phase};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// IstioKind and name of an object.
-pub(super) type Place = (IstioKind, ObjectKey);
+pub(super) type IstioKey = (IstioKind, ObjectKey);
 
 /// An object that is wanted.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Wanted {
+pub(super) struct WantedObject {
     pub(super) phase: Phase,
     /// `metadata.labels`, `metadata.ownerReferences` and `spec`.
     pub(super) document: Value,
@@ -21,38 +21,41 @@ pub(super) struct Wanted {
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Step {
-    Apply(Place, Value),
-    Delete(Place),
+pub(super) enum IstioStep {
+    Apply(IstioKey, Value),
+    Delete(IstioKey),
 }
 
-/// The writes, stage by stage; stages without a write are left out. `existing`: every object of ours that is there.
-pub(super) fn stages(existing: &BTreeMap<Place, Value>, wanted: &BTreeMap<Place, Wanted>) -> Vec<Vec<Step>> {
+/// The writes, stage by stage; stages without a write are left out. `existing`: every existing object of Clovisor.
+pub(super) fn stages(
+    existing: &BTreeMap<IstioKey, Value>,
+    wanted: &BTreeMap<IstioKey, WantedObject>,
+) -> Vec<Vec<IstioStep>> {
     let mut first = Vec::new();
     let mut last = Vec::new();
-    for (place, Wanted { document, .. }) in wanted.iter().filter(|(_, w)| w.phase == Phase::Classes) {
-        let both = existing.get(place).map_or_else(|| document.clone(), |old| union(old, document));
-        if existing.get(place).is_none_or(|old| !same(old, &both)) {
-            first.push(Step::Apply(place.clone(), both.clone()));
+    for (key, WantedObject { document, .. }) in wanted.iter().filter(|(_, w)| w.phase == Phase::Classes) {
+        let both = existing.get(key).map_or_else(|| document.clone(), |old| union(old, document));
+        if existing.get(key).is_none_or(|old| !same(old, &both)) {
+            first.push(IstioStep::Apply(key.clone(), both.clone()));
         }
         if both != *document {
-            last.push(Step::Apply(place.clone(), document.clone()));
+            last.push(IstioStep::Apply(key.clone(), document.clone()));
         }
     }
     let mut second = Vec::new();
-    for (place, Wanted { document, .. }) in wanted.iter().filter(|(_, w)| w.phase == Phase::Routes) {
-        if existing.get(place).is_none_or(|old| !same(old, document)) {
-            second.push(Step::Apply(place.clone(), document.clone()));
+    for (key, WantedObject { document, .. }) in wanted.iter().filter(|(_, w)| w.phase == Phase::Routes) {
+        if existing.get(key).is_none_or(|old| !same(old, document)) {
+            second.push(IstioStep::Apply(key.clone(), document.clone()));
         }
     }
-    for (place, old) in existing.iter().filter(|(place, _)| !wanted.contains_key(*place)) {
+    for (key, old) in existing.iter().filter(|(key, _)| !wanted.contains_key(*key)) {
         let stage = if switches_routes(old) { &mut second } else { &mut last };
-        stage.push(Step::Delete(place.clone()));
+        stage.push(IstioStep::Delete(key.clone()));
     }
     [first, second, last].into_iter().filter(|stage| !stage.is_empty()).collect()
 }
 
-/// Everything that we would write is there as we would write it.
+/// The existing object has everything as Clovisor would write it.
 fn same(old: &Value, new: &Value) -> bool {
     let parts = ["/spec", "/metadata/labels", "/metadata/ownerReferences"];
     parts.iter().all(|part| old.pointer(part) == new.pointer(part))
@@ -92,7 +95,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn place(name: &str, kind: IstioKind) -> Place {
+    fn key(name: &str, kind: IstioKind) -> IstioKey {
         (kind, ObjectKey { namespace: "shop".into(), name: name.into() })
     }
 
@@ -105,27 +108,27 @@ mod tests {
         json!({ "metadata": { "labels": {} }, "spec": { "configPatches": [{ "applyTo": "HTTP_ROUTE", "patch": { "value": cluster } }] } })
     }
 
-    fn wanted(rules: &[&str], cluster: &str) -> BTreeMap<Place, Wanted> {
-        let rule = Wanted { phase: Phase::Classes, document: rule(rules) };
-        let routes = Wanted { phase: Phase::Routes, document: routes(cluster) };
-        [(place("rule", IstioKind::DestinationRule), rule), (place("routes", IstioKind::EnvoyFilter), routes)]
+    fn wanted(rules: &[&str], cluster: &str) -> BTreeMap<IstioKey, WantedObject> {
+        let rule = WantedObject { phase: Phase::Classes, document: rule(rules) };
+        let routes = WantedObject { phase: Phase::Routes, document: routes(cluster) };
+        [(key("rule", IstioKind::DestinationRule), rule), (key("routes", IstioKind::EnvoyFilter), routes)]
             .into()
     }
 
-    fn words(stages: &[Vec<Step>]) -> Vec<Vec<String>> {
-        let word = |step: &Step| match step {
-            Step::Apply((_, key), document) => format!("apply {} {}", key.name, document["spec"]),
-            Step::Delete((_, key)) => format!("delete {}", key.name),
+    fn words(stages: &[Vec<IstioStep>]) -> Vec<Vec<String>> {
+        let word = |step: &IstioStep| match step {
+            IstioStep::Apply((_, key), document) => format!("apply {} {}", key.name, document["spec"]),
+            IstioStep::Delete((_, key)) => format!("delete {}", key.name),
         };
         stages.iter().map(|stage| stage.iter().map(word).collect()).collect()
     }
 
-    fn after(existing: &BTreeMap<Place, Value>, stages: Vec<Vec<Step>>) -> BTreeMap<Place, Value> {
+    fn after(existing: &BTreeMap<IstioKey, Value>, stages: Vec<Vec<IstioStep>>) -> BTreeMap<IstioKey, Value> {
         let mut now = existing.clone();
         for step in stages.into_iter().flatten() {
             match step {
-                Step::Apply(place, document) => drop(now.insert(place, document)),
-                Step::Delete(place) => drop(now.remove(&place)),
+                IstioStep::Apply(key, document) => drop(now.insert(key, document)),
+                IstioStep::Delete(key) => drop(now.remove(&key)),
             }
         }
         now
@@ -137,7 +140,7 @@ mod tests {
         let first = stages(&nothing, &wanted(&["c1"], "c1"));
         assert_eq!(first.len(), 2, "{first:#?}");
         let there = after(&nothing, first);
-        assert_eq!(stages(&there, &wanted(&["c1"], "c1")), Vec::<Vec<Step>>::new());
+        assert_eq!(stages(&there, &wanted(&["c1"], "c1")), Vec::<Vec<IstioStep>>::new());
 
         let changed = stages(&there, &wanted(&["c2"], "c2"));
         let subsets = |names: &[&str]| rule(names)["spec"].to_string();

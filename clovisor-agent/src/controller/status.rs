@@ -1,29 +1,29 @@
 //! Problems and nodes to the status of each object.
 
-use crate::cluster::condition::Said;
-use crate::cluster::identity::{ObjectKey, ObjectKind};
-use crate::cluster::problem::{Problem, Subject};
-use crate::cluster::snapshot::Snapshot;
-use crate::cluster::wan_mapping::{ClassNumber, WanMappingSpec};
-use crate::policy::compiled::Compiled;
+use clovisor_objects::condition::NewCondition;
+use clovisor_objects::identity::{ObjectKey, ObjectKind};
+use clovisor_objects::problem::{Problem, Subject};
+use clovisor_objects::snapshot::Snapshot;
+use clovisor_objects::wan_mapping::{ClassNumber, WanMappingSpec};
+use clovisor_policy::compiled::Compiled;
 use std::collections::BTreeMap;
 
 /// Nodes that a message names.
 const NAMED: usize = 5;
 
-/// What is to be said of a mapping.
+/// The status of a mapping, without the times.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MappingWords {
+pub(super) struct MappingState {
     pub(super) classes: Vec<ClassNumber>,
-    pub(super) said: Vec<Said>,
+    pub(super) conditions: Vec<NewCondition>,
 }
 
-/// What is to be said of a link.
+/// The status of a link, without the times.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LinkWords {
+pub(super) struct LinkReadiness {
     pub(super) ready: i32,
     pub(super) total: i32,
-    pub(super) said: Said,
+    pub(super) condition: NewCondition,
 }
 
 /// Whether what proxies need of a mapping is written.
@@ -55,79 +55,103 @@ pub(super) fn classes(compiled: &Compiled) -> BTreeMap<ObjectKey, Vec<ClassNumbe
 pub(super) fn mappings(
     snapshot: &Snapshot,
     compiled: &Compiled,
-    links: &BTreeMap<String, LinkWords>,
+    links: &BTreeMap<String, LinkReadiness>,
     written: impl Fn(&ObjectKey) -> Written,
-) -> BTreeMap<ObjectKey, MappingWords> {
+) -> BTreeMap<ObjectKey, MappingState> {
     let mut numbers = classes(compiled);
     let mut one = |(key, mapping): (&ObjectKey, _)| {
-        let mapping: &crate::cluster::snapshot::Mapping = mapping;
+        let mapping: &clovisor_objects::snapshot::Mapping = mapping;
         let subject = Subject::object(ObjectKind::WanMapping, key);
         let of_mapping = |p: &&Problem| p.subject == subject;
         let (partial, whole): (Vec<_>, Vec<_>) =
             compiled.problems.iter().filter(of_mapping).partition(|p| p.reason.is_partial());
         let accepted = accepted(&whole);
-        let programmed = match (accepted.holds, written(key)) {
-            (Some(true), Written::NotNeeded) => Said::new(
+        let programmed = match (accepted.status, written(key)) {
+            (Some(true), Written::NotNeeded) => NewCondition::new(
                 "Programmed",
                 Some(true),
                 "NotNeeded",
                 "proxies are configured by the nodes' agents, or by hand",
             ),
-            (Some(true), Written::Done) => {
-                Said::new("Programmed", Some(true), "Written", "Istio's control plane has what sidecars need")
+            (Some(true), Written::Done) => NewCondition::new(
+                "Programmed",
+                Some(true),
+                "Written",
+                "Istio's control plane has what sidecars need",
+            ),
+            (Some(true), Written::Failed(why)) => {
+                NewCondition::new("Programmed", Some(false), "NotWritten", why)
             }
-            (Some(true), Written::Failed(why)) => Said::new("Programmed", Some(false), "NotWritten", why),
-            _ => Said::new("Programmed", Some(false), "NotAccepted", "see Accepted"),
+            _ => NewCondition::new("Programmed", Some(false), "NotAccepted", "see Accepted"),
         };
         let degraded = degraded(&partial, &mapping.spec, links);
         let ready = ready(&accepted, &programmed);
-        let said = vec![accepted, programmed, degraded, ready];
-        (key.clone(), MappingWords { classes: numbers.remove(key).unwrap_or_default(), said })
+        let conditions = vec![accepted, programmed, degraded, ready];
+        (key.clone(), MappingState { classes: numbers.remove(key).unwrap_or_default(), conditions })
     };
     snapshot.mappings.iter().map(|(key, mapping)| one((key, &**mapping))).collect()
 }
 
-fn accepted(refused: &[&Problem]) -> Said {
+fn accepted(refused: &[&Problem]) -> NewCondition {
     let Some(first) = refused.first() else {
-        return Said::new("Accepted", Some(true), "Accepted", "its requests can be told apart and steered");
+        return NewCondition::new(
+            "Accepted",
+            Some(true),
+            "Accepted",
+            "its requests can be told apart and steered",
+        );
     };
     let lines: Vec<_> = refused.iter().map(|p| format!("{}: {}", p.field, p.message)).collect();
-    Said::new("Accepted", Some(false), first.reason.name(), lines.join("\n"))
+    NewCondition::new("Accepted", Some(false), first.reason.name(), lines.join("\n"))
 }
 
-fn degraded(partial: &[&Problem], spec: &WanMappingSpec, links: &BTreeMap<String, LinkWords>) -> Said {
+fn degraded(
+    partial: &[&Problem],
+    spec: &WanMappingSpec,
+    links: &BTreeMap<String, LinkReadiness>,
+) -> NewCondition {
     if let Some(first) = partial.first() {
         let lines: Vec<_> = partial.iter().map(|p| format!("{}: {}", p.field, p.message)).collect();
-        return Said::new("Degraded", Some(true), first.reason.name(), lines.join("\n"));
+        return NewCondition::new("Degraded", Some(true), first.reason.name(), lines.join("\n"));
     }
     let named = spec.links.iter().chain(spec.rules.iter().flat_map(|rule| &rule.links));
     let mut down: Vec<_> = named
         .filter_map(|name| {
-            links.get(name).filter(|words| words.said.holds == Some(false)).map(|words| (name, words))
+            links
+                .get(name)
+                .filter(|readiness| readiness.condition.status == Some(false))
+                .map(|readiness| (name, readiness))
         })
-        .map(|(name, words)| format!("{name} is usable on {} of {} nodes", words.ready, words.total))
+        .map(|(name, readiness)| {
+            format!("{name} is usable on {} of {} nodes", readiness.ready, readiness.total)
+        })
         .collect();
     down.sort();
     down.dedup();
     if down.is_empty() {
-        return Said::new("Degraded", Some(false), "AllLinksUsable", "every link is usable where it is");
+        return NewCondition::new(
+            "Degraded",
+            Some(false),
+            "AllLinksUsable",
+            "every link is usable where it is",
+        );
     }
-    Said::new("Degraded", Some(true), "LinkDown", down.join("; "))
+    NewCondition::new("Degraded", Some(true), "LinkDown", down.join("; "))
 }
 
-fn ready(accepted: &Said, programmed: &Said) -> Said {
-    match [accepted, programmed].into_iter().find(|said| said.holds != Some(true)) {
-        None => Said::new("Ready", Some(true), "Steering", "its requests leave by its links"),
-        Some(said) => Said::new("Ready", Some(false), &said.reason, said.message.clone()),
+fn ready(accepted: &NewCondition, programmed: &NewCondition) -> NewCondition {
+    match [accepted, programmed].into_iter().find(|condition| condition.status != Some(true)) {
+        None => NewCondition::new("Ready", Some(true), "Steering", "its requests leave by its links"),
+        Some(failed) => NewCondition::new("Ready", Some(false), &failed.reason, failed.message.clone()),
     }
 }
 
 /// The status of every link, by what the nodes say.
-pub(super) fn links(snapshot: &Snapshot) -> BTreeMap<String, LinkWords> {
+pub(super) fn links(snapshot: &Snapshot) -> BTreeMap<String, LinkReadiness> {
     snapshot.links.keys().map(|name| (name.clone(), link(snapshot, name))).collect()
 }
 
-fn link(snapshot: &Snapshot, name: &str) -> LinkWords {
+fn link(snapshot: &Snapshot, name: &str) -> LinkReadiness {
     let (mut ready, mut down) = (0, Vec::new());
     for (node, status) in &snapshot.nodes {
         let Some(link) = status.links.iter().find(|link| link.name == name) else { continue };
@@ -139,29 +163,36 @@ fn link(snapshot: &Snapshot, name: &str) -> LinkWords {
     }
     down.sort();
     let total = ready + i32::try_from(down.len()).unwrap_or(i32::MAX - ready);
-    let said = match down.first() {
-        _ if total == 0 => Said::new("Ready", None, "NoNode", "no node's agent has said anything of it yet"),
-        None => Said::new("Ready", Some(true), "AllNodes", "usable on every node that has it"),
+    let condition = match down.first() {
+        _ if total == 0 => {
+            NewCondition::new("Ready", None, "NoNode", "no node's agent has said anything of it yet")
+        }
+        None => NewCondition::new("Ready", Some(true), "AllNodes", "usable on every node that has it"),
         Some((reason, _)) => {
             let more = if down.len() > NAMED { ", …" } else { "" };
             let named: Vec<_> = down.iter().take(NAMED).map(|(why, node)| format!("{node}: {why}")).collect();
-            Said::new("Ready", Some(false), reason, format!("not usable on {}{more}", named.join(", ")))
+            NewCondition::new(
+                "Ready",
+                Some(false),
+                reason,
+                format!("not usable on {}{more}", named.join(", ")),
+            )
         }
     };
-    LinkWords { ready, total, said }
+    LinkReadiness { ready, total, condition }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::condition::conditions;
-    use crate::cluster::wan_link::WanLinkSpec;
-    use crate::cluster::wan_node::{NodeLink, WanNodeStatus};
+    use clovisor_objects::condition::conditions;
+    use clovisor_objects::wan_link::WanLinkSpec;
+    use clovisor_objects::wan_node::{NodeLink, WanNodeStatus};
     use std::sync::Arc;
 
     fn node(link: &str, up: bool) -> Arc<WanNodeStatus> {
-        let said = [Said::new("Ready", Some(up), if up { "Up" } else { "NoCarrier" }, "")];
-        let conditions = conditions(&[], &said, None, jiff::Timestamp::default());
+        let new = [NewCondition::new("Ready", Some(up), if up { "Up" } else { "NoCarrier" }, "")];
+        let conditions = conditions(&[], &new, None, jiff::Timestamp::default());
         let links = vec![NodeLink { name: link.into(), conditions }];
         Arc::new(WanNodeStatus { links, ..WanNodeStatus::default() })
     }
@@ -172,16 +203,16 @@ mod tests {
             serde_json::from_str("{\"device\": \"s9\"}").unwrap_or_else(|e| panic!("{e}"));
         let mut snapshot =
             Snapshot { links: [("s9".to_owned(), Arc::new(spec))].into(), ..Snapshot::default() };
-        let words = |snapshot: &Snapshot| {
-            let words = link(snapshot, "s9");
-            (words.ready, words.total, words.said.holds, words.said.reason)
+        let readiness = |snapshot: &Snapshot| {
+            let readiness = link(snapshot, "s9");
+            (readiness.ready, readiness.total, readiness.condition.status, readiness.condition.reason)
         };
-        assert_eq!(words(&snapshot), (0, 0, None, "NoNode".into()));
+        assert_eq!(readiness(&snapshot), (0, 0, None, "NoNode".into()));
         snapshot.nodes.insert("a".into(), node("s9", true));
         snapshot.nodes.insert("other".into(), node("s8", false));
-        assert_eq!(words(&snapshot), (1, 1, Some(true), "AllNodes".into()));
+        assert_eq!(readiness(&snapshot), (1, 1, Some(true), "AllNodes".into()));
         snapshot.nodes.insert("b".into(), node("s9", false));
-        assert_eq!(words(&snapshot), (1, 2, Some(false), "NoCarrier".into()));
-        assert!(link(&snapshot, "s9").said.message.contains("b: NoCarrier"));
+        assert_eq!(readiness(&snapshot), (1, 2, Some(false), "NoCarrier".into()));
+        assert!(link(&snapshot, "s9").condition.message.contains("b: NoCarrier"));
     }
 }

@@ -1,16 +1,16 @@
 //! Every write to the API server.
 
-use super::stages::{Place, Step};
-use super::status::{LinkWords, MappingWords};
-use crate::cluster::condition::{Said, conditions};
-use crate::cluster::identity::ObjectKey;
-use crate::cluster::object::{CLOVISOR, MANAGED_BY};
-use crate::cluster::wan_link::{WanLink, WanLinkStatus};
-use crate::cluster::wan_mapping::{ClassNumber, WanMapping, WanMappingStatus};
-use crate::render::istio::object::IstioKind;
+use super::stages::{IstioKey, IstioStep};
+use super::status::{LinkReadiness, MappingState};
+use crate::status::events::EventWriter;
+use clovisor_objects::condition::{NewCondition, conditions};
+use clovisor_objects::identity::ObjectKey;
+use clovisor_objects::object::{CLOVISOR, MANAGED_BY};
+use clovisor_objects::wan_link::{WanLink, WanLinkStatus};
+use clovisor_objects::wan_mapping::{ClassNumber, WanMapping, WanMappingStatus};
+use clovisor_render::istio::object::IstioKind;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -18,22 +18,21 @@ use std::collections::BTreeMap;
 /// Owner of the fields that the controller writes.
 const MANAGER: &str = "clovisor-controller";
 
-/// The way to the API server.
+/// Writes the statuses and Istio's objects.
 #[derive(Clone)]
 pub(super) struct Writer {
     client: Client,
-    events: Recorder,
+    events: EventWriter,
 }
 
 impl Writer {
     /// `identity`: this process, in Events.
     pub(super) fn new(client: Client, identity: &str) -> Self {
-        let reporter = Reporter { controller: MANAGER.into(), instance: Some(identity.to_owned()) };
-        Self { events: Recorder::new(client.clone(), reporter), client }
+        Self { events: EventWriter::new(client.clone(), MANAGER, identity), client }
     }
 
-    /// The objects of ours that are there; none if Istio's kinds are not installed.
-    pub(super) async fn existing(&self) -> kube::Result<Option<BTreeMap<Place, Value>>> {
+    /// Clovisor's own Istio objects; none if Istio's CRDs are not installed.
+    pub(super) async fn existing(&self) -> kube::Result<Option<BTreeMap<IstioKey, Value>>> {
         let mut all = BTreeMap::new();
         for kind in [IstioKind::DestinationRule, IstioKind::EnvoyFilter] {
             let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource(kind));
@@ -53,16 +52,16 @@ impl Writer {
     }
 
     /// Writes or removes one of Istio's objects.
-    pub(super) async fn step(&self, step: &Step) -> kube::Result<()> {
-        let (Step::Apply((kind, key), _) | Step::Delete((kind, key))) = step;
+    pub(super) async fn step(&self, step: &IstioStep) -> kube::Result<()> {
+        let (IstioStep::Apply((kind, key), _) | IstioStep::Delete((kind, key))) = step;
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &key.namespace, &resource(*kind));
         match step {
-            Step::Apply(_, document) => {
+            IstioStep::Apply(_, document) => {
                 tracing::info!(kind = kind.names().0, object = %key, "written");
-                api.patch(&key.name, &mine(), &Patch::Apply(document)).await.map(drop)
+                api.patch(&key.name, &params(), &Patch::Apply(document)).await.map(drop)
             }
-            Step::Delete(_) => {
+            IstioStep::Delete(_) => {
                 tracing::info!(kind = kind.names().0, object = %key, "removed");
                 match api.delete(&key.name, &kube::api::DeleteParams::default()).await {
                     Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
@@ -72,83 +71,76 @@ impl Writer {
         }
     }
 
-    /// Writes a mapping's class numbers and leaves the rest of its status.
+    /// Writes a mapping's class numbers and keeps the rest of its status.
     pub(super) async fn numbers(&self, key: &ObjectKey, classes: &[ClassNumber]) -> kube::Result<()> {
         let api: Api<WanMapping> = Api::namespaced(self.client.clone(), &key.namespace);
         let Some(object) = api.get_opt(&key.name).await? else { return Ok(()) };
         let status = WanMappingStatus { classes: classes.to_vec(), ..object.status.unwrap_or_default() };
         let document = status_of::<WanMapping>(&key.name, Some(&key.namespace), &status);
-        api.patch_status(&key.name, &mine(), &Patch::Apply(document)).await.map(drop)
+        api.patch_status(&key.name, &params(), &Patch::Apply(document)).await.map(drop)
     }
 
-    /// Writes a mapping's status if it says something new; an Event where its acceptance changed.
+    /// Writes a mapping's status if it changed; an Event where its acceptance changed.
     pub(super) async fn mapping(
         &self,
         key: &ObjectKey,
-        words: &MappingWords,
+        state: &MappingState,
         generation: Option<i64>,
     ) -> kube::Result<()> {
         let api: Api<WanMapping> = Api::namespaced(self.client.clone(), &key.namespace);
         let Some(object) = api.get_opt(&key.name).await? else { return Ok(()) };
         let old = object.status.clone().unwrap_or_default();
-        let conditions = conditions(&old.conditions, &words.said, generation, jiff::Timestamp::now());
-        let new = WanMappingStatus { conditions, classes: words.classes.clone() };
+        let conditions = conditions(&old.conditions, &state.conditions, generation, jiff::Timestamp::now());
+        let new = WanMappingStatus { conditions, classes: state.classes.clone() };
         if new == old {
             return Ok(());
         }
         let document = status_of::<WanMapping>(&key.name, Some(&key.namespace), &new);
-        api.patch_status(&key.name, &mine(), &Patch::Apply(document)).await?;
-        let is_new = |said: &&Said| {
-            let before = old.conditions.iter().find(|c| c.type_ == said.kind);
-            said.kind == "Accepted" && before.is_none_or(|c| c.reason != said.reason)
+        api.patch_status(&key.name, &params(), &Patch::Apply(document)).await?;
+        let is_new = |new: &&NewCondition| {
+            let before = old.conditions.iter().find(|c| c.type_ == new.kind);
+            new.kind == "Accepted" && before.is_none_or(|c| c.reason != new.reason)
         };
-        if let Some(said) = words.said.iter().find(is_new) {
-            self.tell(said, &object.object_ref(&())).await;
+        if let Some(condition) = state.conditions.iter().find(is_new) {
+            self.event(condition, &object.object_ref(&())).await;
         }
         Ok(())
     }
 
-    /// Writes a link's status if it says something new, and an Event where its readiness changed.
-    pub(super) async fn link(&self, name: &str, words: &LinkWords) -> kube::Result<()> {
+    /// Writes a link's status if it changed, and an Event where its readiness changed.
+    pub(super) async fn link(&self, name: &str, readiness: &LinkReadiness) -> kube::Result<()> {
         let api: Api<WanLink> = Api::all(self.client.clone());
         let Some(object) = api.get_opt(name).await? else { return Ok(()) };
         let old = object.status.clone().unwrap_or_default();
-        let said = std::slice::from_ref(&words.said);
+        let condition = std::slice::from_ref(&readiness.condition);
         let now = jiff::Timestamp::now();
         let new = WanLinkStatus {
-            conditions: conditions(&old.conditions, said, object.metadata.generation, now),
-            nodes_ready: words.ready,
-            nodes_total: words.total,
-            nodes: format!("{}/{}", words.ready, words.total),
+            conditions: conditions(&old.conditions, condition, object.metadata.generation, now),
+            nodes_ready: readiness.ready,
+            nodes_total: readiness.total,
+            nodes: format!("{}/{}", readiness.ready, readiness.total),
         };
         if new == old {
             return Ok(());
         }
         let document = status_of::<WanLink>(name, None, &new);
-        api.patch_status(name, &mine(), &Patch::Apply(document)).await?;
-        let before = old.conditions.iter().find(|c| c.type_ == words.said.kind);
-        if before.is_none_or(|c| c.reason != words.said.reason) && words.said.holds.is_some() {
-            self.tell(&words.said, &object.object_ref(&())).await;
+        api.patch_status(name, &params(), &Patch::Apply(document)).await?;
+        let before = old.conditions.iter().find(|c| c.type_ == readiness.condition.kind);
+        if before.is_none_or(|c| c.reason != readiness.condition.reason)
+            && readiness.condition.status.is_some()
+        {
+            self.event(&readiness.condition, &object.object_ref(&())).await;
         }
         Ok(())
     }
 
-    /// An Event; not being able to write one changes nothing.
-    async fn tell(&self, said: &Said, about: &ObjectReference) {
-        let event = Event {
-            type_: if said.holds == Some(true) { EventType::Normal } else { EventType::Warning },
-            reason: said.reason.clone(),
-            note: Some(said.message.chars().take(1000).collect()),
-            action: said.kind.into(),
-            secondary: None,
-        };
-        if let Err(error) = self.events.publish(&event, about).await {
-            tracing::warn!(%error, "no Event written");
-        }
+    async fn event(&self, condition: &NewCondition, about: &ObjectReference) {
+        let reason = (condition.kind, condition.reason.as_str());
+        self.events.publish(about, condition.status == Some(true), reason, &condition.message).await;
     }
 }
 
-fn mine() -> PatchParams {
+fn params() -> PatchParams {
     PatchParams::apply(MANAGER).force()
 }
 

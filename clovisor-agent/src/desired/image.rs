@@ -1,19 +1,19 @@
 //! The contents of the kernel maps that the policy and the links ask for.
 
-use crate::cluster::identity::ObjectKey;
-use crate::cluster::wan_link::{Mode, Nat};
-use crate::cluster::wan_mapping::traffic::TrafficProtocol;
-use crate::cluster::wan_mapping::{Established, Fallback};
-use crate::kernel::image::{Image, PortRange, wide};
 use crate::link::choose::{choose, permits};
 use crate::link::table::{Health, LinkEntry, LinkTable};
-use crate::policy::class::ClassId;
-use crate::policy::model::{Class, Policy, PrefixRules};
 use clovisor_common::abi::{
     self, Addr, ClassKey, DestKey, LINK_L3, LINK_MARK, LINK_NAT, LINK_UP, NO_LINK, Peer, PeerKey, Pod,
     PortRule, SLOT_FOLLOW, SLOT_REFUSE, Slot, TRAFFIC_RULES, Traffic, TrafficKey, slot_index,
 };
 use clovisor_common::packet::{Address as _, TCP, UDP};
+use clovisor_datapath::kernel::image::{Image, PortRange, wide};
+use clovisor_objects::identity::ObjectKey;
+use clovisor_objects::wan_link::{Mode, Nat};
+use clovisor_objects::wan_mapping::traffic::TrafficProtocol;
+use clovisor_objects::wan_mapping::{Established, Fallback};
+use clovisor_policy::class::ClassId;
+use clovisor_policy::model::{Class, Policy, PrefixRules};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 

@@ -1,9 +1,9 @@
 //! The host side device of each pod.
 
-use crate::cluster::identity::ObjectKey;
-use crate::host::net::HostNet;
-use crate::host::resolve::{Unresolved, bridge_to_ask, resolve_pod};
-use crate::policy::model::Policy;
+use clovisor_datapath::host::net::HostNet;
+use clovisor_datapath::host::resolve::{Unresolved, bridge_to_ask, resolve_pod};
+use clovisor_objects::identity::ObjectKey;
+use clovisor_policy::model::Policy;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

@@ -2,12 +2,12 @@
 
 use super::image::image;
 use super::pods::{Pods, is_hidden, resolve, unseen};
-use crate::host::change::solicit;
-use crate::host::net::HostNet;
-use crate::kernel::image::PortRange;
-use crate::kernel::state::{Desired, NamedDevice};
 use crate::link::table::LinkTable;
-use crate::policy::compiled::Compiled;
+use clovisor_datapath::host::change::solicit;
+use clovisor_datapath::host::net::HostNet;
+use clovisor_datapath::kernel::image::PortRange;
+use clovisor_datapath::kernel::state::{Desired, NamedDevice};
+use clovisor_policy::compiled::Compiled;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,7 +87,7 @@ impl Task {
         self.unseen = unseen(&compiled.policy, &host, &pods);
         let veths =
             pods.iter().filter_map(|(key, found)| Some((key.clone(), *found.as_ref().ok()?))).collect();
-        let named = |(ifindex, device): (&u32, &crate::host::net::Device)| {
+        let named = |(ifindex, device): (&u32, &clovisor_datapath::host::net::Device)| {
             (*ifindex, NamedDevice { name: device.name.clone(), epoch: device.epoch })
         };
         let desired = Desired {

@@ -1,9 +1,9 @@
 //! The folder on disk: what is there, and one write at a time.
 
 use super::steps::EnvoyStep;
-use crate::files::{Access, FileError, create_folder, remove, replace_with_mode};
-use crate::render::names::BOOTSTRAP_FILE;
-use crate::render::namespace::Files;
+use clovisor_datapath::files::{Access, FileError, create_folder, remove, replace_with_mode};
+use clovisor_render::names::BOOTSTRAP_FILE;
+use clovisor_render::namespace::Files;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;

@@ -2,11 +2,11 @@
 
 use super::folder::{self, EnvoyFolder, EnvoyFolderError};
 use super::steps::{EnvoyPlan, EnvoyStep, plan};
-use crate::cluster::problem::{Problem, Subject};
-use crate::cluster::reason::ProblemReason;
-use crate::policy::model::Policy;
-use crate::render::namespace::render;
-use crate::render::proxy::RenderConfig;
+use clovisor_objects::problem::{Problem, Subject};
+use clovisor_objects::reason::ProblemReason;
+use clovisor_policy::model::Policy;
+use clovisor_render::namespace::render;
+use clovisor_render::proxy::RenderConfig;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -177,7 +177,7 @@ fn report(errors: &[(PathBuf, EnvoyFolderError)]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::model::NamespacePolicy;
+    use clovisor_policy::model::NamespacePolicy;
     use std::time::Instant;
 
     fn policy(namespaces: &[&str]) -> Arc<Policy> {

@@ -1,8 +1,8 @@
 //! In which order files change, so that Envoy never reads the name of something that is not there.
 
-use crate::render::names::{CLUSTERS_FILE as CLUSTERS, LISTENER_FILE as LISTENER, is_routes_file};
-use crate::render::namespace::Files;
-use crate::render::resources::union;
+use clovisor_render::names::{CLUSTERS_FILE as CLUSTERS, LISTENER_FILE as LISTENER, is_routes_file};
+use clovisor_render::namespace::Files;
+use clovisor_render::resources::union;
 
 /// One change of a folder.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,7 +67,7 @@ fn write(name: &str, content: String) -> EnvoyStep {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::resources::response;
+    use clovisor_render::resources::response;
     use serde_json::{Value, json};
 
     fn files(clusters: &[&str], routes: &[&str]) -> Files {

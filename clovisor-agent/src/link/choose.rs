@@ -1,7 +1,7 @@
 //! Which link a class uses now.
 
 use super::table::{Health, LinkEntry, LinkId, LinkTable};
-use crate::cluster::wan_link::LinkState;
+use clovisor_objects::wan_link::LinkState;
 
 /// The first usable one of `wanted`, for pods of `namespace`; none: all are down, unknown or not allowed.
 #[must_use]
@@ -49,7 +49,7 @@ pub fn rejection(link: &LinkEntry, namespace: &str) -> Option<String> {
 mod tests {
     use super::super::table::{DownReason, Mark};
     use super::*;
-    use crate::cluster::wan_link::{Mode, Nat};
+    use clovisor_objects::wan_link::{Mode, Nat};
 
     fn link(id: u8, name: &str, health: Health) -> (String, LinkEntry) {
         let link = LinkEntry {

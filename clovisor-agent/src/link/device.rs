@@ -1,9 +1,9 @@
 //! Which device a link means: pure.
 
 use super::table::{Chosen, DownReason};
-use crate::cluster::wan_link::WanLinkSpec;
-use crate::cluster::wan_link::selector::DeviceSelector;
-use crate::host::net::{Device, HostNet};
+use clovisor_datapath::host::net::{Device, HostNet};
+use clovisor_objects::wan_link::WanLinkSpec;
+use clovisor_objects::wan_link::selector::DeviceSelector;
 
 /// The device of a link now. `chosen`: what was taken by the number of a default route before.
 ///

@@ -5,10 +5,10 @@ use super::marks::forwarding;
 use super::table::{
     Chosen, DownReason, Health, Kept, LinkEntry, LinkId, LinkTable, Mark, MarkMask, PeerAddress,
 };
-use crate::cluster::wan_link::{LinkState, Mode, Peer, PolicyBypass, WanLinkSpec};
-use crate::host::net::{Device, HostNet, Reachability};
-use crate::host::resolve::route_to;
 use clovisor_common::abi::MAX_LINKS;
+use clovisor_datapath::host::net::{Device, HostNet, Reachability};
+use clovisor_datapath::host::resolve::route_to;
+use clovisor_objects::wan_link::{LinkState, Mode, Peer, PolicyBypass, WanLinkSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

@@ -3,9 +3,9 @@
 //! The table refuses what has no link now, so that a marked packet never falls through to the default route.
 
 use super::table::{LinkEntry, LinkTable, Mark};
-use crate::cluster::wan_link::Mode;
-use crate::host::fwmark::{change, changes};
-use crate::host::net::{FwmarkEntry, HostNet};
+use clovisor_datapath::host::fwmark::{change, changes};
+use clovisor_datapath::host::net::{FwmarkEntry, HostNet};
+use clovisor_objects::wan_link::Mode;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;

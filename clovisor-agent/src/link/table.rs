@@ -1,7 +1,7 @@
 //! The state of every link at one moment.
 
-use crate::cluster::wan_link::{LinkState, Mode, Nat};
-use crate::host::legacy::LegacyTables;
+use clovisor_datapath::host::legacy::LegacyTables;
+use clovisor_objects::wan_link::{LinkState, Mode, Nat};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -2,9 +2,9 @@
 
 use super::health::{close, observe, unresolved};
 use super::table::{Health, Kept, LinkTable, MarkMask};
-use crate::cluster::snapshot::Snapshot;
-use crate::host::change::solicit;
-use crate::host::net::HostNet;
+use clovisor_datapath::host::change::solicit;
+use clovisor_datapath::host::net::HostNet;
+use clovisor_objects::snapshot::Snapshot;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,10 +1,11 @@
 //! What the agent says to one message of the proxy.
 
 use super::tally::AnswerReason;
-use crate::policy::class::ClassId;
-use crate::policy::decide::{DecisionReason, decide};
-use crate::policy::matcher::Request;
-use crate::policy::model::{NamespacePolicy, Policy};
+use clovisor_policy::callout::{CLASS_HEADER, DEFAULT_ANSWER, MAPPING_KEY, NAMESPACE_KEY};
+use clovisor_policy::class::ClassId;
+use clovisor_policy::decide::{DecisionReason, decide};
+use clovisor_policy::matcher::Request;
+use clovisor_policy::model::{Mapping, Policy};
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue, HeaderValueOption};
 use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request as Phase;
@@ -17,10 +18,6 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tracing::field::Empty;
 
-/// The header that carries the answer to the routes (`envoy::names` has the other end).
-const CLASS_HEADER: &str = "x-clovisor-class";
-/// Answer that sends the request by the default route.
-const DEFAULT_ANSWER: &str = "default";
 /// Header lines that the agent looks at.
 const MAX_HEADERS: usize = 128;
 /// Bytes of names and values that the agent looks at.
@@ -44,7 +41,7 @@ impl Asker {
                 ))
             })
         };
-        Ok(Self { namespace: value("x-clovisor-namespace")?, mapping: value("x-clovisor-mapping")? })
+        Ok(Self { namespace: value(NAMESPACE_KEY)?, mapping: value(MAPPING_KEY)? })
     }
 }
 
@@ -82,8 +79,8 @@ fn verdict(policy: &Policy, asker: &Asker, message: &HttpHeaders) -> (Verdict, A
     let known = policy
         .namespaces
         .get_key_value(&asker.namespace)
-        .and_then(|(namespace, own)| Some((namespace, own, own.mappings.get(&asker.mapping)?)));
-    let Some((namespace, own, mapping)) = known else {
+        .and_then(|(namespace, policy)| Some((namespace, policy.mappings.get(&asker.mapping)?)));
+    let Some((namespace, mapping)) = known else {
         // The names come from the peer: not for the log.
         tracing::debug!(reason = AnswerReason::UnknownMapping.name(), "callout");
         return (Verdict::None, AnswerReason::UnknownMapping);
@@ -91,7 +88,7 @@ fn verdict(policy: &Policy, asker: &Asker, message: &HttpHeaders) -> (Verdict, A
     let span =
         tracing::debug_span!("callout", namespace, mapping = mapping.name, class = Empty, reason = Empty);
     let (verdict, reason) = match lines(message.headers.as_ref()) {
-        Some(lines) => decision(own, &mapping.name, &lines),
+        Some(lines) => decision(mapping, &lines),
         None => (Verdict::None, AnswerReason::TooLarge),
     };
     if let Verdict::Class(ClassId(class)) = verdict {
@@ -152,7 +149,7 @@ fn set(answer: String) -> HeaderMutation {
     }
 }
 
-fn decision(own: &NamespacePolicy, mapping: &str, lines: &[(&str, &[u8])]) -> (Verdict, AnswerReason) {
+fn decision(mapping: &Mapping, lines: &[(&str, &[u8])]) -> (Verdict, AnswerReason) {
     let pseudo = |name| {
         let line = lines.iter().find(|(key, _)| *key == name);
         line.and_then(|(_, value)| std::str::from_utf8(value).ok()).unwrap_or_default()
@@ -163,12 +160,11 @@ fn decision(own: &NamespacePolicy, mapping: &str, lines: &[(&str, &[u8])]) -> (V
         path: pseudo(":path"),
         headers: lines,
     };
-    let decision = decide(own, mapping, &request);
+    let decision = decide(mapping, &request);
     let reason = match decision.reason {
         DecisionReason::Rule(_) => AnswerReason::Rule,
-        DecisionReason::NoRuleMatched => AnswerReason::NoRule,
-        DecisionReason::UnknownMapping => return (Verdict::None, AnswerReason::UnknownMapping),
-        DecisionReason::Undecidable(_) => AnswerReason::UnclearHeader,
+        DecisionReason::NoRuleMatches => AnswerReason::NoRule,
+        DecisionReason::Undecidable { .. } => AnswerReason::UnclearHeader,
     };
     (decision.class.map_or(Verdict::Default, Verdict::Class), reason)
 }

@@ -1,6 +1,6 @@
 //! The socket: its folder, its permissions, its connections.
 
-use crate::files::{Access, FileError, bind_socket, create_folder};
+use clovisor_datapath::files::{Access, FileError, bind_socket, create_folder};
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;

@@ -3,7 +3,7 @@
 use super::answer::{self, Asker};
 use super::listen::connections;
 use super::tally::{AnswerReason, Tally};
-use crate::policy::model::Policy;
+use clovisor_policy::model::Policy;
 use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
     ExternalProcessor, ExternalProcessorServer,
 };

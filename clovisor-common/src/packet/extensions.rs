@@ -1,6 +1,7 @@
 //! The extension headers of IPv6 (RFC 8200, 4).
 
-use super::{Bytes, Fragment};
+use super::bytes::Bytes;
+use super::segment::Fragment;
 
 const HOP_BY_HOP: u8 = 0;
 const FRAGMENT: u8 = 44;

@@ -1,6 +1,7 @@
 //! What an ICMP error quotes (RFC 792, RFC 4443): the head of the packet that it is about.
 
-use super::{Address, Bytes, TCP, UDP};
+use super::bytes::{Bytes, TCP, UDP};
+use super::segment::Address;
 use crate::abi::FlowKey;
 
 /// Offset of the quoted packet in an ICMP error.
@@ -89,14 +90,4 @@ impl<A: Address> Quoted<A> {
     pub const fn quote(&self) -> usize {
         self.icmp() + QUOTE
     }
-}
-
-/// An IP header without options or extensions.
-#[derive(Clone, Copy, Debug)]
-pub struct Plain<A> {
-    pub(super) saddr: A,
-    pub(super) daddr: A,
-    pub(super) proto: u8,
-    pub(super) tos: u8,
-    pub(super) ttl: u8,
 }

@@ -1,6 +1,7 @@
 extern crate std;
 
 use super::*;
+use crate::abi::FlowKey;
 use std::vec;
 use std::vec::Vec;
 

@@ -2,7 +2,8 @@
 
 use core::hint::black_box;
 
-use super::{ACK, Address, Bytes, FIN, Fragment, RST, SYN, Segment, TCP, TCP_HEADER, UDP};
+use super::bytes::{ACK, Bytes, FIN, RST, SYN, TCP, TCP_HEADER, UDP};
+use super::segment::{Address, Fragment, Segment};
 
 /// What the IP header says.
 pub(super) struct Ip<A> {

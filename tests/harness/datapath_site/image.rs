@@ -2,10 +2,10 @@
 
 use super::addresses::{CLASS, DEFAULT_GATEWAY, GATEWAY, LINKS, MARK, POD, SOURCE, ZONE};
 use super::uplink::Uplink;
-use clovisor_agent::kernel::image::{Image, wide};
 use clovisor_common::abi::{
     Addr, ClassKey, DestKey, LINK_L3, LINK_MARK, LINK_NAT, LINK_UP, Link, Pod, SLOT_FOLLOW, Slot, slot_index,
 };
+use clovisor_datapath::kernel::image::{Image, wide};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::host::net::HostRoute;
+use clovisor_datapath::host::net::HostRoute;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 fn spec(selector: &str) -> WanLinkSpec {

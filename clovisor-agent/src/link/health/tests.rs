@@ -1,7 +1,7 @@
 use super::*;
-use crate::cluster::wan_link::{Gateway, Nat};
-use crate::host::legacy::LegacyTables;
-use crate::host::net::{HostRoute, Neighbour};
+use clovisor_datapath::host::legacy::LegacyTables;
+use clovisor_datapath::host::net::{HostRoute, Neighbour};
+use clovisor_objects::wan_link::{Gateway, Nat};
 use std::net::Ipv4Addr;
 
 const HOP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1));

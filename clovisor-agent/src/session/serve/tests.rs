@@ -1,9 +1,9 @@
 //! A proxy's view of the service, over a real socket.
 
 use super::*;
-use crate::policy::class::ClassId;
-use crate::policy::model::{Mapping, NamespacePolicy};
 use crate::session::listen::bind;
+use clovisor_policy::class::ClassId;
+use clovisor_policy::model::{Mapping, NamespacePolicy};
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue};
 use envoy_types::pb::envoy::service::ext_proc::v3::HttpHeaders;
 use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_client::ExternalProcessorClient;

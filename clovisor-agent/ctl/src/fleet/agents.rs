@@ -1,0 +1,174 @@
+//! Runs `clovisorctl` in the agents' pods.
+
+use super::cli::FleetCli;
+use crate::cli::Output;
+use crate::outcome::{Code, CtlError};
+use futures_util::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, AttachParams, ListParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
+use tokio::time::timeout;
+
+/// An agent behind a slow WAN.
+const PATIENCE: Duration = Duration::from_secs(20);
+const AGENTS: &str = "app.kubernetes.io/name=clovisor-agent";
+
+/// The agents of a cluster.
+pub(super) struct Agents {
+    pub(super) client: Client,
+    pub(super) namespace: String,
+    default_namespace: String,
+    /// Node and pod.
+    pub(super) pods: Vec<(String, String)>,
+}
+
+/// What the nodes said, and which did not.
+pub(super) struct NodeAnswers<T> {
+    pub(super) got: Vec<(String, T)>,
+    pub(super) failed: Vec<(String, String)>,
+}
+
+impl Agents {
+    /// Finds the agents that the words mean.
+    pub(super) async fn connect(cli: &FleetCli) -> Result<Self, CtlError> {
+        let unreachable = |e: &dyn std::fmt::Display| {
+            CtlError::new(
+                Code::NoAgent,
+                format!("no way to a cluster: {e}"),
+                "check KUBECONFIG and --context",
+            )
+        };
+        let options = KubeConfigOptions { context: cli.context.clone(), ..KubeConfigOptions::default() };
+        let kubeconfig = Kubeconfig::read();
+        let config = match (kubeconfig, &cli.context) {
+            (Ok(file), _) => {
+                Config::from_custom_kubeconfig(file, &options).await.map_err(|e| unreachable(&e))?
+            }
+            (Err(error), Some(_)) => return Err(unreachable(&error)),
+            (Err(_), None) => Config::infer().await.map_err(|e| unreachable(&e))?,
+        };
+        let default_namespace = config.default_namespace.clone();
+        let client = Client::try_from(config).map_err(|e| unreachable(&e))?;
+        let api: Api<Pod> = Api::namespaced(client.clone(), &cli.clovisor_namespace);
+        let list = api.list(&ListParams::default().labels(AGENTS)).await.map_err(|e| refused(&e))?;
+        let place = |pod: Pod| Some((pod.spec.as_ref()?.node_name.clone()?, pod.name_any()));
+        let mut pods: Vec<_> = list.into_iter().filter_map(place).collect();
+        pods.retain(|(node, _)| cli.nodes.is_empty() || cli.nodes.contains(node));
+        pods.sort();
+        Ok(Self { client, namespace: cli.clovisor_namespace.clone(), default_namespace, pods })
+    }
+
+    /// Asks every agent at once; the answers are JSON.
+    pub(super) async fn ask<T: DeserializeOwned>(&self, words: &[&str]) -> Result<NodeAnswers<T>, CtlError> {
+        if self.pods.is_empty() {
+            let message = format!("no agent in namespace {}", self.namespace);
+            return Err(CtlError::new(
+                Code::NoAgent,
+                message,
+                "install it, or name its --clovisor-namespace and --node",
+            ));
+        }
+        let asked = self.pods.iter().map(async |(node, pod)| (node.clone(), self.exec(pod, words).await));
+        let mut answers = NodeAnswers { got: Vec::new(), failed: Vec::new() };
+        for (node, text) in join_all(asked).await {
+            match text.and_then(|text| parsed(&text)) {
+                Ok(answer) => answers.got.push((node, answer)),
+                Err(why) => answers.failed.push((node, why)),
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Runs `clovisorctl` in an agent's pod; its output, or why there is none.
+    pub(super) async fn exec(&self, pod: &str, words: &[&str]) -> Result<String, String> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let command = std::iter::once("/clovisorctl").chain(words.iter().copied());
+        let command: Vec<_> = command.map(str::to_owned).collect();
+        let asked = async {
+            let params = AttachParams::default().stdout(true).stderr(true);
+            let mut process = api.exec(pod, command, &params).await.map_err(|e| e.to_string())?;
+            let (mut text, mut words) = (String::new(), String::new());
+            if let (Some(mut out), Some(mut err)) = (process.stdout(), process.stderr()) {
+                let (a, b) = tokio::join!(out.read_to_string(&mut text), err.read_to_string(&mut words));
+                a.and(b).map_err(|e| e.to_string())?;
+            }
+            let status = match process.take_status() {
+                Some(status) => status.await,
+                None => None,
+            };
+            let is_good = status.is_some_and(|s| s.status.as_deref() == Some("Success"));
+            if is_good { Ok(text) } else { Err(words.trim().to_owned()) }
+        };
+        timeout(PATIENCE, asked)
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer in {} s", PATIENCE.as_secs())))
+    }
+
+    /// Namespace and name of the pods that the words mean.
+    pub(super) async fn clients(&self, cli: &FleetCli) -> Result<BTreeSet<(String, String)>, CtlError> {
+        let api: Api<Pod> = if cli.all_namespaces {
+            Api::all(self.client.clone())
+        } else {
+            Api::namespaced(self.client.clone(), self.clients_namespace(cli))
+        };
+        let params = ListParams { label_selector: cli.selector.clone(), ..ListParams::default() };
+        let list = api.list(&params).await.map_err(|e| refused(&e))?;
+        Ok(list.into_iter().map(|pod| (pod.namespace().unwrap_or_default(), pod.name_any())).collect())
+    }
+
+    fn clients_namespace<'a>(&'a self, cli: &'a FleetCli) -> &'a str {
+        cli.namespace.as_deref().unwrap_or(&self.default_namespace)
+    }
+
+    /// Asks the agent of the pod's own node.
+    pub(super) async fn explain(
+        &self,
+        cli: &FleetCli,
+        pod: &str,
+        words: &[String],
+    ) -> Result<String, CtlError> {
+        let namespace = self.clients_namespace(cli);
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let found = api.get(pod).await.map_err(|e| refused(&e))?;
+        let node = found.spec.and_then(|spec| spec.node_name).unwrap_or_default();
+        let Some((_, agent)) = self.pods.iter().find(|(place, _)| *place == node) else {
+            let message = format!("no agent on node {node}, where {namespace}/{pod} runs");
+            return Err(CtlError::new(
+                Code::NoAgent,
+                message,
+                "see `kubectl get pods -o wide` of the agents",
+            ));
+        };
+        let form = match cli.output {
+            Output::Table => "table",
+            Output::Wide => "wide",
+            Output::Json => "json",
+            Output::Yaml => "yaml",
+        };
+        let name = format!("{namespace}/{pod}");
+        let mut all = vec!["explain", "--pod", name.as_str(), "-o", form];
+        all.extend(words.iter().map(String::as_str));
+        self.exec(agent, &all).await.map_err(|message| CtlError { code: Code::Failed, message, fix: None })
+    }
+}
+
+/// The JSON that an agent printed.
+fn parsed<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text)
+        .map_err(|e| format!("an answer that is not understood ({e}); are the versions the same?"))
+}
+
+/// The API server's own words name verb and resource where rights are missing.
+pub(super) fn refused(error: &kube::Error) -> CtlError {
+    let code = match error {
+        kube::Error::Api(status) if status.code == 403 => Code::NotPermitted,
+        kube::Error::Api(_) => Code::Failed,
+        _ => Code::NoAgent,
+    };
+    CtlError { code, message: error.to_string(), fix: None }
+}

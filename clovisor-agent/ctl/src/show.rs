@@ -1,0 +1,250 @@
+//! Documents to text.
+
+use super::table::{age, bytes, table};
+use clovisor_render::api::{ExplainRequest, Explanation, LinkStatus, Problem, Session, Status};
+use std::fmt::Write as _;
+
+/// What the terminal can show.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Style {
+    pub(super) color: bool,
+    pub(super) unicode: bool,
+}
+
+impl Style {
+    fn state(self, good: bool, text: &str) -> String {
+        match (self.color, good) {
+            (false, _) => text.to_owned(),
+            (true, true) => format!("\x1b[32m{text}\x1b[0m"),
+            (true, false) => format!("\x1b[31m{text}\x1b[0m"),
+        }
+    }
+
+    fn mark(self, taken: bool) -> String {
+        let text = match (self.unicode, taken) {
+            (true, true) => "✓",
+            (true, false) => "✗",
+            (false, true) => "+",
+            (false, false) => "-",
+        };
+        self.state(taken, text)
+    }
+}
+
+/// Seconds since an RFC 3339 time.
+fn since(time: &str, now: jiff::Timestamp) -> String {
+    let then: Option<jiff::Timestamp> = time.parse().ok();
+    then.map_or_else(String::new, |then| age(u64::try_from(now.duration_since(then).as_secs()).unwrap_or(0)))
+}
+
+pub(super) fn links(links: &[LinkStatus], wide: bool, now: jiff::Timestamp) -> String {
+    let mut headers = vec!["LINK", "DEVICE", "STATE", "WANTED", "TX", "RX", "SESSIONS", "SINCE", "REASON"];
+    if wide {
+        headers.extend(["GATEWAY", "SOURCE", "MTU"]);
+    }
+    let row = |l: &LinkStatus| {
+        let mut row = vec![
+            l.name.clone(),
+            l.device.clone(),
+            l.state.clone(),
+            l.wanted.clone(),
+            bytes(l.tx_bytes),
+            bytes(l.rx_bytes),
+            l.sessions.to_string(),
+            since(&l.since, now),
+            l.reason.clone().unwrap_or_default(),
+        ];
+        if wide {
+            row.extend([l.gateways.join(","), l.sources.join(","), l.mtu.to_string()]);
+        }
+        row
+    };
+    table(&headers, &links.iter().map(row).collect::<Vec<_>>())
+}
+
+pub(super) fn sessions(sessions: &[Session], wide: bool) -> String {
+    let mut headers =
+        vec!["NAMESPACE", "POD", "SOURCE", "DESTINATION", "CLASS", "LINK", "AGE", "IDLE", "TX", "RX"];
+    if wide {
+        headers.extend(["ON THE LINK", "TO"]);
+    }
+    let row = |s: &Session| {
+        let mut row = vec![
+            s.namespace.clone(),
+            s.pod.clone(),
+            s.source.clone(),
+            s.destination.clone(),
+            format!("{} ({})", s.class, s.class_name),
+            s.link.clone(),
+            age(s.age_seconds),
+            age(s.idle_seconds),
+            bytes(s.tx_bytes),
+            bytes(s.rx_bytes),
+        ];
+        if wide {
+            row.extend([s.translated_source.clone(), s.translated_destination.clone()]);
+        }
+        row
+    };
+    table(&headers, &sessions.iter().map(row).collect::<Vec<_>>())
+}
+
+pub(super) fn problems(problems: &[Problem]) -> String {
+    let mut text = String::new();
+    for p in problems {
+        let colon = if p.field.is_empty() { "" } else { ": " };
+        // Writing to a String cannot fail.
+        let _ok = writeln!(text, "  {} {}: {}{colon}{}: {}", p.kind, p.object, p.reason, p.field, p.message);
+    }
+    text
+}
+
+pub(super) fn status(status: &Status, style: Style, now: jiff::Timestamp) -> String {
+    let ready =
+        if status.ready { "ready".into() } else { format!("waiting for {}", status.waiting_for.join(", ")) };
+    let unmapped = status.pods.iter().filter(|p| p.device.is_none()).count();
+    let mut text = String::new();
+    let mut field = |name: &str, value: &str| {
+        let _ok = writeln!(text, "{name:<11}{value}");
+    };
+    let up = since(&status.started, now);
+    field("Agent", &format!("{}, version {}, up {up}", style.state(status.ready, &ready), status.version));
+    let files = if status.proxies_current { "" } else { ", the proxies' files are being written" };
+    field("Policy", &format!("generation {}{files}", status.policy_generation));
+    if let Some(time) = &status.stale_since {
+        let age = since(time, now);
+        field(
+            "Objects",
+            &style.state(false, &format!("from disk, the API server is not heard since {age} ({time})")),
+        );
+    }
+    let all_up = status.links_up == status.links_total;
+    field("Links", &style.state(all_up, &format!("{} of {} up", status.links_up, status.links_total)));
+    field("Pods", &format!("{}, {unmapped} not found on this node", status.pods.len()));
+    field("Sessions", &status.sessions.to_string());
+    let refused = match status.problems.len() {
+        0 => style.state(true, "none"),
+        n => style.state(false, &n.to_string()),
+    };
+    field("Problems", &refused);
+    text.push_str(&problems(&status.problems));
+    for pod in status.pods.iter().filter(|p| p.device.is_none()) {
+        let reason = pod.reason.as_deref().unwrap_or_default();
+        let _ok = writeln!(text, "  Pod {}/{}: {reason}", pod.namespace, pod.name);
+    }
+    text.push('\n');
+    text.push_str(&details(status));
+    text
+}
+
+fn details(status: &Status) -> String {
+    let programs: Vec<_> = status
+        .attachments
+        .iter()
+        .map(|a| vec![a.program.clone(), a.device.clone(), a.hook.clone(), a.origin.clone()])
+        .collect();
+    let maps: Vec<_> = status
+        .maps
+        .iter()
+        .map(|m| vec![m.map.clone(), m.entries.to_string(), m.capacity.to_string()])
+        .collect();
+    let counters: Vec<_> = status
+        .counters
+        .iter()
+        .map(|c| vec![c.reason.clone(), c.packets.to_string(), bytes(c.bytes)])
+        .collect();
+    let parts = [
+        table(&["PROGRAM", "DEVICE", "HOOK", "ORIGIN"], &programs),
+        table(&["MAP", "ENTRIES", "CAPACITY"], &maps),
+        table(&["REASON", "COUNT", "BYTES"], &counters),
+    ];
+    parts.join("\n")
+}
+
+pub(super) fn explanation(request: &ExplainRequest, answer: &Explanation, style: Style) -> String {
+    let mut lines = Vec::new();
+    let ExplainRequest { method, host, path, namespace, pod, .. } = request;
+    let asked = match request.protocol {
+        Some(protocol) => ("Packet", format!("{protocol:?} to {host} from {namespace}/{pod}")),
+        None => ("Request", format!("{method} {host}{path} from {namespace}/{pod}")),
+    };
+    lines.push(asked);
+    lines.push(("Service", answer.service.clone().unwrap_or_else(|| "<none>".into())));
+    let width = answer.routes.iter().chain(&answer.rules).map(|v| v.name.chars().count()).max().unwrap_or(0);
+    for (title, verdicts) in [("Routes", &answer.routes), ("Rules", &answer.rules)] {
+        for (i, v) in verdicts.iter().enumerate() {
+            let text = format!("{} {:<width$}  {}", style.mark(v.taken), v.name, v.reason);
+            lines.push((if i == 0 { title } else { "" }, text));
+        }
+    }
+    lines.push(("Mapping", answer.mapping.clone().unwrap_or_else(|| "<none>".into())));
+    let class = answer.class.zip(answer.class_name.as_ref()).map(|(id, name)| format!("{id} ({name})"));
+    lines.push(("Class", class.unwrap_or_else(|| "<none>".into())));
+    let width = answer.links.iter().map(|l| l.name.chars().count()).max().unwrap_or(0);
+    for (i, l) in answer.links.iter().enumerate() {
+        let text = format!("{} {:<width$}  {:<8} {}", style.mark(l.chosen), l.name, l.state, l.reason);
+        lines.push((if i == 0 { "Links" } else { "" }, text));
+    }
+    lines.push(("Link", answer.link.clone()));
+    lines.push(("Why", answer.reason.clone()));
+    for (i, entry) in answer.entries.iter().enumerate() {
+        lines.push((if i == 0 { "Kernel" } else { "" }, entry.clone()));
+    }
+    lines.iter().map(|(title, text)| format!("{title:<10}{text}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clovisor_render::api::{LinkVerdict, RouteVerdict};
+
+    #[test]
+    fn an_explanation_reads_from_request_to_link() {
+        let verdict = |name: &str, taken, reason: &str| RouteVerdict {
+            name: name.into(),
+            taken,
+            reason: reason.into(),
+        };
+        let request = ExplainRequest {
+            namespace: "shop".into(),
+            pod: "client-0".into(),
+            host: "reviews".into(),
+            method: "GET".into(),
+            path: "/".into(),
+            headers: Vec::new(),
+            protocol: None,
+        };
+        let answer = Explanation {
+            service: Some("reviews:80".into()),
+            routes: vec![verdict("boss", false, "no"), verdict("minions", true, "match[0] holds")],
+            rules: Vec::new(),
+            mapping: Some("minions".into()),
+            class: Some(2),
+            class_name: Some("minions".into()),
+            links: vec![LinkVerdict {
+                name: "s9".into(),
+                state: "Up".into(),
+                chosen: true,
+                reason: "first".into(),
+            }],
+            link: "s9".into(),
+            reason: "WanMapping minions targets this route".into(),
+            entries: vec!["CLASSES".into(), "SLOTS".into()],
+        };
+        let text = explanation(&request, &answer, Style::default());
+        let expected = "\
+Request   GET reviews/ from shop/client-0
+Service   reviews:80
+Routes    - boss     no
+          + minions  match[0] holds
+Mapping   minions
+Class     2 (minions)
+Links     + s9  Up       first
+Link      s9
+Why       WanMapping minions targets this route
+Kernel    CLASSES
+          SLOTS
+";
+        assert_eq!(text, expected);
+    }
+}

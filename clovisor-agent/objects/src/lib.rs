@@ -1,0 +1,42 @@
+//! The objects that Clovisor reads and writes.
+//!
+//! **In**: YAML or JSON documents, a folder of them. **Out**: typed objects, a consistent [`snapshot::Snapshot`],
+//! problems by object and field. **Owns**: the CRDs of group `clovisor.io`. **Never**: decides what an object means for
+//! traffic; waits, or talks to an API server.
+#![forbid(unsafe_code)]
+
+pub mod identity;
+
+pub mod reason;
+
+pub mod refusal;
+
+pub mod problem;
+
+pub mod wan_link;
+
+pub mod istio;
+
+pub mod gateway;
+
+pub mod pod;
+
+pub mod service;
+
+pub mod network_policy;
+
+pub mod wan_mapping;
+
+pub mod wan_node;
+
+pub mod condition;
+
+pub mod snapshot;
+
+pub mod object;
+
+pub mod document;
+
+pub mod last_good;
+
+pub mod folder;

@@ -1,0 +1,101 @@
+//! Objects to the policy.
+
+use super::allocation::{Allocation, Numbering};
+use super::attachment::attachments;
+use super::compiled::Compiled;
+use super::managed::routing::route;
+use super::managed::service::services;
+use super::managed::unused::unused;
+use super::mapping::{add_mappings, given, wanted};
+use super::model::{NamespacePolicy, PodIdentity, Policy};
+use super::objects::Objects;
+use super::{sidecar, traffic};
+use clovisor_objects::identity::ObjectKey;
+use clovisor_objects::pod::PodObject;
+use clovisor_objects::snapshot::Snapshot;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Who configures the proxies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proxies {
+    /// Clovisor, by files.
+    #[default]
+    Managed,
+    /// Istio's control plane, with Clovisor's objects beside the user's.
+    Sidecars,
+}
+
+/// For whom objects are compiled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purpose {
+    pub proxies: Proxies,
+    pub numbering: Numbering,
+    /// Only namespaces with pods here: a node of a large cluster has few of them, and hears of a pod before it runs.
+    pub local: bool,
+}
+
+/// Compiles the objects. Numbers of `before` stay with their owners; the returned ones are for the next time.
+#[must_use]
+pub fn compile(
+    snapshot: &Snapshot,
+    before: &Allocation,
+    generation: u64,
+    purpose: Purpose,
+) -> (Compiled, Allocation) {
+    let mut attachments = attachments(snapshot);
+    let wanted = wanted(snapshot, &attachments);
+    let allocation = match purpose.numbering {
+        Numbering::Own => before.assign(&wanted),
+        Numbering::Controller => before.adopt(given(snapshot)).assign(&wanted),
+        Numbering::Status => before.with_classes(&wanted.into_keys().collect(), given(snapshot)),
+    };
+    let managed = purpose.proxies == Proxies::Managed;
+    let mut problems = snapshot.problems.clone();
+    let mut policy = Policy { pods: pods(snapshot), ..Policy::default() };
+    let objects = Objects::new(snapshot);
+    for name in namespaces(snapshot, purpose.local) {
+        let mut namespace =
+            NamespacePolicy { zone: allocation.zone(&name).unwrap_or(0), ..Default::default() };
+        add_mappings(&mut namespace, &name, &mut attachments, &allocation, purpose.numbering);
+        problems.extend(traffic::add(&mut namespace, &name, &attachments));
+        let found = services(snapshot, &objects.rules, &name);
+        let routed = route(&objects, &name, &found, &attachments, &namespace);
+        namespace.services = routed.services;
+        if managed {
+            problems.extend(found.problems.into_iter().chain(routed.problems));
+            problems.extend(unused(&name, &attachments, &routed.effective, &found.opaque, snapshot));
+        }
+        policy.namespaces.insert(name, namespace);
+    }
+    problems.append(&mut attachments.problems);
+    let mut sidecars = Vec::new();
+    if !managed {
+        let (plans, refused) = sidecar::compile::plan(snapshot, &attachments, &objects, &policy);
+        sidecar::compile::add_destinations(&mut policy, snapshot, &plans);
+        problems.extend(refused);
+        sidecars = plans;
+    }
+    problems.sort();
+    problems.dedup();
+    let stale_since = snapshot.stale_since;
+    (Compiled { generation, policy: Arc::new(policy), problems, sidecars, stale_since }, allocation)
+}
+
+/// Namespaces with clients; unless `local`, also those with mappings for clients to come.
+fn namespaces(snapshot: &Snapshot, local: bool) -> BTreeSet<String> {
+    let mappings = snapshot.mappings.keys().filter(|_| !local);
+    snapshot.pods.keys().chain(mappings).map(|key| key.namespace.clone()).collect()
+}
+
+fn pods(snapshot: &Snapshot) -> BTreeMap<ObjectKey, PodIdentity> {
+    let identity = |(key, pod): (&ObjectKey, &Arc<PodObject>)| {
+        let addresses = pod.addresses.iter().copied().collect();
+        let identity = PodIdentity { addresses, proxy_uid: pod.proxy_uid, labels: pod.labels.clone() };
+        (key.clone(), identity)
+    };
+    snapshot.pods.iter().map(identity).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,19 @@
+//! What a compilation gives: the policy, the plans for sidecars, the problems.
+
+use super::model::Policy;
+use super::sidecar::plan::SidecarPlan;
+use clovisor_objects::problem::Problem;
+use std::sync::Arc;
+
+/// Result of a compilation: always usable; what could not be exact is in `problems` and not in `policy`.
+#[derive(Clone, Debug, Default)]
+pub struct Compiled {
+    /// Grows by one with every compilation.
+    pub generation: u64,
+    pub policy: Arc<Policy>,
+    pub problems: Vec<Problem>,
+    /// What Istio's sidecars need; empty where Clovisor configures the proxies itself.
+    pub sidecars: Vec<SidecarPlan>,
+    /// Since when the objects come from disk because the API server is not heard.
+    pub stale_since: Option<jiff::Timestamp>,
+}

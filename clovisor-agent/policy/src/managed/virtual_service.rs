@@ -1,0 +1,212 @@
+//! One VirtualService to the routes of one service, as Istio makes them for a sidecar.
+
+use super::route::{RETRY_ON, RouteScope, default_retries, duration};
+use crate::hosts::qualify;
+use crate::matcher::{Pattern, RouteMatch, StringMatch};
+use crate::model::{Destination, Retries, Route, RouteDecision, Service};
+use crate::origin::RouteOrigin;
+use clovisor_objects::identity::ObjectKey;
+use clovisor_objects::istio::{self, HttpMatch, HttpRoute, Retry, VirtualService};
+use clovisor_objects::refusal::{FieldPath, Refusal};
+use std::collections::BTreeMap;
+
+/// Features that managed proxies do not support yet. A VirtualService with one is refused as a whole: a part of it
+/// would send requests elsewhere than its author meant.
+const UNSUPPORTED: [&str; 10] = [
+    "fault",
+    "redirect",
+    "rewrite",
+    "mirror",
+    "mirrors",
+    "mirrorPercentage",
+    "delegate",
+    "directResponse",
+    "headers",
+    "corsPolicy",
+];
+
+/// The routes of `service` that `key` defines; `decision` says what each entry of the list is mapped to.
+pub(crate) fn routes(
+    key: &ObjectKey,
+    source: &VirtualService,
+    service: &Service,
+    scope: &RouteScope<'_>,
+    decision: impl Fn(usize) -> RouteDecision,
+) -> Result<Vec<Route>, Refusal> {
+    let mut routes = Vec::new();
+    for (i, http) in source.http.iter().enumerate() {
+        let at = FieldPath::from("spec.http").index(i);
+        let under = |refusal: Refusal| refusal.under(&at);
+        if let Some(name) = UNSUPPORTED.into_iter().find(|name| http.other.contains_key(*name)) {
+            let message = "is not supported by managed proxies yet; remove it or split the VirtualService";
+            return Err(Refusal::invalid_rule(at.field(name), message));
+        }
+        let (matches, applies) = matches(http, service.port, scope.namespace).map_err(under)?;
+        let destination = destination(http, &key.namespace, service, scope).map_err(under)?;
+        let timeout = http.timeout.as_deref().map(|t| duration("timeout", t)).transpose().map_err(under)?;
+        let retries = retries(http.retries.as_ref()).map_err(under)?;
+        if applies {
+            routes.push(Route {
+                name: http.name.clone(),
+                origin: Some(RouteOrigin::VirtualService(key.clone())),
+                matches,
+                destination,
+                timeout: timeout.filter(|t| !t.is_zero()),
+                retries,
+                decision: decision(i),
+            });
+        }
+    }
+    Ok(routes)
+}
+
+/// The blocks that can hold here, and whether the route is one of this port and namespace at all.
+fn matches(http: &HttpRoute, port: u16, namespace: &str) -> Result<(Vec<RouteMatch>, bool), Refusal> {
+    let mut blocks = Vec::new();
+    for (i, block) in http.matches.iter().enumerate() {
+        let at = FieldPath::from("match").index(i);
+        let compiled = compile(block).map_err(|refusal| refusal.under(&at))?;
+        if applies(block, port, namespace) {
+            blocks.push(compiled);
+        }
+    }
+    let applies = http.matches.is_empty() || !blocks.is_empty();
+    Ok((blocks, applies))
+}
+
+/// The conditions that are known before any request comes.
+fn applies(block: &HttpMatch, port: u16, namespace: &str) -> bool {
+    let here = block.gateways.is_empty() || block.gateways.iter().any(|g| g == "mesh");
+    // As Istio: with `gateways`, the source conditions are not looked at.
+    let source = !block.gateways.is_empty() || block.source_namespace.as_ref().is_none_or(|n| n == namespace);
+    here && source && block.port.is_none_or(|p| p == port)
+}
+
+fn compile(block: &HttpMatch) -> Result<RouteMatch, Refusal> {
+    let one = |field: &str, source: &Option<istio::StringMatch>| {
+        source
+            .as_ref()
+            .map(|s| string(s).map_err(|message| Refusal::invalid_rule(field, message)))
+            .transpose()
+    };
+    let named = |field: &str, source: &BTreeMap<String, istio::StringMatch>, fold: bool| {
+        let pairs = source.iter().map(|(name, condition)| {
+            let at = FieldPath::from(field).key(name);
+            if name.starts_with('@') {
+                let message = "is not a header; conditions on token claims are not supported";
+                return Err(Refusal::invalid_rule(at, message));
+            }
+            let name = if fold { name.to_ascii_lowercase() } else { name.clone() };
+            string(condition).map(|c| (name, c)).map_err(|message| Refusal::invalid_rule(at, message))
+        });
+        pairs.collect::<Result<Vec<_>, Refusal>>()
+    };
+    Ok(RouteMatch {
+        uri: one("uri", &block.uri)?,
+        ignore_uri_case: block.ignore_uri_case,
+        method: one("method", &block.method)?,
+        authority: one("authority", &block.authority)?,
+        scheme: one("scheme", &block.scheme)?,
+        headers: named("headers", &block.headers, true)?,
+        without_headers: named("withoutHeaders", &block.without_headers, true)?,
+        query_params: named("queryParams", &block.query_params, false)?,
+        source_labels: if block.gateways.is_empty() { block.source_labels.clone() } else { BTreeMap::new() },
+    })
+}
+
+fn string(source: &istio::StringMatch) -> Result<StringMatch, String> {
+    match source {
+        istio::StringMatch { exact: None, prefix: None, regex: None } => Ok(StringMatch::Present),
+        istio::StringMatch { exact: Some(text), prefix: None, regex: None } => {
+            Ok(StringMatch::Exact(text.clone()))
+        }
+        // An empty prefix matches every value.
+        istio::StringMatch { exact: None, prefix: Some(text), regex: None } if text.is_empty() => {
+            Ok(StringMatch::Present)
+        }
+        istio::StringMatch { exact: None, prefix: Some(text), regex: None } => {
+            Ok(StringMatch::Prefix(text.clone()))
+        }
+        istio::StringMatch { exact: None, prefix: None, regex: Some(text) } if text == "*" => {
+            Ok(StringMatch::Present)
+        }
+        istio::StringMatch { exact: None, prefix: None, regex: Some(text) } => {
+            Pattern::new(text).map(StringMatch::Regex)
+        }
+        _ => Err("set one of exact, prefix, regex".into()),
+    }
+}
+
+/// The one destination: weights and subsets would need a class per destination.
+fn destination(
+    http: &HttpRoute,
+    namespace: &str,
+    service: &Service,
+    scope: &RouteScope<'_>,
+) -> Result<Destination, Refusal> {
+    let many = http.route.len() > 1;
+    let weighted: Vec<_> = http.route.iter().filter(|d| !many || d.weight.unwrap_or(0) != 0).collect();
+    let [only] = weighted.as_slice() else {
+        let message =
+            if weighted.is_empty() { "has no destination" } else { "several destinations are not supported" };
+        return Err(Refusal::invalid_rule("route", format!("{message}; give the route one destination")));
+    };
+    let to = &only.destination;
+    if to.subset.is_some() {
+        let message = "subsets are not supported by managed proxies yet; use a host of its own";
+        return Err(Refusal::invalid_rule("route[0].destination.subset", message));
+    }
+    if only.headers.is_some() {
+        return Err(Refusal::invalid_rule(
+            "route[0].headers",
+            "is not supported by managed proxies yet; remove it",
+        ));
+    }
+    let host = qualify(&to.host, namespace);
+    let Some(ports) = scope.ports.get(&host) else {
+        let message = format!("no ServiceEntry defines {host} with an HTTP port; create it or fix the name");
+        return Err(Refusal::invalid_rule("route[0].destination.host", message));
+    };
+    let port = match (to.port.map(|p| p.number), ports.as_slice()) {
+        (Some(port), _) => port,
+        (None, [single]) => *single,
+        (None, _) => service.port,
+    };
+    if !ports.contains(&port) {
+        let message = format!("{host} has no HTTP port {port}; it has {ports:?}");
+        return Err(Refusal::invalid_rule("route[0].destination.port", message));
+    }
+    Ok(Destination { host, port })
+}
+
+fn retries(source: Option<&Retry>) -> Result<Option<Retries>, Refusal> {
+    let Some(retry) = source else {
+        return Ok(Some(default_retries()));
+    };
+    let per_try =
+        retry.per_try_timeout.as_deref().map(|t| duration("retries.perTryTimeout", t)).transpose()?;
+    let retry_on = retry.retry_on.clone().unwrap_or_else(|| RETRY_ON.into());
+    Ok((retry.attempts > 0).then_some(Retries {
+        attempts: retry.attempts,
+        per_try_timeout: per_try,
+        retry_on,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_known_before_a_request() {
+        let block =
+            HttpMatch { port: Some(80), source_namespace: Some("shop".into()), ..HttpMatch::default() };
+        assert!(applies(&block, 80, "shop"));
+        assert!(!applies(&block, 81, "shop"));
+        assert!(!applies(&block, 80, "bank"));
+        let mesh = HttpMatch { gateways: vec!["mesh".into()], ..block.clone() };
+        assert!(applies(&mesh, 80, "bank"));
+        let gateway = HttpMatch { gateways: vec!["edge".into()], ..block };
+        assert!(!applies(&gateway, 80, "shop"));
+    }
+}

@@ -1,0 +1,67 @@
+//! How the class of a packet that no proxy sees is decided, for people.
+
+use super::model::{NamespacePolicy, Policy, PrefixRules};
+use super::trace::{Trace, TraceStep};
+use clovisor_objects::identity::ObjectKey;
+use clovisor_objects::wan_mapping::traffic::TrafficProtocol;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// Traces the first packet of a pod with these labels to `to`: an address, with a port where the protocol has one.
+#[must_use]
+pub fn packet(
+    policy: &Policy,
+    pod: &ObjectKey,
+    labels: &BTreeMap<String, String>,
+    to: &str,
+    protocol: TrafficProtocol,
+) -> Trace {
+    let bare = to.trim_start_matches('[').trim_end_matches(']');
+    let target = to.parse().ok().or_else(|| Some(SocketAddr::new(bare.parse().ok()?, 0)));
+    let mut trace = Trace::default();
+    let Some(target) = target else {
+        trace.reason = format!("{to} is no address; packets are governed by address, e.g. 203.0.113.10:5060");
+        return trace;
+    };
+    match policy.namespaces.get(&pod.namespace) {
+        None => trace.reason = format!("namespace {} has no WanMapping here", pod.namespace),
+        Some(namespace) => trace_rules(&mut trace, namespace, labels, (target.ip(), target.port()), protocol),
+    }
+    trace
+}
+
+/// As the kernel half decides: the longest prefix, then its first rule with the port and a class that the pod may have.
+fn trace_rules(
+    trace: &mut Trace,
+    namespace: &NamespacePolicy,
+    labels: &BTreeMap<String, String>,
+    (address, port): (IpAddr, u16),
+    protocol: TrafficProtocol,
+) {
+    let around = |p: &&PrefixRules| p.protocol == protocol && p.net.contains(&address);
+    let Some(prefix) = namespace.traffic.iter().filter(around).max_by_key(|p| p.net.prefix_len()) else {
+        trace.reason = "no destination of a WanMapping covers it; the packet takes the default route".into();
+        return;
+    };
+    let allowed = namespace.traffic_of(labels);
+    for rule in &prefix.rules {
+        let name =
+            namespace.classes.get(&rule.class).map_or_else(|| "?".to_owned(), |class| class.key.to_string());
+        let failure = if !(rule.min..=rule.max).contains(&port) {
+            Some(format!("port {port} is not in {}-{}", rule.min, rule.max))
+        } else if !allowed.contains(&rule.class) {
+            Some("spec.traffic.pods does not select the pod".to_owned())
+        } else {
+            None
+        };
+        let taken = failure.is_none();
+        let reason = failure.unwrap_or_else(|| format!("{} ports {}-{}", prefix.net, rule.min, rule.max));
+        trace.rules.push(TraceStep { name: name.clone(), taken, reason });
+        if taken {
+            trace.reason = format!("WanMapping {name} covers {} ports {}-{}", prefix.net, rule.min, rule.max);
+            (trace.mapping, trace.class) = (Some(name), Some(rule.class));
+            return;
+        }
+    }
+    trace.reason = format!("no rule around {} holds; the packet takes the default route", prefix.net);
+}

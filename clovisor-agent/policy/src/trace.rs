@@ -1,0 +1,26 @@
+//! The way of a request or packet through the policy, for people.
+
+use super::class::ClassId;
+
+/// The way of one request or packet through the policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// `HOST:PORT`; none: no service has this name.
+    pub service: Option<String>,
+    /// Routes in order, up to the one taken.
+    pub routes: Vec<TraceStep>,
+    /// Rules in order, up to the one that decides, where the route asks the agent.
+    pub rules: Vec<TraceStep>,
+    pub mapping: Option<String>,
+    pub class: Option<ClassId>,
+    /// Why the request has this class, or none, as one sentence.
+    pub reason: String,
+}
+
+/// A route or a rule on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceStep {
+    pub name: String,
+    pub taken: bool,
+    pub reason: String,
+}

@@ -1,0 +1,126 @@
+//! Mappings with `traffic` to a table of prefixes.
+
+use super::attachment::{Attachments, of_mapping};
+use super::class::ClassId;
+use super::model::{NamespacePolicy, PodTraffic, PortClass, PrefixRules};
+use clovisor_common::abi::TRAFFIC_RULES;
+use clovisor_objects::identity::ObjectKey;
+use clovisor_objects::problem::Problem;
+use clovisor_objects::refusal::{FieldPath, Refusal};
+use clovisor_objects::wan_mapping::traffic::{TrafficDestination, TrafficProtocol, TrafficSelector};
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+
+/// One destination of a mapping.
+#[derive(Clone, Debug)]
+struct TrafficEntry<'a> {
+    mapping: &'a ObjectKey,
+    field: FieldPath,
+    net: IpNet,
+    protocol: TrafficProtocol,
+    ports: PortClass,
+}
+
+/// Adds the traffic of a namespace's accepted mappings to its policy.
+pub(super) fn add(
+    policy: &mut NamespacePolicy,
+    namespace: &str,
+    attachments: &Attachments<'_>,
+) -> Vec<Problem> {
+    let mut all = Vec::new();
+    for (key, spec) in attachments.accepted.iter().filter(|(key, _)| key.namespace == namespace) {
+        let class = policy.mappings.get(&key.name).and_then(|mapping| mapping.class);
+        let (Some(class), Some(traffic)) = (class, &spec.traffic) else { continue };
+        policy.traffic_pods.push(PodTraffic { labels: traffic.pods.clone(), class });
+        all.extend(entries(key, traffic, class));
+    }
+    let (prefixes, problems) = prefixes(&all);
+    policy.traffic = prefixes;
+    problems
+}
+
+fn entries<'a>(key: &'a ObjectKey, traffic: &TrafficSelector, class: ClassId) -> Vec<TrafficEntry<'a>> {
+    let one = |(i, destination): (usize, &TrafficDestination)| {
+        let (min, max) = destination.ports()?;
+        Some(TrafficEntry {
+            mapping: key,
+            field: FieldPath::from("spec.traffic.destinations").index(i),
+            net: destination.cidr.trunc(),
+            protocol: destination.protocol,
+            ports: PortClass { min, max, class },
+        })
+    };
+    traffic.destinations.iter().enumerate().filter_map(one).collect()
+}
+
+/// Each prefix with its own rules, the narrowest range first, and then those of the shorter prefixes that contain it:
+/// the kernel looks at the longest prefix only. Rules beyond `TRAFFIC_RULES` are left out, with a problem each.
+fn prefixes(entries: &[TrafficEntry<'_>]) -> (Vec<PrefixRules>, Vec<Problem>) {
+    let mut by_net = BTreeMap::<(TrafficProtocol, IpNet), Vec<&TrafficEntry<'_>>>::new();
+    for entry in entries {
+        by_net.entry((entry.protocol, entry.net)).or_default().push(entry);
+    }
+    by_net.values_mut().for_each(|rules| rules.sort_by_key(|w| (w.ports.max - w.ports.min, w.mapping)));
+    let (mut prefixes, mut problems) = (Vec::new(), Vec::new());
+    for (protocol, net) in by_net.keys() {
+        let around = |other: &&(TrafficProtocol, IpNet)| other.0 == *protocol && other.1.contains(net);
+        let mut chain: Vec<_> = by_net.keys().filter(around).collect();
+        chain.sort_by_key(|(_, other)| std::cmp::Reverse(other.prefix_len()));
+        let all: Vec<_> = chain.iter().filter_map(|key| by_net.get(key)).flatten().collect();
+        for left in all.iter().skip(TRAFFIC_RULES) {
+            let message = format!(
+                "more than {TRAFFIC_RULES} destinations cover {net}; this one is left out there: join port ranges \
+                 or mappings"
+            );
+            problems.push(of_mapping(left.mapping, Refusal::invalid_rule(left.field.clone(), message)));
+        }
+        let rules = all.iter().take(TRAFFIC_RULES).map(|w| w.ports).collect();
+        prefixes.push(PrefixRules { protocol: *protocol, net: *net, rules });
+    }
+    (prefixes, problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry<'a>(key: &'a ObjectKey, net: &str, (min, max): (u16, u16), class: u8) -> TrafficEntry<'a> {
+        let net = net.parse().unwrap_or_else(|e| panic!("{e}: {net}"));
+        let ports = PortClass { min, max, class: ClassId(class) };
+        TrafficEntry { mapping: key, field: "f".into(), net, protocol: TrafficProtocol::Udp, ports }
+    }
+
+    #[test]
+    fn a_prefix_repeats_what_is_around_it() {
+        let key = ObjectKey { namespace: "shop".into(), name: "m".into() };
+        let all = [
+            entry(&key, "10.0.0.0/8", (0, u16::MAX), 1),
+            entry(&key, "10.1.0.0/16", (1, 9), 2),
+            entry(&key, "10.1.0.0/16", (5, 5), 3),
+            entry(&key, "10.2.0.0/16", (5, 5), 4),
+            entry(&key, "2001:db8::/32", (5, 5), 5),
+        ];
+        let (prefixes, problems) = prefixes(&all);
+        assert_eq!(problems, []);
+        let text: Vec<_> = prefixes
+            .iter()
+            .map(|p| (p.net.to_string(), p.rules.iter().map(|r| r.class.0).collect::<Vec<_>>()))
+            .collect();
+        let expected = [
+            ("10.0.0.0/8", vec![1]),
+            ("10.1.0.0/16", vec![3, 2, 1]),
+            ("10.2.0.0/16", vec![4, 1]),
+            ("2001:db8::/32", vec![5]),
+        ];
+        assert_eq!(text, expected.map(|(net, classes)| (net.to_owned(), classes)));
+    }
+
+    #[test]
+    fn what_has_no_room_is_named() {
+        let key = ObjectKey { namespace: "shop".into(), name: "m".into() };
+        let all: Vec<_> = (1..=17).map(|port| entry(&key, "10.0.0.0/8", (port, port), 1)).collect();
+        let (prefixes, problems) = prefixes(&all);
+        assert_eq!(prefixes.first().map(|p| p.rules.len()), Some(16));
+        assert_eq!(problems.len(), 1);
+    }
+}
