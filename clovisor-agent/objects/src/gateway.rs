@@ -32,7 +32,7 @@ pub struct ParentRef {
 pub struct RouteRule {
     pub name: Option<String>,
     #[serde(default)]
-    pub matches: Vec<RouteMatch>,
+    pub matches: Vec<HttpRouteMatch>,
     #[serde(default)]
     pub filters: Vec<Value>,
     #[serde(default)]
@@ -43,12 +43,12 @@ pub struct RouteRule {
 /// `rules[].matches[]`: all conditions must hold.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RouteMatch {
+pub struct HttpRouteMatch {
     pub path: Option<PathMatch>,
     #[serde(default)]
-    pub headers: Vec<ValueMatch>,
+    pub headers: Vec<HttpValueMatch>,
     #[serde(default)]
-    pub query_params: Vec<ValueMatch>,
+    pub query_params: Vec<HttpValueMatch>,
     pub method: Option<String>,
 }
 
@@ -64,7 +64,7 @@ pub struct PathMatch {
 /// A header or query parameter: `Exact` (the default) or `RegularExpression`.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
-pub struct ValueMatch {
+pub struct HttpValueMatch {
     #[serde(rename = "type")]
     pub kind: Option<String>,
     pub name: String,

@@ -20,18 +20,18 @@ pub struct VirtualService {
     #[serde(default)]
     pub export_to: Vec<String>,
     #[serde(default)]
-    pub http: Vec<HttpRoute>,
+    pub http: Vec<IstioHttpRoute>,
 }
 
 /// `http[]`.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct HttpRoute {
+pub struct IstioHttpRoute {
     pub name: Option<String>,
     #[serde(default, rename = "match")]
     pub matches: Vec<HttpMatch>,
     #[serde(default)]
-    pub route: Vec<Destination>,
+    pub route: Vec<IstioDestination>,
     pub timeout: Option<String>,
     pub retries: Option<Retry>,
     /// Everything else; some of it changes where requests go.
@@ -44,16 +44,16 @@ pub struct HttpRoute {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpMatch {
     pub name: Option<String>,
-    pub uri: Option<StringMatch>,
-    pub scheme: Option<StringMatch>,
-    pub method: Option<StringMatch>,
-    pub authority: Option<StringMatch>,
+    pub uri: Option<IstioStringMatch>,
+    pub scheme: Option<IstioStringMatch>,
+    pub method: Option<IstioStringMatch>,
+    pub authority: Option<IstioStringMatch>,
     #[serde(default)]
-    pub headers: BTreeMap<String, StringMatch>,
+    pub headers: BTreeMap<String, IstioStringMatch>,
     #[serde(default)]
-    pub without_headers: BTreeMap<String, StringMatch>,
+    pub without_headers: BTreeMap<String, IstioStringMatch>,
     #[serde(default)]
-    pub query_params: BTreeMap<String, StringMatch>,
+    pub query_params: BTreeMap<String, IstioStringMatch>,
     pub port: Option<u16>,
     #[serde(default)]
     pub source_labels: BTreeMap<String, String>,
@@ -68,7 +68,7 @@ pub struct HttpMatch {
 /// A condition on a string; none of the fields: it is present.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
-pub struct StringMatch {
+pub struct IstioStringMatch {
     pub exact: Option<String>,
     pub prefix: Option<String>,
     pub regex: Option<String>,
@@ -76,7 +76,7 @@ pub struct StringMatch {
 
 /// `http[].route[]`.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-pub struct Destination {
+pub struct IstioDestination {
     pub destination: DestinationHost,
     pub weight: Option<i32>,
     pub headers: Option<Value>,

@@ -4,10 +4,10 @@ use super::gateway::HttpRoute;
 use super::identity::{Identity, ObjectKind};
 use super::istio::{DestinationRule, ServiceEntry, VirtualService};
 use super::network_policy::NetworkPolicy;
-use super::pod::{ISTIO_PROXY_UID, PROXY_UID, PodObject, PodStatus};
+use super::pod::{ISTIO_PROXY_UID, PROXY_UID, PodObject, PodObjectStatus};
 use super::refusal::Refusal;
-use super::service::Service;
-use super::snapshot::{Dated, Mapping, Snapshot};
+use super::service::ServiceObject;
+use super::snapshot::{Dated, MappingObject, Snapshot};
 use super::wan_link::WanLinkSpec;
 use super::wan_mapping::ClassNumber;
 use super::wan_node::WanNodeStatus;
@@ -24,12 +24,12 @@ pub const CLOVISOR: &str = "clovisor";
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub enum Object {
     WanLink(Arc<WanLinkSpec>),
-    WanMapping(Arc<Mapping>),
+    WanMapping(Arc<MappingObject>),
     VirtualService(Arc<Dated<VirtualService>>),
     HttpRoute(Arc<Dated<HttpRoute>>),
     DestinationRule(Arc<DestinationRule>),
     ServiceEntry(Arc<ServiceEntry>),
-    Service(Arc<Service>),
+    Service(Arc<ServiceObject>),
     NetworkPolicy(Arc<NetworkPolicy>),
     Pod(Arc<PodObject>),
     WanNode(Arc<WanNodeStatus>),
@@ -91,7 +91,7 @@ pub fn decode(kind: ObjectKind, body: &impl Body, metadata: &Metadata) -> Result
             let (spec, status) = (body.spec()?, body.status::<ClassesOnly>()?);
             let (created, generation) = (metadata.creation_timestamp, metadata.generation);
             let (uid, classes) = (metadata.uid.clone(), status.classes);
-            Ok(Object::WanMapping(Arc::new(Mapping { created, uid, generation, spec, classes })))
+            Ok(Object::WanMapping(Arc::new(MappingObject { created, uid, generation, spec, classes })))
         }
         ObjectKind::VirtualService => body.spec().map(|spec| Object::VirtualService(dated(metadata, spec))),
         ObjectKind::HttpRoute => body.spec().map(|spec| Object::HttpRoute(dated(metadata, spec))),
@@ -109,7 +109,7 @@ pub fn decode(kind: ObjectKind, body: &impl Body, metadata: &Metadata) -> Result
 }
 
 fn pod(body: &impl Body, metadata: &Metadata) -> Result<PodObject, Refusal> {
-    let status: PodStatus = body.status()?;
+    let status: PodObjectStatus = body.status()?;
     let mut addresses: Vec<_> = status.pod_ips.iter().map(|p| p.ip).collect();
     if let Some(ip) = status.pod_ip.filter(|ip| !addresses.contains(ip)) {
         addresses.push(ip);

@@ -21,7 +21,7 @@ pub struct PodObject {
 /// `status` of a `Pod`.
 #[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct PodStatus {
+pub struct PodObjectStatus {
     #[serde(rename = "podIP")]
     pub pod_ip: Option<IpAddr>,
     #[serde(default, rename = "podIPs")]

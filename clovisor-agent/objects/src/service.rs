@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// `spec` of a `Service`.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Service {
+pub struct ServiceObject {
     #[serde(default)]
     pub ports: Vec<Port>,
 }

@@ -6,7 +6,7 @@ use super::istio::{DestinationRule, ServiceEntry, VirtualService};
 use super::network_policy::NetworkPolicy;
 use super::pod::PodObject;
 use super::problem::Problem;
-use super::service::Service;
+use super::service::ServiceObject;
 use super::wan_link::WanLinkSpec;
 use super::wan_mapping::{ClassNumber, WanMappingSpec};
 use super::wan_node::WanNodeStatus;
@@ -19,12 +19,12 @@ use std::sync::Arc;
 pub struct Snapshot {
     /// By name.
     pub links: BTreeMap<String, Arc<WanLinkSpec>>,
-    pub mappings: BTreeMap<ObjectKey, Arc<Mapping>>,
+    pub mappings: BTreeMap<ObjectKey, Arc<MappingObject>>,
     pub virtual_services: BTreeMap<ObjectKey, Arc<Dated<VirtualService>>>,
     pub http_routes: BTreeMap<ObjectKey, Arc<Dated<HttpRoute>>>,
     pub destination_rules: BTreeMap<ObjectKey, Arc<DestinationRule>>,
     pub service_entries: BTreeMap<ObjectKey, Arc<ServiceEntry>>,
-    pub services: BTreeMap<ObjectKey, Arc<Service>>,
+    pub services: BTreeMap<ObjectKey, Arc<ServiceObject>>,
     pub network_policies: BTreeMap<ObjectKey, Arc<NetworkPolicy>>,
     /// What the agents say, by node.
     pub nodes: BTreeMap<String, Arc<WanNodeStatus>>,
@@ -75,7 +75,7 @@ pub struct Dated<S> {
 
 /// A WanMapping with the class numbers of its status.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub struct Mapping {
+pub struct MappingObject {
     /// As of [`Dated`].
     pub created: Option<jiff::Timestamp>,
     /// Of the API server; none in a folder.

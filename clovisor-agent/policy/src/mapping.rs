@@ -8,7 +8,7 @@ use super::rule::Rule;
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::reason::ProblemReason;
 use clovisor_objects::refusal::{FieldPath, Refusal};
-use clovisor_objects::snapshot::{Mapping as MappingObject, Snapshot};
+use clovisor_objects::snapshot::{MappingObject, Snapshot};
 use clovisor_objects::wan_mapping::WanMappingSpec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

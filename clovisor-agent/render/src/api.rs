@@ -70,7 +70,7 @@ pub struct MapFill {
     pub capacity: u64,
 }
 
-/// A refused object or a broken file.
+/// A refused object or a broken file: twin of [`clovisor_objects::problem::Problem`].
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {

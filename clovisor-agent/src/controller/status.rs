@@ -60,7 +60,7 @@ pub(super) fn mappings(
 ) -> BTreeMap<ObjectKey, MappingState> {
     let mut numbers = classes(compiled);
     let mut one = |(key, mapping): (&ObjectKey, _)| {
-        let mapping: &clovisor_objects::snapshot::Mapping = mapping;
+        let mapping: &clovisor_objects::snapshot::MappingObject = mapping;
         let subject = Subject::object(ObjectKind::WanMapping, key);
         let of_mapping = |p: &&Problem| p.subject == subject;
         let (partial, whole): (Vec<_>, Vec<_>) =

@@ -7,24 +7,11 @@ use crate::modules::{Item, Tree};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// To be `true` once every name is unique; until then the findings are shown and do not fail the lint.
-const REQUIRED: bool = false;
-
 /// Begins the sentence that names the other one.
 const TWIN: &str = "twin of [`";
 
 /// Each name with more than one definition; `trees` are all targets of the agent's crates.
 pub(super) fn check(trees: &[Tree]) -> Vec<String> {
-    let found = duplicates(trees);
-    if REQUIRED || found.is_empty() {
-        return found;
-    }
-    eprintln!("{} type names with several meanings (no finding yet):", found.len());
-    found.iter().for_each(|finding| eprintln!("  {finding}"));
-    Vec::new()
-}
-
-fn duplicates(trees: &[Tree]) -> Vec<String> {
     let mut types: BTreeMap<&str, BTreeMap<(&Path, usize), &Item>> = BTreeMap::new();
     for module in trees.iter().flat_map(|tree| &tree.modules) {
         for item in module.items.iter().filter(|item| item.shared_type) {
@@ -63,7 +50,7 @@ mod tests {
     #[test]
     fn a_name_with_two_meanings_is_found_unless_it_is_a_twin() -> Result<()> {
         let found = |one: &str, other: &str| -> Result<usize> {
-            Ok(duplicates(&[planted(&[("lib.rs", "mod a; mod b;"), ("a.rs", one), ("b.rs", other)])?]).len())
+            Ok(check(&[planted(&[("lib.rs", "mod a; mod b;"), ("a.rs", one), ("b.rs", other)])?]).len())
         };
         assert_eq!(found("pub struct Link;", "pub(crate) enum Link {}")?, 1);
         assert_eq!(found("pub struct Link;", "pub type Link = u8;")?, 1);

@@ -6,7 +6,7 @@ use crate::matcher::{Pattern, RouteMatch, StringMatch};
 use crate::model::{Destination, Route, RouteDecision};
 use crate::objects::NamedHttpRoute;
 use crate::origin::RouteOrigin;
-use clovisor_objects::gateway::{self, PathMatch, RouteRule, ValueMatch};
+use clovisor_objects::gateway::{self, HttpValueMatch, PathMatch, RouteRule};
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::refusal::{FieldPath, Refusal};
 use std::cmp::Reverse;
@@ -23,7 +23,7 @@ pub(crate) fn routes<'a>(
         for (i, rule) in source.spec.rules.iter().enumerate() {
             let at = FieldPath::from("spec.rules").index(i);
             let under = |refusal: Refusal| (*key, refusal.under(&at));
-            let every = [gateway::RouteMatch::default()];
+            let every = [gateway::HttpRouteMatch::default()];
             let matches = if rule.matches.is_empty() { &every[..] } else { &rule.matches[..] };
             for (j, block) in matches.iter().enumerate() {
                 let in_match = FieldPath::from("matches").index(j);
@@ -67,7 +67,7 @@ fn route(
 /// more query parameters.
 type Rank = (u8, Reverse<usize>, bool, Reverse<usize>, Reverse<usize>);
 
-fn rank(block: &gateway::RouteMatch) -> Rank {
+fn rank(block: &gateway::HttpRouteMatch) -> Rank {
     let path = block.path.as_ref();
     let kind = match path.and_then(|p| p.kind.as_deref()) {
         Some("Exact") => 0,
@@ -79,9 +79,9 @@ fn rank(block: &gateway::RouteMatch) -> Rank {
     (kind, Reverse(length), block.method.is_none(), Reverse(headers), Reverse(query))
 }
 
-fn compile(block: &gateway::RouteMatch) -> Result<RouteMatch, Refusal> {
-    let named = |field: &str, values: &[ValueMatch], fold: bool| {
-        let pair = |(i, value): (usize, &ValueMatch)| {
+fn compile(block: &gateway::HttpRouteMatch) -> Result<RouteMatch, Refusal> {
+    let named = |field: &str, values: &[HttpValueMatch], fold: bool| {
+        let pair = |(i, value): (usize, &HttpValueMatch)| {
             let name = if fold { value.name.to_ascii_lowercase() } else { value.name.clone() };
             condition(value)
                 .map(|c| (name, c))
@@ -122,7 +122,7 @@ fn path(path: &PathMatch) -> Result<StringMatch, String> {
     }
 }
 
-fn condition(value: &ValueMatch) -> Result<StringMatch, String> {
+fn condition(value: &HttpValueMatch) -> Result<StringMatch, String> {
     match value.kind.as_deref().unwrap_or("Exact") {
         "Exact" => Ok(StringMatch::Exact(value.value.clone())),
         "RegularExpression" => Pattern::new(&value.value).map(StringMatch::Regex),
@@ -158,9 +158,9 @@ fn destination(key: &ObjectKey, rule: &RouteRule, scope: &RouteScope<'_>) -> Res
 mod tests {
     use super::*;
 
-    fn block(kind: &str, value: &str, headers: usize, method: bool) -> gateway::RouteMatch {
-        let header = ValueMatch { kind: None, name: "a".into(), value: "b".into() };
-        gateway::RouteMatch {
+    fn block(kind: &str, value: &str, headers: usize, method: bool) -> gateway::HttpRouteMatch {
+        let header = HttpValueMatch { kind: None, name: "a".into(), value: "b".into() };
+        gateway::HttpRouteMatch {
             path: Some(PathMatch { kind: Some(kind.into()), value: Some(value.into()) }),
             headers: vec![header; headers],
             query_params: Vec::new(),
@@ -177,7 +177,7 @@ mod tests {
             block("PathPrefix", "/ab", 0, true),
             block("PathPrefix", "/ab", 2, false),
             block("PathPrefix", "/ab", 1, false),
-            gateway::RouteMatch::default(),
+            gateway::HttpRouteMatch::default(),
             block("RegularExpression", "/aaaaaa.*", 0, false),
         ];
         assert!(ordered.is_sorted_by_key(rank));
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(path_of("PathPrefix", "/"), Ok(StringMatch::Present));
         assert!(path_of("Suffix", "/a").is_err() && path_of("RegularExpression", "(").is_err());
         let twice =
-            gateway::RouteMatch { headers: block("Exact", "/", 2, false).headers, ..Default::default() };
+            gateway::HttpRouteMatch { headers: block("Exact", "/", 2, false).headers, ..Default::default() };
         assert_eq!(compile(&twice).map(|m| m.headers.len()), Ok(1));
     }
 }

@@ -6,7 +6,7 @@ use crate::matcher::{Pattern, RouteMatch, StringMatch};
 use crate::model::{Destination, Retries, Route, RouteDecision, Service};
 use crate::origin::RouteOrigin;
 use clovisor_objects::identity::ObjectKey;
-use clovisor_objects::istio::{self, HttpMatch, HttpRoute, Retry, VirtualService};
+use clovisor_objects::istio::{self, HttpMatch, IstioHttpRoute, Retry, VirtualService};
 use clovisor_objects::refusal::{FieldPath, Refusal};
 use std::collections::BTreeMap;
 
@@ -61,7 +61,7 @@ pub(crate) fn routes(
 }
 
 /// The blocks that can hold here, and whether the route is one of this port and namespace at all.
-fn matches(http: &HttpRoute, port: u16, namespace: &str) -> Result<(Vec<RouteMatch>, bool), Refusal> {
+fn matches(http: &IstioHttpRoute, port: u16, namespace: &str) -> Result<(Vec<RouteMatch>, bool), Refusal> {
     let mut blocks = Vec::new();
     for (i, block) in http.matches.iter().enumerate() {
         let at = FieldPath::from("match").index(i);
@@ -83,13 +83,13 @@ fn applies(block: &HttpMatch, port: u16, namespace: &str) -> bool {
 }
 
 fn compile(block: &HttpMatch) -> Result<RouteMatch, Refusal> {
-    let one = |field: &str, source: &Option<istio::StringMatch>| {
+    let one = |field: &str, source: &Option<istio::IstioStringMatch>| {
         source
             .as_ref()
             .map(|s| string(s).map_err(|message| Refusal::invalid_rule(field, message)))
             .transpose()
     };
-    let named = |field: &str, source: &BTreeMap<String, istio::StringMatch>, fold: bool| {
+    let named = |field: &str, source: &BTreeMap<String, istio::IstioStringMatch>, fold: bool| {
         let pairs = source.iter().map(|(name, condition)| {
             let at = FieldPath::from(field).key(name);
             if name.starts_with('@') {
@@ -114,23 +114,23 @@ fn compile(block: &HttpMatch) -> Result<RouteMatch, Refusal> {
     })
 }
 
-fn string(source: &istio::StringMatch) -> Result<StringMatch, String> {
+fn string(source: &istio::IstioStringMatch) -> Result<StringMatch, String> {
     match source {
-        istio::StringMatch { exact: None, prefix: None, regex: None } => Ok(StringMatch::Present),
-        istio::StringMatch { exact: Some(text), prefix: None, regex: None } => {
+        istio::IstioStringMatch { exact: None, prefix: None, regex: None } => Ok(StringMatch::Present),
+        istio::IstioStringMatch { exact: Some(text), prefix: None, regex: None } => {
             Ok(StringMatch::Exact(text.clone()))
         }
         // An empty prefix matches every value.
-        istio::StringMatch { exact: None, prefix: Some(text), regex: None } if text.is_empty() => {
+        istio::IstioStringMatch { exact: None, prefix: Some(text), regex: None } if text.is_empty() => {
             Ok(StringMatch::Present)
         }
-        istio::StringMatch { exact: None, prefix: Some(text), regex: None } => {
+        istio::IstioStringMatch { exact: None, prefix: Some(text), regex: None } => {
             Ok(StringMatch::Prefix(text.clone()))
         }
-        istio::StringMatch { exact: None, prefix: None, regex: Some(text) } if text == "*" => {
+        istio::IstioStringMatch { exact: None, prefix: None, regex: Some(text) } if text == "*" => {
             Ok(StringMatch::Present)
         }
-        istio::StringMatch { exact: None, prefix: None, regex: Some(text) } => {
+        istio::IstioStringMatch { exact: None, prefix: None, regex: Some(text) } => {
             Pattern::new(text).map(StringMatch::Regex)
         }
         _ => Err("set one of exact, prefix, regex".into()),
@@ -139,7 +139,7 @@ fn string(source: &istio::StringMatch) -> Result<StringMatch, String> {
 
 /// The one destination: weights and subsets would need a class per destination.
 fn destination(
-    http: &HttpRoute,
+    http: &IstioHttpRoute,
     namespace: &str,
     service: &Service,
     scope: &RouteScope<'_>,

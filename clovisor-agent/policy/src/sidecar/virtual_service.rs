@@ -6,7 +6,7 @@ use super::plan::{RouteDestination, RoutePatch};
 use crate::hosts::qualify;
 use crate::origin::RouteOrigin;
 use clovisor_objects::identity::ObjectKey;
-use clovisor_objects::istio::{DestinationHost, HttpMatch, HttpRoute, VirtualService};
+use clovisor_objects::istio::{DestinationHost, HttpMatch, IstioHttpRoute, VirtualService};
 use clovisor_objects::reason::ProblemReason;
 use clovisor_objects::refusal::Refusal;
 use std::collections::BTreeSet;
@@ -47,7 +47,7 @@ pub(super) fn patches(
 fn of_route(
     hosts: &Hosts<'_>,
     key: &ObjectKey,
-    http: &HttpRoute,
+    http: &IstioHttpRoute,
     (host, port): (&str, u16),
     unnamed: bool,
 ) -> Result<Vec<RoutePatch>, Refusal> {
@@ -65,7 +65,7 @@ fn of_route(
     Ok(names.into_iter().map(patch).collect())
 }
 
-fn is_unnamed(http: &HttpRoute) -> bool {
+fn is_unnamed(http: &IstioHttpRoute) -> bool {
     http.name.as_deref().unwrap_or_default().is_empty()
 }
 
@@ -78,7 +78,7 @@ fn is_uniform(vs: &VirtualService, governed: &[usize]) -> bool {
 }
 
 /// Istio names a route `NAME`, or `NAME.MATCH` for a match block with a name.
-fn envoy_names(http: &HttpRoute, port: u16) -> impl Iterator<Item = String> {
+fn envoy_names(http: &IstioHttpRoute, port: u16) -> impl Iterator<Item = String> {
     let name = http.name.clone().unwrap_or_default();
     let whole = http.matches.is_empty().then(|| name.clone());
     let applies = move |block: &&HttpMatch| {
@@ -113,7 +113,7 @@ fn check_names(vs: &VirtualService, governed: &[usize], patches: &[RoutePatch]) 
 fn destinations(
     hosts: &Hosts<'_>,
     key: &ObjectKey,
-    http: &HttpRoute,
+    http: &IstioHttpRoute,
     port: u16,
 ) -> Result<Vec<RouteDestination>, Refusal> {
     let many = http.route.len() > 1;
