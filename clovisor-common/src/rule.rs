@@ -72,6 +72,9 @@ impl Denial {
 
 /// Decides about the first packet of a flow that came in by `veth`. `socket_uid` returns the uid that owns the sending
 /// socket, or the overflow uid (65534) where there is no socket; it is called only for packets that carry a class.
+///
+/// # Errors
+/// The packet opens no flow; the denial says why and what becomes of it.
 #[inline(always)]
 pub fn admit<A: Address, T: Tables>(
     tables: &T,
@@ -131,6 +134,7 @@ fn covers<A: Address, T: Tables>(tables: &T, zone: u16, class: u8, segment: &Seg
 
 /// The class of a packet that no proxy has marked, by its destination; 0 for none.
 #[inline(always)]
+#[must_use]
 pub fn class_of_traffic<A: Address, T: Tables>(tables: &T, pod: &Pod, segment: &Segment<A>) -> u8 {
     if pod.traffic == 0 {
         return 0;
@@ -147,6 +151,7 @@ pub fn class_of_traffic<A: Address, T: Tables>(tables: &T, pod: &Pod, segment: &
 
 /// The link is up and has an address of this family: without one it has no way for it.
 #[inline(always)]
+#[must_use]
 pub fn carries<A: Address>(link: &Link) -> bool {
     link.flags & LINK_UP != 0 && link.ifindex != 0 && !A::source(link).is_none()
 }
@@ -154,6 +159,7 @@ pub fn carries<A: Address>(link: &Link) -> bool {
 /// The link carries the flow in the way that it was pinned: what the stack translates cannot go past it. (What goes past
 /// the stack may, after the link's mode has changed.)
 #[inline(always)]
+#[must_use]
 pub fn holds<A: Address>(link: &Link, flow: &FlowState) -> bool {
     carries::<A>(link) && (flow.flags & FLOW_MARK == 0 || link.flags & LINK_MARK != 0)
 }
@@ -161,6 +167,7 @@ pub fn holds<A: Address>(link: &Link, flow: &FlowState) -> bool {
 /// The link would carry the flow as it is: no NAT on either side, and the same way to it. (Whether the far end has the
 /// same address there is not asked.)
 #[inline(always)]
+#[must_use]
 pub fn takes_over<A: Address>(link: &Link, flow: &FlowState) -> bool {
     let stack = if flow.flags & FLOW_MARK != 0 { LINK_MARK } else { 0 };
     flow.flags & FLOW_NAT == 0 && carries::<A>(link) && link.flags & (LINK_NAT | LINK_MARK) == stack
@@ -184,6 +191,7 @@ pub const fn scopes(index: u8, link: &Link) -> [u32; 2] {
 
 /// The packet is the first one of a new connection on the tuple of an old flow, or of one that may still move.
 #[inline(always)]
+#[must_use]
 pub fn reopens<A: Address>(segment: &Segment<A>, flow: &FlowState, stays: bool) -> bool {
     let class = segment.class();
     // A sender that once sent an ACK sends a bare SYN only for another connection.
@@ -196,6 +204,7 @@ pub fn reopens<A: Address>(segment: &Segment<A>, flow: &FlowState, stays: bool) 
 /// the first acknowledgment; datagrams when the pod has sent sixteen over a second, which no flood of new flows does; the
 /// pod's quota bounds them.
 #[inline(always)]
+#[must_use]
 pub fn proves_answer<A: Address>(segment: &Segment<A>, before: u8, flow: &FlowState) -> bool {
     if segment.proto == TCP {
         return segment.flags & !before & ACK != 0;
@@ -209,6 +218,7 @@ const LASTING_NS: u64 = 1_000_000_000;
 
 /// The flow may stay on its link: that carries it, and the flow's mapping still has it.
 #[inline(always)]
+#[must_use]
 pub fn stays<A: Address>(link: Option<&Link>, flow: &FlowState, slot: Slot) -> bool {
     link.is_some_and(|link| holds::<A>(link, flow)) && !slot.forbids(flow.link)
 }
@@ -229,6 +239,7 @@ pub enum Disposition {
 /// Decides about a packet of a pinned flow on `link`; `movable` = the slot's link would carry the flow without
 /// translation.
 #[inline(always)]
+#[must_use]
 pub fn disposition<A: Address>(
     flow: &FlowState,
     link: Option<&Link>,
@@ -258,6 +269,7 @@ fn waits(link: Option<&Link>, flow: &FlowState, slot: Slot) -> bool {
 
 /// The address and port (network byte order) that the pod's destination has on a link: that of a peer, else as dialled.
 #[inline(always)]
+#[must_use]
 pub fn far_end<A: Address, T: Tables>(tables: &T, dialled: &FlowKey<A>, link: u8) -> (A, u16) {
     match tables.peer(&peer_key(dialled, link)) {
         Some(peer) => (A::unmapped(peer.addr), peer.port_be),
@@ -268,6 +280,7 @@ pub fn far_end<A: Address, T: Tables>(tables: &T, dialled: &FlowKey<A>, link: u8
 /// The slot's link would carry the flow as it is: no NAT on either side, the same way of forwarding, the same far end.
 /// `dialled` is the key of the flow's forward entry, `flow` that entry.
 #[inline(always)]
+#[must_use]
 pub fn movable<A: Address, T: Tables>(tables: &T, dialled: &FlowKey<A>, flow: &Flow<A>, slot: Slot) -> bool {
     if flow.state.flags & FLOW_NAT != 0 || slot.link == flow.state.link {
         return false;
@@ -278,6 +291,7 @@ pub fn movable<A: Address, T: Tables>(tables: &T, dialled: &FlowKey<A>, flow: &F
 
 /// The key of `PEERS` for what the pod dialled.
 #[inline(always)]
+#[must_use]
 pub fn peer_key<A: Address>(dialled: &FlowKey<A>, link: u8) -> PeerKey {
     PeerKey { addr: dialled.daddr.mapped(), port_be: dialled.dport_be, link, proto: dialled.proto as u8 }
 }

@@ -3,6 +3,8 @@
 //!
 //! **In**: a site's shape, the objects to apply, the requests to send. **Out**: what the far end saw, judged.
 //! **Owns**: namespaces, processes and folders of the sites it builds. **Never**: touches the host's own network.
+#![allow(clippy::missing_errors_doc, reason = "every error of the harness fails the test that asked")]
+#![allow(clippy::must_use_candidate, reason = "tests use what they ask for")]
 
 /// Namespaces and what is done inside them.
 pub mod netns;

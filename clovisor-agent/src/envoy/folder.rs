@@ -26,6 +26,9 @@ pub struct EnvoyFolder {
 
 impl EnvoyFolder {
     /// The folder of a namespace below `root`; creates it, readable for the proxy's own uid.
+    ///
+    /// # Errors
+    /// The namespace is no folder name, or the folder cannot be created.
     pub fn open(root: &Path, namespace: &str) -> Result<Self, EnvoyFolderError> {
         if !is_name(namespace) {
             return Err(EnvoyFolderError::Namespace(namespace.to_owned()));
@@ -36,11 +39,15 @@ impl EnvoyFolder {
     }
 
     /// Where the folder is.
+    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The JSON files that are there; one that is no text counts as empty and is written again.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
     pub fn read(&self) -> Result<Files, EnvoyFolderError> {
         let mut files = Files::new();
         for entry in fs::read_dir(&self.path).map_err(unreadable(&self.path))? {
@@ -57,6 +64,9 @@ impl EnvoyFolder {
     }
 
     /// Carries one step out.
+    ///
+    /// # Errors
+    /// The file cannot be written or removed.
     pub fn apply(&self, step: &EnvoyStep) -> Result<(), EnvoyFolderError> {
         match step {
             EnvoyStep::Write { name, content } => {
@@ -68,7 +78,8 @@ impl EnvoyFolder {
     }
 }
 
-/// Namespaces that have a folder of ours below `root`.
+/// Namespaces that have a folder of Clovisor's below `root`.
+#[must_use]
 pub fn namespaces(root: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     let ours = entries.filter(|entry| entry.path().join(BOOTSTRAP_FILE).is_file());

@@ -34,6 +34,7 @@ pub struct EnvoyConfig {
 
 impl EnvoyConfig {
     /// The defaults for files below `dir`.
+    #[must_use]
     pub fn new(dir: PathBuf) -> Self {
         Self {
             dir,

@@ -26,12 +26,14 @@ pub struct EnvoyPlan {
 
 impl EnvoyPlan {
     /// Whether there is nothing to do.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.add.is_empty() && self.switch.is_empty() && self.remove.is_empty()
     }
 }
 
 /// The plan that turns `old` into `new`.
+#[must_use]
 pub fn plan(old: &Files, new: &Files) -> EnvoyPlan {
     let mut plan = EnvoyPlan::default();
     let changed = |name: &String, content: &String| old.get(name) != Some(content);

@@ -31,7 +31,10 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Reads the stream's metadata; an error closes the stream.
+    /// Reads the stream's metadata.
+    ///
+    /// # Errors
+    /// A key is absent or unreadable; the status closes the stream.
     pub fn of(metadata: &MetadataMap) -> Result<Self, Status> {
         let value = |key: &'static str| {
             let text = metadata.get(key).and_then(|value| value.to_str().ok());
@@ -54,7 +57,10 @@ enum Verdict {
     None,
 }
 
-/// Answers one message; an error closes the stream.
+/// Answers one message.
+///
+/// # Errors
+/// The message cannot be answered; the status closes the stream.
 pub fn answer(
     policy: &Policy,
     asker: &Asker,

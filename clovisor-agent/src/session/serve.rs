@@ -30,6 +30,9 @@ const IDLE: Duration = Duration::from_secs(5);
 /// Answers callouts until `shutdown` is ready, then ends the open streams.
 ///
 /// The value of `policy` at the start counts: start this after the first compilation.
+///
+/// # Errors
+/// The server failed on its socket.
 pub async fn run(
     listener: UnixListener,
     policy: watch::Receiver<Arc<Policy>>,

@@ -37,6 +37,7 @@ impl AnswerReason {
     ];
 
     /// Name in metrics and logs.
+    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rule => "rule",

@@ -111,6 +111,9 @@ pub trait Address: Copy + PartialEq {
     fn is_error(kind: u8) -> bool;
 
     /// Parses a packet whose IP header stands at `l3`.
+    ///
+    /// # Errors
+    /// The packet is of another protocol, truncated, or has headers that are not parsed.
     fn parse<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Result<Segment<Self>, Unparsed>;
     /// Reads the source address of a packet whose IP header stands at `l3`.
     fn source_of<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Self>;
