@@ -3,6 +3,8 @@
 //! **In**: a [`Segment`] and read access to the maps ([`Tables`]). **Out**: [`Grant`] or [`Denial`],
 //! [`Disposition`], translations. **Never**: changes a map or knows where it runs.
 
+pub mod packed;
+
 use crate::abi::{
     ANY_LINK, Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_MARK, FLOW_NAT, Flow,
     FlowKey, FlowState, LINK_MARK, LINK_NAT, LINK_UP, Link, NO_LINK, Peer, PeerKey, Pod, REVERSE, Reason,

@@ -2,9 +2,10 @@
 
 use core::hint::black_box;
 
-use clovisor_common::abi::{FLOW_MARK, Flow, FlowKey, Link, MAX_CLASSES, Pod, Reason, Slot};
+use clovisor_common::abi::{FLOW_MARK, Flow, FlowKey, Link, Pod, Reason, Slot};
 use clovisor_common::packet::{ETHERNET, Fragment, RST, Segment, TCP};
 use clovisor_common::reply::IcmpError;
+use clovisor_common::rule::packed::Outcome;
 use clovisor_common::rule::{self, Disposition};
 
 use crate::maps::{self, Maps, Scratch, Stage};
@@ -16,16 +17,16 @@ use crate::{fragment, icmp_error, new_flow, switches, unreplied};
 /// A packet that came out of a pod.
 #[inline(always)]
 pub(crate) fn egress<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
-    match outcome::<A>(packet, pod) {
-        about @ (TOO_BIG | HELD) => icmp_error::<A>(packet, about),
-        unread @ UNREAD.. if unread <= UNREAD + i32::from(MAX_CLASSES) => {
-            icmp_error::outbound::<A>(packet, (unread - UNREAD) as u8)
-        }
-        verdict => verdict,
+    match Outcome::from_i32(outcome::<A>(packet, pod)) {
+        Outcome::TooBig => icmp_error::<A>(packet, false),
+        Outcome::Held => icmp_error::<A>(packet, true),
+        Outcome::Unparsed(class) => icmp_error::outbound::<A>(packet, class),
+        Outcome::Verdict(verdict) => verdict,
+        Outcome::Replied => PASS,
     }
 }
 
-/// A verdict, or what is left to do with the stack that this took.
+/// The verdict, or work for the caller, as [`Outcome::to_i32`].
 #[inline(never)]
 fn outcome<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
     let (class, Some(Scratch { segment, key, granted, slot, reason })) =
@@ -34,13 +35,13 @@ fn outcome<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
         return verdict(packet, Reason::HelperFailed, DROP);
     };
     if class != READ {
-        return UNREAD + class as i32;
+        return Outcome::Unparsed(class as u8).to_i32();
     }
     if segment.fragment == Fragment::Later && !fragment::complete(segment, packet.ifindex()) {
         return if segment.class() == 0 { PASS } else { verdict(packet, Reason::Unsupported, PASS) };
     }
     *key = segment.key(packet.ifindex());
-    // One way through all of this, so that the verifier walks it once: it knows no joins.
+    // Branches are merged here: the verifier explores each path through them separately.
     let flow;
     (flow, *reason) = match known(segment, key) {
         Some(flow) => (flow, Reason::Steered),
@@ -55,7 +56,7 @@ fn outcome<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
     let outcome =
         match rule::disposition::<A>(&flow.state, link, *slot, rule::movable(&Maps, key, flow, *slot)) {
             Disposition::Reset => return reset(packet, segment, flow),
-            Disposition::Hold => HELD,
+            Disposition::Hold => Outcome::Held.to_i32(),
             course => {
                 if let Disposition::Move(to) = course {
                     flow.state.link = to;
@@ -74,17 +75,15 @@ fn outcome<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
                 }
             }
         };
-    match outcome {
-        ANSWERED => {
-            // The far end's answer came by the stack.
-            let kept = unreplied::promote(&key.paired(flow));
-            if kept != Reason::Passed as u32 {
-                maps::count_index(kept, 1, 0);
-            }
-            PASS
-        }
-        outcome => outcome,
+    if outcome != Outcome::Replied.to_i32() {
+        return outcome;
     }
+    // The far end's answer came by the stack.
+    let kept = unreplied::promote(&key.paired(flow));
+    if kept != Reason::Passed as u32 {
+        maps::count_index(kept, 1, 0);
+    }
+    PASS
 }
 
 /// The flow of the packet, unless that begins another one with the same tuple.
@@ -106,13 +105,6 @@ fn known<'a, A: Family>(segment: &Segment<A>, key: &FlowKey<A>) -> Option<&'a mu
     None
 }
 
-/// Not verdicts: the caller does the rest, with the stack that [`send`], [`mark`] or [`outcome`] used.
-const TOO_BIG: i32 = i32::MIN;
-const HELD: i32 = i32::MIN + 1;
-const ANSWERED: i32 = i32::MIN + 2;
-/// The same for a packet that could not be parsed: plus the class that it carries.
-const UNREAD: i32 = i32::MIN + 3;
-
 /// Sends a packet of a pinned flow on its link, if it is not too big for it.
 #[inline(never)]
 fn send<A: Family>(
@@ -126,7 +118,7 @@ fn send<A: Family>(
         return verdict(packet, Reason::LinkDown, DROP);
     };
     if too_big(packet, segment, link) {
-        return TOO_BIG;
+        return Outcome::TooBig.to_i32();
     }
     if segment.ttl <= 1 {
         return verdict(packet, Reason::TtlExceeded, DROP);
@@ -178,7 +170,7 @@ fn mark<A: Family>(
     let (packets, bytes) = packet.on_wire(ETHERNET, segment.headers());
     let before = flow.state.tcp_flags;
     record(flow, segment, packets, bytes);
-    let answered = rule::proves_answer(segment, before, &flow.state);
+    let replied = rule::proves_answer(segment, before, &flow.state);
     let tos = rule::flow_tos(&flow.state, segment.tos, rule::wire_dscp(*slot, link));
     if A::set_tos(packet, segment, tos).is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);
@@ -186,7 +178,7 @@ fn mark<A: Family>(
     maps::count(reason, packets, bytes);
     maps::count_link(flow.state.link, true, packets, bytes);
     packet.set_mark(link);
-    if answered { ANSWERED } else { PASS }
+    if replied { Outcome::Replied.to_i32() } else { PASS }
 }
 
 /// One of the IP packets that this one becomes on the wire is larger than the link takes.
@@ -220,9 +212,9 @@ fn reset<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A
     }
 }
 
-/// Answers that the packet is too big for its link ([`TOO_BIG`]), or that there is no link now ([`HELD`]).
+/// Answers that the packet is too big for its link or, if `held`, that there is no link now.
 #[inline(never)]
-fn icmp_error<A: Family>(packet: &mut Packet, about: i32) -> i32 {
+fn icmp_error<A: Family>(packet: &mut Packet, held: bool) -> i32 {
     let scratch =
         A::scratch().and_then(|scratch| Some((&scratch.segment, maps::flow(&scratch.key)?, scratch.reason)));
     let Some((segment, flow, reason)) = scratch else {
@@ -232,7 +224,7 @@ fn icmp_error<A: Family>(packet: &mut Packet, about: i32) -> i32 {
         // The packet is answered, and counted as such; the flow has moved all the same.
         maps::count(Reason::FlowMoved, 1, 0);
     }
-    let (reason, error) = if about == HELD {
+    let (reason, error) = if held {
         (Reason::FlowHeld, IcmpError::Unreachable)
     } else {
         let mtu = maps::link(flow.state.link).map_or(0, |link| link.mtu.into());

@@ -4,9 +4,10 @@ use core::hint::black_box;
 
 use clovisor_common::abi::{
     FLOW_AS_IS, FLOW_BY_TRAFFIC, FLOW_MARK, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey, LINK_MARK, LINK_NAT, Link,
-    Pod, Reason, Slot,
+    Pod, Reason,
 };
 use clovisor_common::packet::{ETHERNET, Segment};
+use clovisor_common::rule::packed::DenialBits;
 use clovisor_common::rule::{self, Denial, Grant, PORT_TRIES};
 
 use crate::maps::{self, Maps, NewFlow, Refused, Stage};
@@ -26,12 +27,12 @@ pub(crate) fn open<'a, A: Family>(
 ) -> Result<&'a mut Flow<A>, i32> {
     *granted = admit(packet, pod, segment);
     let outcome = match *black_box(granted) {
-        granted if granted & GRANTED == 0 => granted as u32,
+        granted if !Grant::is_grant(granted) => granted as u32,
         granted if !unreplied::may_open(packet.ifindex()) => {
-            packed(Denial::of_slot(Reason::OpensLimited, unpacked(granted).slot))
+            Denial::of_slot(Reason::OpensLimited, Grant::from_bits(granted).slot).to_bits()
         }
         granted if prepare(key, granted, pod.zone) => insert(key, granted),
-        _ => packed(Denial::drop(Reason::HelperFailed)),
+        _ => Denial::drop(Reason::HelperFailed).to_bits(),
     };
     if outcome == Reason::FlowOpened as u32 {
         return maps::unreplied(key)
@@ -41,12 +42,13 @@ pub(crate) fn open<'a, A: Family>(
     if outcome == Reason::Passed as u32 {
         return Err(PASS);
     }
-    maps::count_index(outcome & REASON, 1, u64::from(packet.ip_len(ETHERNET)));
-    if outcome & DROPPED != 0 {
+    let denial = DenialBits::from_bits(outcome);
+    maps::count_index(denial.reason(), 1, u64::from(packet.ip_len(ETHERNET)));
+    if denial.drops() {
         return Err(DROP);
     }
     // An application's own DSCP is none of ours.
-    let ours = outcome & UNMARK != 0 && segment.class() != 0 && packet.socket_uid() == pod.proxy_uid;
+    let ours = denial.unmarks() && segment.class() != 0 && packet.socket_uid() == pod.proxy_uid;
     if ours && A::set_tos(packet, segment, rule::wire_tos(segment.tos, 0)).is_none() {
         return Err(verdict(packet, Reason::HelperFailed, DROP));
     }
@@ -56,51 +58,22 @@ pub(crate) fn open<'a, A: Family>(
 // The steps below are functions of their own in the kernel too, so that each has its stack for itself (512 bytes
 // a call chain). They can return a number only.
 
-/// Bits of the reason itself.
-const REASON: u32 = 0xff;
-/// Bit beside the reason: drop.
-const DROPPED: u32 = 0x100;
-/// Bit beside the reason: clear the class before the stack has the packet.
-const UNMARK: u32 = 0x200;
-/// Bit beside a packed grant.
-const GRANTED: u64 = 1 << 63;
-/// Bit of a packed grant: see [`Grant::by_traffic`].
-const BY_TRAFFIC: u64 = 1 << 62;
-
-/// A packed [`Grant`], or a packed [`Denial`].
+/// A [`Grant`] or a [`Denial`] as a number.
 #[inline(never)]
 fn admit<A: Family>(packet: &Packet, pod: &Pod, segment: &Segment<A>) -> u64 {
     match rule::admit(&Maps, pod, packet.ifindex(), segment, || packet.socket_uid()) {
-        Ok(Grant { class, by_traffic, index, slot: Slot { link, flags, .. } }) => {
-            let [a, b] = index.to_ne_bytes();
-            let way = if by_traffic { BY_TRAFFIC } else { 0 };
-            GRANTED | way | u64::from(u32::from_ne_bytes([a, b, link, class])) | u64::from(flags) << 32
-        }
-        Err(denial) => u64::from(packed(denial)),
+        Ok(grant) => grant.to_bits(),
+        Err(denial) => u64::from(denial.to_bits()),
     }
 }
 
-#[inline(always)]
-fn packed(denial: Denial) -> u32 {
-    let drop = if denial.drop { DROPPED } else { 0 };
-    let unmark = if denial.reason.unmarks() { UNMARK } else { 0 };
-    denial.reason as u32 | drop | unmark
-}
-
-#[inline(always)]
-fn unpacked(granted: u64) -> Grant {
-    let [a, b, link, class] = (granted as u32).to_ne_bytes();
-    let slot = Slot { link, flags: (granted >> 32) as u8, ..Slot::NONE };
-    Grant { class, by_traffic: granted & BY_TRAFFIC != 0, index: u16::from_ne_bytes([a, b]), slot }
-}
-
-/// Writes both entries of a new flow as they were drafted; returns `FlowOpened` or a packed denial.
+/// Writes both entries of a new flow as they were drafted; returns `FlowOpened` or a denial.
 #[inline(never)]
 fn insert<A: Family>(key: &FlowKey<A>, granted: u64) -> u32 {
-    let grant = unpacked(granted);
+    let grant = Grant::from_bits(granted);
     match write_pair(key, &grant) {
         Ok(()) => Reason::FlowOpened as u32,
-        Err(reason) => packed(Denial::of_slot(reason, grant.slot)),
+        Err(reason) => Denial::of_slot(reason, grant.slot).to_bits(),
     }
 }
 
@@ -124,7 +97,7 @@ fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant) -> Result<(), Reason> 
 /// return a number: the verifier looks at what a function without a result leaves behind.)
 #[inline(never)]
 fn prepare<A: Family>(key: &FlowKey<A>, granted: u64, zone: u16) -> bool {
-    let grant = unpacked(granted);
+    let grant = Grant::from_bits(granted);
     let (Some(link), Some(NewFlow { forward, reverse, reverse_key })) =
         (maps::link(grant.slot.link), A::new_flow())
     else {
