@@ -2,9 +2,9 @@
 //!
 //! **In**: flags. **Out**: a running agent. **Owns**: the order of start and end. **Never**: logic.
 
+mod allocation;
 mod compiler;
-mod gate;
-mod numbers;
+mod rollout;
 
 use crate::admin::serve::{self, Sources};
 use crate::config::{ControllerArgs, RunArgs};
@@ -12,11 +12,12 @@ use crate::desired::run::{Inputs, Task, all_seen};
 use crate::envoy::run::{EnvoyConfig, EnvoyStatus};
 use crate::link::table::{LinkTable, MarkMask};
 use crate::ready::{Hold, Ready};
-use crate::session::tally::Tally;
+use crate::session::counters::AnswerCounters;
 use crate::source::api::{self, View};
 use crate::source::folder;
 use crate::source::saved::SavedFile;
 use crate::{admin, controller, desired, envoy, link, session, status};
+use allocation::AllocationFile;
 use anyhow::{Context, Result, bail};
 use clovisor_datapath::host::reserved_ports::{PortKeeper, PortRecord};
 use clovisor_datapath::kernel::image::PortRange;
@@ -28,7 +29,6 @@ use clovisor_policy::allocation::Numbering;
 use clovisor_policy::compile::{Proxies, Purpose};
 use clovisor_policy::model::Policy;
 use compiler::Compiler;
-use numbers::NumbersFile;
 use std::fs::DirBuilder;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -94,7 +94,7 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
     let (programs, tables, flows) = load(&args.bpffs, args.attach, &args.state_dir)?;
     let cluster = cluster(args).await?;
     let snapshots = snapshots(args, cluster.as_ref()).await?;
-    let file = NumbersFile::in_dir(&args.state_dir);
+    let file = AllocationFile::in_dir(&args.state_dir);
     let numbers = file.load();
     let network = host::watch::watch().await?;
     let marks = MarkMask(args.mark_mask);
@@ -122,7 +122,7 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
         pods,
         kernel: handle,
         envoy: envoy_state,
-        tally: Arc::new(Tally::default()),
+        counters: Arc::new(AnswerCounters::default()),
         ready,
         started: jiff::Timestamp::now(),
     };
@@ -237,8 +237,8 @@ impl Bound {
         stages.spawn(link::marks::run(sources.links.clone(), sources.host.clone()));
         stages.spawn(follow_settled(desired, sources.links.clone()));
         stages.spawn(kernel.run());
-        stages.spawn(gate::after_kernel(sources.policy.clone(), sources.kernel.state(), implemented));
-        stages.spawn(gate::after_envoy(sources.envoy.clone(), written));
+        stages.spawn(rollout::after_kernel(sources.policy.clone(), sources.kernel.state(), implemented));
+        stages.spawn(rollout::after_envoy(sources.envoy.clone(), written));
         stages.spawn(files(envoy, to_envoy, envoy_status, sources.kernel.state()));
         let public = listener.map(|l| tokio::spawn(admin::listen::run(l, sources.clone(), signal(&stopped))));
         let api = tokio::spawn(serve::run(api, sources.clone(), signal(&stopped)));
@@ -254,7 +254,8 @@ impl Bound {
             bail!("a stage of the agent ended by itself; see the log before this line");
         }
         tracing::info!("ready");
-        let callout = tokio::spawn(session::serve::run(callout, to_callout, sources.tally, signal(&stopped)));
+        let callout =
+            tokio::spawn(session::serve::run(callout, to_callout, sources.counters, signal(&stopped)));
         tokio::select! {
             () = &mut shutdown => {}
             _ = stages.join_next() => bail!("a stage of the agent ended by itself; see the log before this line"),

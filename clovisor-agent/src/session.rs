@@ -13,4 +13,4 @@ pub mod listen;
 pub mod serve;
 
 /// Answers counted by reason.
-pub mod tally;
+pub mod counters;

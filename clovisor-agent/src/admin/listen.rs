@@ -63,7 +63,7 @@ async fn scrape(State(sources): State<Sources>) -> Response {
     let moment = Moment {
         dump,
         links: sources.links.borrow().clone(),
-        callouts: sources.tally.counts(),
+        callouts: sources.counters.counts(),
         problems: problems::documents(compiled.problems.iter().chain(&envoy.problems)),
         generation: kernel.generation,
         pods: sources.pods.borrow().values().filter(|found| found.is_ok()).count(),

@@ -6,7 +6,7 @@ use crate::desired::pods::Pods;
 use crate::envoy::run::EnvoyStatus;
 use crate::link::table::{Health, LinkTable};
 use crate::ready::Ready;
-use crate::session::tally::Tally;
+use crate::session::counters::AnswerCounters;
 use crate::status::run::NodeSources;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};
@@ -41,7 +41,7 @@ pub struct Sources {
     pub pods: watch::Receiver<Arc<Pods>>,
     pub kernel: KernelHandle,
     pub envoy: watch::Receiver<Arc<EnvoyStatus>>,
-    pub tally: Arc<Tally>,
+    pub counters: Arc<AnswerCounters>,
     pub ready: Ready,
     pub started: jiff::Timestamp,
 }
@@ -146,7 +146,7 @@ async fn status(State(sources): State<Sources>) -> Result<Json<api::Status>, Fai
         attachments: view::attachments(&kernel, &devices),
         maps: view::fill(&dump),
         problems: problems::documents(all),
-        counters: view::counters(&dump, &sources.tally.counts()),
+        counters: view::counters(&dump, &sources.counters.counts()),
         links_up: links.links.values().filter(|l| l.health == Health::Up).count() as u64,
         links_total: links.links.len() as u64,
         sessions: view::open_flows(&dump).count() as u64,

@@ -1,6 +1,6 @@
 //! The stage from snapshots to policies.
 
-use super::numbers::{Numbers, NumbersFile};
+use super::allocation::{AllocationFile, Allocations};
 use crate::link::table::LinkTable;
 use clovisor_objects::problem::{Problem, Subject};
 use clovisor_objects::reason::ProblemReason;
@@ -15,8 +15,8 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub(super) struct Compiler {
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    file: NumbersFile,
-    numbers: Numbers,
+    file: AllocationFile,
+    numbers: Allocations,
     purpose: Purpose,
     policies: watch::Sender<Arc<Compiled>>,
 }
@@ -25,8 +25,8 @@ impl Compiler {
     /// Compiles the first policy.
     pub(super) fn new(
         mut snapshots: watch::Receiver<Arc<Snapshot>>,
-        file: NumbersFile,
-        numbers: Numbers,
+        file: AllocationFile,
+        numbers: Allocations,
         purpose: Purpose,
     ) -> (Self, watch::Receiver<Arc<Compiled>>) {
         let snapshot = snapshots.borrow_and_update().clone();
@@ -64,7 +64,7 @@ impl Compiler {
         }
     }
 
-    /// Numbers are on disk before anything uses them.
+    /// Allocations are on disk before anything uses them.
     fn publish(&mut self, (mut compiled, classes): (Compiled, Allocation)) {
         let generation = compiled.generation;
         if classes != self.numbers.classes {

@@ -1,6 +1,6 @@
 //! What the agent says to one message of the proxy.
 
-use super::tally::AnswerReason;
+use super::counters::AnswerReason;
 use clovisor_policy::callout::{CLASS_HEADER, DEFAULT_ANSWER, MAPPING_KEY, NAMESPACE_KEY};
 use clovisor_policy::class::ClassId;
 use clovisor_policy::decide::{DecisionReason, decide};

@@ -1,8 +1,8 @@
 //! The gRPC service and its limits.
 
 use super::answer::{self, Asker};
+use super::counters::{AnswerCounters, AnswerReason};
 use super::listen::connections;
-use super::tally::{AnswerReason, Tally};
 use clovisor_policy::model::Policy;
 use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
     ExternalProcessor, ExternalProcessorServer,
@@ -36,10 +36,10 @@ const IDLE: Duration = Duration::from_secs(5);
 pub async fn run(
     listener: UnixListener,
     policy: watch::Receiver<Arc<Policy>>,
-    tally: Arc<Tally>,
+    counters: Arc<AnswerCounters>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    serve(listener, Callout { policy, tally, idle: IDLE }, shutdown).await
+    serve(listener, Callout { policy, counters, idle: IDLE }, shutdown).await
 }
 
 async fn serve(
@@ -62,7 +62,7 @@ async fn serve(
 
 struct Callout {
     policy: watch::Receiver<Arc<Policy>>,
-    tally: Arc<Tally>,
+    counters: Arc<AnswerCounters>,
     idle: Duration,
 }
 
@@ -75,13 +75,13 @@ impl ExternalProcessor for Callout {
         request: Request<Streaming<ProcessingRequest>>,
     ) -> Result<Response<Self::ProcessStream>, Status> {
         let asker = Asker::of(request.metadata()).inspect_err(|_| {
-            self.tally.count(AnswerReason::Malformed);
+            self.counters.count(AnswerReason::Malformed);
         })?;
         let stream = Conversation {
             asker,
             inbound: request.into_inner(),
             policy: self.policy.clone(),
-            tally: self.tally.clone(),
+            counters: self.counters.clone(),
             idle: self.idle,
             over: false,
         };
@@ -97,7 +97,7 @@ struct Conversation {
     asker: Asker,
     inbound: Streaming<ProcessingRequest>,
     policy: watch::Receiver<Arc<Policy>>,
-    tally: Arc<Tally>,
+    counters: Arc<AnswerCounters>,
     idle: Duration,
     over: bool,
 }
@@ -117,7 +117,7 @@ impl Conversation {
         let policy = self.policy.borrow().clone();
         match answer::answer(&policy, &self.asker, &message) {
             Ok((response, reason)) => {
-                self.tally.count(reason);
+                self.counters.count(reason);
                 Some(Ok(response))
             }
             Err(status) => self.fail(AnswerReason::Malformed, status),
@@ -128,7 +128,7 @@ impl Conversation {
         self.over = true;
         // A proxy that goes away in the middle is no fault of its message.
         if status.code() != tonic::Code::Cancelled {
-            self.tally.count(reason);
+            self.counters.count(reason);
         }
         Some(Err(status))
     }

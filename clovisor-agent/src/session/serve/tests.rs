@@ -24,7 +24,7 @@ type Outcome = Result<(), Box<dyn Error>>;
 struct Site {
     _root: TempDir,
     socket: PathBuf,
-    tally: Arc<Tally>,
+    counters: Arc<AnswerCounters>,
     _policy: watch::Sender<Arc<Policy>>,
 }
 
@@ -51,10 +51,10 @@ fn site(idle: Duration) -> Result<Site, Box<dyn Error>> {
     let root = tempfile::tempdir()?;
     let socket = root.path().join("callout/callout.sock");
     let (sender, policy) = watch::channel(policy());
-    let tally = Arc::new(Tally::default());
-    let callout = Callout { policy, tally: tally.clone(), idle };
+    let counters = Arc::new(AnswerCounters::default());
+    let callout = Callout { policy, counters: counters.clone(), idle };
     tokio::spawn(serve(bind(&socket, None)?, callout, std::future::pending()));
-    Ok(Site { _root: root, socket, tally, _policy: sender })
+    Ok(Site { _root: root, socket, counters, _policy: sender })
 }
 
 impl Site {
@@ -69,7 +69,7 @@ impl Site {
     }
 
     fn count(&self, reason: AnswerReason) -> u64 {
-        self.tally.counts()[reason as usize].1
+        self.counters.counts()[reason as usize].1
     }
 
     /// What the service answers to a request of mapping `m`, on a connection of its own.

@@ -12,16 +12,16 @@ use std::path::{Path, PathBuf};
 /// Everything that is kept.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(default)]
-pub(super) struct Numbers {
+pub(super) struct Allocations {
     pub(super) classes: Allocation,
     pub(super) links: Kept,
 }
 
 /// The file.
 #[derive(Clone, Debug)]
-pub(super) struct NumbersFile(PathBuf);
+pub(super) struct AllocationFile(PathBuf);
 
-impl NumbersFile {
+impl AllocationFile {
     /// The file in the state folder.
     #[must_use]
     pub(super) fn in_dir(dir: &Path) -> Self {
@@ -31,23 +31,23 @@ impl NumbersFile {
     /// What an agent before left; nothing at the first start. A damaged file is put aside and counts as nothing:
     /// steering by new numbers is right for every new connection.
     #[must_use]
-    pub(super) fn load(&self) -> Numbers {
+    pub(super) fn load(&self) -> Allocations {
         let text = match fs::read(&self.0) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Numbers::default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Allocations::default(),
             Err(error) => {
                 tracing::warn!(path = %self.0.display(), %error, "numbers not read, giving new ones");
-                return Numbers::default();
+                return Allocations::default();
             }
         };
-        match serde_json::from_slice::<Numbers>(&text) {
+        match serde_json::from_slice::<Allocations>(&text) {
             Ok(numbers) if numbers.classes.is_sound() => numbers,
             result => {
                 let reason = result.err().map_or("a number has two owners".into(), |e| e.to_string());
                 let aside = self.0.with_extension("damaged");
                 let moved = fs::rename(&self.0, &aside).is_ok();
                 tracing::warn!(path = %self.0.display(), reason, moved, "numbers damaged, giving new ones");
-                Numbers::default()
+                Allocations::default()
             }
         }
     }
@@ -56,7 +56,7 @@ impl NumbersFile {
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub(super) fn save(&self, numbers: &Numbers) -> io::Result<()> {
+    pub(super) fn save(&self, numbers: &Allocations) -> io::Result<()> {
         Ok(replace(&self.0, &serde_json::to_vec_pretty(numbers)?)?)
     }
 }
@@ -71,10 +71,10 @@ mod tests {
     #[test]
     fn numbers_come_back_and_damage_is_put_aside() -> io::Result<()> {
         let dir = tempfile::tempdir()?;
-        let file = NumbersFile::in_dir(dir.path());
-        assert_eq!(file.load(), Numbers::default());
+        let file = AllocationFile::in_dir(dir.path());
+        assert_eq!(file.load(), Allocations::default());
         let wanted = BTreeSet::from([ClassName { mapping: "m".into(), rule: None }]);
-        let numbers = Numbers {
+        let numbers = Allocations {
             classes: Allocation::default().assign(&BTreeMap::from([("shop".to_owned(), wanted)])),
             links: Kept {
                 numbers: BTreeMap::from([("s9".to_owned(), LinkId(3))]),
@@ -87,7 +87,7 @@ mod tests {
         file.save(&numbers)?;
         assert_eq!(file.load(), numbers);
         fs::write(dir.path().join("numbers.json"), "{")?;
-        assert_eq!(file.load(), Numbers::default());
+        assert_eq!(file.load(), Allocations::default());
         assert!(dir.path().join("numbers.damaged").exists());
         Ok(())
     }

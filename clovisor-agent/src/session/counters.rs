@@ -54,11 +54,11 @@ impl AnswerReason {
 
 /// Counters of answers since the start of the process.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct AnswerCounters {
     counts: [AtomicU64; AnswerReason::ALL.len()],
 }
 
-impl Tally {
+impl AnswerCounters {
     /// Counts one answer.
     pub fn count(&self, reason: AnswerReason) {
         self.counts[reason as usize].fetch_add(1, Ordering::Relaxed);
@@ -77,11 +77,11 @@ mod tests {
 
     #[test]
     fn every_reason_has_its_own_counter() {
-        let tally = Tally::default();
+        let counters = AnswerCounters::default();
         for (times, reason) in AnswerReason::ALL.into_iter().enumerate() {
-            (0..times).for_each(|_| tally.count(reason));
+            (0..times).for_each(|_| counters.count(reason));
         }
         let expected = AnswerReason::ALL.iter().map(|reason| reason.name()).zip(0..);
-        assert_eq!(tally.counts(), expected.collect::<Vec<_>>());
+        assert_eq!(counters.counts(), expected.collect::<Vec<_>>());
     }
 }
