@@ -1,4 +1,7 @@
-//! `clovisor-agent cleanup`: shows what is ours in the kernel, asks, removes it.
+//! `clovisor-agent cleanup`.
+//!
+//! **In**: flags, the answer of the user. **Out**: a kernel without anything of Clovisor's. **Never**: removes what others
+//! made.
 
 use crate::config::CleanupArgs;
 use anyhow::{Context, Result, bail};

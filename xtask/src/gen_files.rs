@@ -16,7 +16,8 @@ pub(crate) fn run(check: bool) -> Result<()> {
     let crds = crds()?;
     let mut files = charts::templates(&crds)?;
     files.extend([("deploy/crd/clovisor.yaml".to_owned(), crds), ("README.md".to_owned(), readme()?)]);
-    files.push((crates::FILE.to_owned(), crates::code_map(check)?));
+    let code_map = markers::filled(&crates::code_map(check)?, "modules", &table()?).context(crates::FILE)?;
+    files.push((crates::FILE.to_owned(), code_map));
     for (path, content) in files {
         if fs::read_to_string(&path).is_ok_and(|old| old == content) {
             continue;
@@ -49,7 +50,6 @@ fn crds() -> Result<String> {
 
 fn readme() -> Result<String> {
     let text = fs::read_to_string("README.md").context("read README.md")?;
-    let text = markers::filled(&text, "modules", &table()?).context("README.md")?;
     markers::filled(&text, "reasons", &clovisorctl("reasons")?).context("README.md")
 }
 
@@ -87,6 +87,8 @@ fn describe(source: &str) -> (String, String) {
     let lines = source.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
     let text = lines.collect::<Vec<_>>().join("\n");
     let (first, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+    // The contract is one paragraph; what follows is for readers of the source.
+    let rest = rest.split("\n\n").next().unwrap_or_default();
     let line = |text: &str| text.replace('\n', " ").replace('|', "\\|").replace("[`", "`").replace("`]", "`");
     (line(first), line(rest))
 }

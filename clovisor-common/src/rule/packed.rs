@@ -159,7 +159,7 @@ mod tests {
         }
 
         #[test]
-        fn outcomes_come_back(verdict in -1_i32..64, class in 0..=MAX_CLASSES as u8) {
+        fn outcomes_come_back(verdict in -1_i32..64, class in 0..=MAX_CLASSES) {
             for outcome in [
                 Outcome::Verdict(verdict), Outcome::TooBig, Outcome::Held, Outcome::Replied, Outcome::Unparsed(class),
             ] {
