@@ -166,3 +166,6 @@ fn traffic(zone: u16, prefix: &PrefixRules) -> ((u32, TrafficKey), Traffic) {
     let mapped = if v4 { 96 } else { 0 };
     ((TrafficKey::HEAD + mapped + u32::from(prefix.net.prefix_len()), key), value)
 }
+
+#[cfg(test)]
+mod tests;
