@@ -38,4 +38,6 @@ pub mod cleanup;
 
 pub mod run;
 
+mod inject;
+
 pub mod gc;

@@ -1,14 +1,10 @@
 //! The task that owns the flow tables: they may be large, and a fail-over does not wait for them.
 
-use super::flows::{FlowEntry, Flows, Swept};
+use super::flows::{Flows, Swept};
 use super::image::{Image, died, forbidden};
-use super::keepalive::probe;
+use super::inject::{probe_silent, tear_down};
 use super::state::{FlowDump, KernelState, now_ns};
 use super::tables::Fill;
-use super::teardown::{Injection, teardown};
-use crate::host::raw::RawSockets;
-use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,73 +15,110 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// The task before it runs.
 #[derive(Debug)]
 pub struct Collector {
-    pub flows: Flows,
-    pub state: watch::Receiver<Arc<KernelState>>,
-    pub asked: mpsc::Receiver<oneshot::Sender<FlowDump>>,
-    /// MapTables of replied flows that are nearly full.
-    pub full: watch::Sender<Vec<Fill>>,
+    /// None while a blocking thread has the flows.
+    flows: Option<Flows>,
+    state: watch::Receiver<Arc<KernelState>>,
+    dumps: mpsc::Receiver<oneshot::Sender<FlowDump>>,
+    full: watch::Sender<Vec<Fill>>,
+}
+
+enum Event {
+    State,
+    Tick,
+    Dump(oneshot::Sender<FlowDump>),
 }
 
 impl Collector {
-    /// Ends flows that are over, and those of pods that are gone, until the kernel task ends.
-    pub async fn run(self) {
-        let Self { mut flows, mut state, mut asked, full } = self;
+    /// `dumps`: requests for the flows of the moment; `full`: tables of replied flows that are nearly full.
+    pub(super) const fn new(
+        flows: Flows,
+        state: watch::Receiver<Arc<KernelState>>,
+        dumps: mpsc::Receiver<oneshot::Sender<FlowDump>>,
+        full: watch::Sender<Vec<Fill>>,
+    ) -> Self {
+        Self { flows: Some(flows), state, dumps, full }
+    }
+
+    /// Removes flows that ended, and those of pods that are gone, until the task of the maps ends.
+    pub async fn run(mut self) {
         // Before the first image every pod would seem gone.
-        if state.changed().await.is_err() {
+        if self.state.changed().await.is_err() {
             return;
         }
+        let mut image = self.state.borrow_and_update().image.clone();
         let mut tick = interval(SWEEP);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut image = state.borrow_and_update().image.clone();
         loop {
-            tokio::select! {
-                changed = state.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    let new = state.borrow_and_update().image.clone();
-                    let gone = image.pods.keys().any(|veth| !new.pods.contains_key(veth));
-                    let leave = died(&image, &new).next().is_some() || forbidden(&image, &new);
-                    image = new;
-                    if leave {
-                        let maps = image.clone();
-                        let Some((kept, ())) = blocking(flows, move |flows| tell(flows, &maps)).await else { return };
-                        flows = kept;
-                    }
-                    if !gone {
-                        continue;
-                    }
-                }
-                _ = tick.tick() => {}
-                Some(answer) = asked.recv() => {
-                    let Some((kept, dump)) = blocking(flows, |flows| flows.read()).await else { return };
-                    flows = kept;
-                    let dump = dump.unwrap_or_else(|error| {
-                        tracing::warn!(%error, "flows cannot be shown");
-                        FlowDump::default()
-                    });
-                    if answer.send(dump).is_err() {
-                        tracing::debug!("nobody waits for the flows");
-                    }
-                    continue;
-                }
-            }
-            let pods = image.clone();
-            let swept = blocking(flows, move |flows| {
-                flows
-                    .sweep(now_ns(), &|veth| pods.pods.contains_key(&veth))
-                    .inspect(|swept| ask(&swept.silent))
-            });
-            let Some((kept, swept)) = swept.await else { return };
-            flows = kept;
-            match swept {
-                Ok(Swept { ended, fill, silent }) => {
-                    tracing::debug!(ended, silent = silent.len(), "flows swept");
-                    full.send_if_modified(|before| note_full(before, fill));
-                }
-                Err(error) => tracing::warn!(%error, "flows that are over stay until the next look"),
+            let event = tokio::select! {
+                changed = self.state.changed() => if changed.is_ok() { Event::State } else { return },
+                _ = tick.tick() => Event::Tick,
+                Some(answer) = self.dumps.recv() => Event::Dump(answer),
+            };
+            let done = match event {
+                Event::State => self.follow(&mut image).await,
+                Event::Tick => self.sweep(&image).await,
+                Event::Dump(answer) => self.dump(answer).await,
+            };
+            if done.is_none() {
+                return;
             }
         }
+    }
+
+    /// Another image: connections that cannot stay are torn down, flows of pods that are gone are removed.
+    async fn follow(&mut self, image: &mut Arc<Image>) -> Option<()> {
+        let old = std::mem::replace(image, self.state.borrow_and_update().image.clone());
+        if died(&old, image).next().is_some() || forbidden(&old, image) {
+            let new = image.clone();
+            self.blocking(move |flows| tear_down(flows, &new)).await?;
+        }
+        if old.pods.keys().any(|veth| !image.pods.contains_key(veth)) {
+            self.sweep(image).await?;
+        }
+        Some(())
+    }
+
+    async fn sweep(&mut self, image: &Arc<Image>) -> Option<()> {
+        let image = image.clone();
+        let swept = self.blocking(move |flows| {
+            flows
+                .sweep(now_ns(), &|veth| image.pods.contains_key(&veth))
+                .inspect(|swept| probe_silent(&swept.silent))
+        });
+        match swept.await? {
+            Ok(Swept { ended, fill, silent }) => {
+                tracing::debug!(ended, silent = silent.len(), "flows swept");
+                self.full.send_if_modified(|before| note_full(before, fill));
+            }
+            Err(error) => tracing::warn!(%error, "flows that ended stay until the next sweep"),
+        }
+        Some(())
+    }
+
+    async fn dump(&mut self, answer: oneshot::Sender<FlowDump>) -> Option<()> {
+        let dump = self.blocking(|flows| flows.read()).await?.unwrap_or_else(|error| {
+            tracing::warn!(%error, "flows cannot be read");
+            FlowDump::default()
+        });
+        if answer.send(dump).is_err() {
+            tracing::debug!("the receiver of the flows is gone");
+        }
+        Some(())
+    }
+
+    /// Runs on a thread that may block; none if that thread panicked, which is in the log then.
+    async fn blocking<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Flows) -> T + Send + 'static,
+    ) -> Option<T> {
+        let mut flows = self.flows.take()?;
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work(&mut flows);
+            (flows, result)
+        });
+        let (flows, result) = done.await.ok()?;
+        self.flows = Some(flows);
+        Some(result)
     }
 }
 
@@ -93,9 +126,9 @@ impl Collector {
 fn note_full(before: &mut Vec<Fill>, fill: Vec<Fill>) -> bool {
     let was = |map| before.iter().any(|full| full.map == map);
     // Entries of unreplied flows give way by themselves.
-    let answered = fill.into_iter().filter(|fill| fill.map.starts_with("FLOW"));
+    let replied = fill.into_iter().filter(|fill| fill.map.starts_with("FLOW"));
     let limit = |fill: &Fill| fill.capacity * if was(fill.map) { 6 } else { 7 } / 8;
-    let full: Vec<_> = answered.filter(|fill| fill.capacity > 0 && fill.entries >= limit(fill)).collect();
+    let full: Vec<_> = replied.filter(|fill| fill.capacity > 0 && fill.entries >= limit(fill)).collect();
     let news = full.len() != before.len() || full.iter().any(|fill| !was(fill.map));
     if news {
         for Fill { map, entries, capacity } in &full {
@@ -111,78 +144,6 @@ fn note_full(before: &mut Vec<Fill>, fill: Vec<Fill>) -> bool {
     news
 }
 
-/// Tells the sockets of pods whose connections cannot stay on their link; see [`teardown`].
-fn tell(flows: &mut Flows, image: &Image) {
-    let (mut sockets, mut resets, mut moves, mut lost) = (RawSockets::default(), 0_u32, 0_u32, 0_u32);
-    let entries = match flows.read() {
-        Ok((entries, _)) => entries,
-        Err(error) => {
-            tracing::warn!(%error, "idle connections of a lost link are not told");
-            return;
-        }
-    };
-    for flow in entries {
-        let Some(told) = teardown(&flow, image) else { continue };
-        match deliver(&told, |pod, packet| sockets.send(pod, packet)) {
-            Ok(true) if told.resets => {
-                resets += 1;
-                if let Err(error) = flows.note_reset(&flow) {
-                    tracing::debug!(%error, "an ended flow stays until it is idle for a day");
-                }
-            }
-            Ok(true) => moves += 1,
-            Ok(false) => lost += 1,
-            Err(error) => {
-                tracing::warn!(%error, "idle connections of a lost link are not told; CAP_NET_RAW is missing");
-                return;
-            }
-        }
-    }
-    tracing::info!(resets, moves, lost, "connections of a lost link told");
-}
-
-/// Asks pods for the sockets of silent connections; see [`probe`]. Where that fails the flows stay until they were
-/// silent for a day.
-fn ask(silent: &[FlowEntry]) {
-    let mut sockets = RawSockets::default();
-    for told in silent.iter().filter_map(probe) {
-        if let Err(error) = deliver(&told, |pod, packet| sockets.send(pod, packet)) {
-            tracing::warn!(%error, "pods are not asked for silent connections; CAP_NET_RAW is missing");
-            return;
-        }
-    }
-}
-
-/// Sends a teardown; false where this pod cannot be reached.
-///
-/// # Errors
-/// No teardown can be sent: there is no right to.
-fn deliver(told: &Injection, mut send: impl FnMut(IpAddr, &[u8]) -> io::Result<()>) -> io::Result<bool> {
-    for _ in 0..told.times {
-        match send(told.pod, &told.packet) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
-            Err(error) => {
-                tracing::debug!(pod = %told.pod, %error, "a pod is not told or asked");
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
-}
-
-/// Runs on a thread that may block; none if that panicked, which has been said then.
-async fn blocking<T: Send + 'static>(
-    mut flows: Flows,
-    work: impl FnOnce(&mut Flows) -> T + Send + 'static,
-) -> Option<(Flows, T)> {
-    let done = tokio::task::spawn_blocking(move || {
-        let result = work(&mut flows);
-        (flows, result)
-    });
-    done.await.ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,25 +157,6 @@ mod tests {
             let fill = |map| Fill { map, entries, capacity: 100 };
             assert_eq!(note_full(&mut full, vec![fill("FLOW4"), fill("UNREPLIED4")]), news, "{entries}");
             assert_eq!(full.len(), said, "{entries}");
-        }
-    }
-
-    #[test]
-    fn a_pod_that_is_gone_costs_its_own_notice_and_a_missing_right_all() {
-        let told =
-            Injection { pod: IpAddr::from([10, 0, 0, 1]), packet: Vec::new(), times: 4, resets: false };
-        let mut sent = 0;
-        let delivered = deliver(&told, |_, _| {
-            sent += 1;
-            Ok(())
-        });
-        assert!(matches!(delivered, Ok(true)) && sent == 4);
-        for (kind, fatal) in
-            [(io::ErrorKind::HostUnreachable, false), (io::ErrorKind::PermissionDenied, true)]
-        {
-            let delivered = deliver(&told, |_, _| Err(kind.into()));
-            assert_eq!(delivered.is_err(), fatal, "{kind}");
-            assert!(!matches!(delivered, Ok(true)), "{kind}");
         }
     }
 }

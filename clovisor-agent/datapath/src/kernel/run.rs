@@ -54,7 +54,7 @@ pub fn bind(
     let (ask_flows, flows_asked) = mpsc::channel(16);
     let (state, published) = watch::channel(Arc::default());
     let (full, told_full) = watch::channel(Vec::new());
-    let gc = Collector { flows, state: published.clone(), asked: flows_asked, full };
+    let gc = Collector::new(flows, published.clone(), flows_asked, full);
     let kernel = Kernel {
         programs,
         tables,

@@ -1,0 +1,92 @@
+//! Packets that the agent sends to pods: resets and ICMP errors for connections that cannot stay, keep-alive probes.
+
+use super::flows::{FlowEntry, Flows};
+use super::image::Image;
+use super::keepalive::probe;
+use super::teardown::{Injection, teardown};
+use crate::host::raw::RawSockets;
+use std::io;
+use std::net::IpAddr;
+
+/// Informs the sockets of pods whose connections cannot stay on their link; see [`teardown`].
+pub(super) fn tear_down(flows: &mut Flows, image: &Image) {
+    let (mut sockets, mut resets, mut moves, mut lost) = (RawSockets::default(), 0_u32, 0_u32, 0_u32);
+    let entries = match flows.read() {
+        Ok((entries, _)) => entries,
+        Err(error) => {
+            tracing::warn!(%error, "idle connections of a lost link are not torn down: flows unreadable");
+            return;
+        }
+    };
+    for flow in entries {
+        let Some(injection) = teardown(&flow, image) else { continue };
+        match deliver(&injection, |pod, packet| sockets.send(pod, packet)) {
+            Ok(true) if injection.resets => {
+                resets += 1;
+                if let Err(error) = flows.note_reset(&flow) {
+                    tracing::debug!(%error, "an ended flow stays until it is idle for a day");
+                }
+            }
+            Ok(true) => moves += 1,
+            Ok(false) => lost += 1,
+            Err(error) => {
+                tracing::warn!(%error, "idle connections of a lost link are not torn down; CAP_NET_RAW is missing");
+                return;
+            }
+        }
+    }
+    tracing::info!(resets, moves, lost, "connections of a lost link reset or moved");
+}
+
+/// Probes the sockets of silent connections; see [`probe`]. Where that fails, flows stay until they were silent for a day.
+pub(super) fn probe_silent(silent: &[FlowEntry]) {
+    let mut sockets = RawSockets::default();
+    for injection in silent.iter().filter_map(probe) {
+        if let Err(error) = deliver(&injection, |pod, packet| sockets.send(pod, packet)) {
+            tracing::warn!(%error, "silent connections are not probed; CAP_NET_RAW is missing");
+            return;
+        }
+    }
+}
+
+/// Sends the packets of an injection; false where the pod cannot be reached.
+///
+/// # Errors
+/// The agent may not send raw packets.
+fn deliver(injection: &Injection, mut send: impl FnMut(IpAddr, &[u8]) -> io::Result<()>) -> io::Result<bool> {
+    for _ in 0..injection.times {
+        match send(injection.pod, &injection.packet) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            Err(error) => {
+                tracing::debug!(pod = %injection.pod, %error, "packet not injected");
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_is_gone_costs_its_own_notice_and_a_missing_right_all() {
+        let told =
+            Injection { pod: IpAddr::from([10, 0, 0, 1]), packet: Vec::new(), times: 4, resets: false };
+        let mut sent = 0;
+        let delivered = deliver(&told, |_, _| {
+            sent += 1;
+            Ok(())
+        });
+        assert!(matches!(delivered, Ok(true)) && sent == 4);
+        for (kind, fatal) in
+            [(io::ErrorKind::HostUnreachable, false), (io::ErrorKind::PermissionDenied, true)]
+        {
+            let delivered = deliver(&told, |_, _| Err(kind.into()));
+            assert_eq!(delivered.is_err(), fatal, "{kind}");
+            assert!(!matches!(delivered, Ok(true)), "{kind}");
+        }
+    }
+}
