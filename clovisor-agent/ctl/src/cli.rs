@@ -31,17 +31,17 @@ pub struct CtlCli {
         default_value = "/run/clovisor/agent.sock"
     )]
     pub socket: PathBuf,
-    /// Form of the output.
+    /// Output format.
     #[arg(long, short, global = true, value_enum, default_value_t, value_name = "FORM")]
     pub output: Output,
-    /// Colour of states.
+    /// When to colour states.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
     #[command(subcommand)]
     pub command: CtlCommand,
 }
 
-/// What to ask.
+/// The question.
 #[derive(Subcommand, Clone, Debug)]
 pub enum CtlCommand {
     /// Readiness, programs, links, pods, refused objects and counters of the agent.
@@ -142,7 +142,7 @@ fn protocol(text: &str) -> Result<TrafficProtocol, String> {
     }
 }
 
-/// Form of the output.
+/// Output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     #[default]

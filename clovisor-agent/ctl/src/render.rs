@@ -3,6 +3,7 @@
 use super::cli::{RenderArgs, Rendering};
 use super::outcome::{Code, CtlError};
 use super::output::yaml;
+use super::table::counted;
 use super::{folder, show};
 use clovisor_objects::snapshot::Snapshot;
 use clovisor_policy::allocation::{Allocation, Numbering};
@@ -35,7 +36,8 @@ pub(super) fn render(args: &RenderArgs) -> Result<String, CtlError> {
         return Ok(text);
     }
     print!("{text}");
-    let message = format!("{} problems in {}; the rest is printed", problems.len(), args.file.display());
+    let message =
+        format!("{} in {}; the rest is printed", counted(problems.len(), "problem"), args.file.display());
     Err(CtlError { code: Code::ProblemsFound, message, fix: None })
 }
 

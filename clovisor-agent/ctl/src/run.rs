@@ -5,6 +5,7 @@ use super::client::AgentClient;
 use super::folder::policy;
 use super::outcome::{Code, CtlError};
 use super::output::{format, style, unprintable, yaml};
+use super::table::counted;
 use super::{reasons, render, show};
 use clap::CommandFactory as _;
 use clovisor_objects::wan_link::WanLink;
@@ -91,8 +92,8 @@ async fn sessions(
     list.items.retain(|s| is_pod(s) && link.is_none_or(|l| l == s.link));
     if list.items.is_empty() {
         eprintln!("{}", match all {
-            0 => "no steered connection now; clovisorctl status counts what came, explain says what would be steered".into(),
-            n => format!("none of the {n} steered connections fits --pod and --link"),
+            0 => "no steered connections; `clovisorctl status` counts packets by verdict, `explain` shows what a request would do".into(),
+            n => format!("none of the {} matches --pod and --link", counted(n, "steered connection")),
         });
     }
     let wide = cli.output == Output::Wide;
@@ -134,11 +135,15 @@ fn check(cli: &CtlCli, dir: &Path) -> Result<String, CtlError> {
     if problems.is_empty() {
         let policy = &compiled.policy;
         let mappings: usize = policy.namespaces.values().map(|own| own.mappings.len()).sum();
-        eprintln!("no problems: {mappings} mappings in force for {} pods", policy.pods.len());
+        eprintln!(
+            "no problems: {} in force for {}",
+            counted(mappings, "mapping"),
+            counted(policy.pods.len(), "pod")
+        );
         return format(cli.output, &problems, String::new);
     }
     print!("{}", format(cli.output, &problems, || show::problems(&problems))?);
-    let message = format!("{} problems in {}", problems.len(), dir.display());
+    let message = format!("{} in {}", counted(problems.len(), "problem"), dir.display());
     Err(CtlError { code: Code::ProblemsFound, message, fix: None })
 }
 

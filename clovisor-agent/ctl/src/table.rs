@@ -59,6 +59,11 @@ pub(super) fn bytes(count: u64) -> String {
     if unit == 0 { format!("{count}B") } else { format!("{value:.1}{}", UNITS.get(unit).unwrap_or(&"")) }
 }
 
+/// A count with its noun, which takes a plural `s`.
+pub(super) fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +93,10 @@ mod tests {
         assert_eq!(table(&["NAME", "STATE"], &rows), "NAME       STATE\ns9         Up\nstarlink   <none>\n");
         assert_eq!(bytes(999), "999B");
         assert_eq!(bytes(1536), "1.5KiB");
+    }
+
+    #[test]
+    fn one_thing_has_no_plural() {
+        assert_eq!([counted(1, "pod"), counted(0, "pod"), counted(2, "pod")], ["1 pod", "0 pods", "2 pods"]);
     }
 }

@@ -171,7 +171,7 @@ impl RouteMatch {
         for (what, condition, value, ignore_case) in parts {
             if let Some(condition) = condition.as_ref().filter(|c| !c.matches(value.as_bytes(), ignore_case))
             {
-                return Some(format!("{what} {condition} does not hold"));
+                return Some(format!("{what} {condition} does not match"));
             }
         }
         self.failed_header(request).or_else(|| self.failed_query(request))
@@ -180,7 +180,7 @@ impl RouteMatch {
     fn failed_header(&self, request: &Request<'_>) -> Option<String> {
         for (name, condition) in &self.headers {
             if !request.values(name).any(|value| condition.matches(trim(value), false)) {
-                return Some(format!("header {name} {condition} does not hold"));
+                return Some(format!("header {name} {condition} does not match"));
             }
         }
         for (name, condition) in &self.without_headers {
@@ -197,7 +197,7 @@ impl RouteMatch {
     fn failed_query(&self, request: &Request<'_>) -> Option<String> {
         for (name, condition) in &self.query_params {
             if !query(request.path, name).is_some_and(|value| condition.matches(value.as_bytes(), false)) {
-                return Some(format!("query parameter {name} {condition} does not hold"));
+                return Some(format!("query parameter {name} {condition} does not match"));
             }
         }
         None

@@ -68,7 +68,7 @@ impl Rule {
             return RuleVerdict::Fails(format!("method is not one of {}", self.methods.join(", ")));
         }
         if let Some(condition) = self.path.as_ref().filter(|c| !c.matches(request.route_path())) {
-            return RuleVerdict::Fails(format!("path {} does not hold", condition.describe()));
+            return RuleVerdict::Fails(format!("path {} does not match", condition.describe()));
         }
         for (name, condition) in &self.headers {
             let mut values = request.values(name);
@@ -79,7 +79,7 @@ impl Rule {
                 Some(Ok(text)) if condition.matches(text.trim()) => {}
                 Some(Ok(_)) | None => {
                     return RuleVerdict::Fails(format!(
-                        "header {name} {} does not hold",
+                        "header {name} {} does not match",
                         condition.describe()
                     ));
                 }

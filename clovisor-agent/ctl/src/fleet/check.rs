@@ -194,7 +194,7 @@ async fn lease(agents: &Agents) -> Result<Finding, CtlError> {
         Some(_) => good("controller", format!("{holder} holds the Lease")),
         None => bad(
             "controller",
-            "nobody holds the Lease; steering goes on, new mappings get no numbers",
+            "no controller holds the Lease; steering continues, new mappings get no class numbers",
             "see the Deployment clovisor-controller and its log",
         ),
     })

@@ -40,17 +40,17 @@ pub struct FleetCli {
     /// Namespace where Clovisor is installed.
     #[arg(long, global = true, value_name = "NS", default_value = "clovisor-system")]
     pub clovisor_namespace: String,
-    /// Form of the output.
+    /// Output format.
     #[arg(long, short, global = true, value_enum, default_value_t, value_name = "FORM")]
     pub output: Output,
-    /// Colour of states.
+    /// When to colour states.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
     #[command(subcommand)]
     pub command: FleetCommand,
 }
 
-/// What to ask.
+/// The question.
 #[derive(Subcommand, Clone, Debug)]
 pub enum FleetCommand {
     /// Each node: readiness, links, sessions, pods, and every refused object.

@@ -122,7 +122,7 @@ fn every_condition_must_hold() {
     };
     let headers: &[(&str, &[u8])] = &[("user", b"boss")];
     let mut asked = request("/api", headers);
-    assert_eq!(block.failure(&asked, &BTreeMap::new()), Some("method = \"POST\" does not hold".into()));
+    assert_eq!(block.failure(&asked, &BTreeMap::new()), Some("method = \"POST\" does not match".into()));
     asked.method = "POST";
     assert_eq!(block.failure(&asked, &BTreeMap::new()), None);
 }
