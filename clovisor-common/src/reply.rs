@@ -1,5 +1,5 @@
-//! Answers to a pod in place of the network's: a RST for a connection whose link died, ICMP for a packet that cannot
-//! leave.
+//! Replies to a pod in the name of the network: a RST for a connection whose link is down, an ICMP error for a packet that
+//! cannot be sent.
 //!
 //! **In**: the offending packet. **Out**: whole frames, checksums complete. **Never**: sends.
 
@@ -10,20 +10,20 @@ const HOPS: u8 = 64;
 const ICMP4: u8 = 1;
 const ICMP6: u8 = 58;
 
-/// Room for the longest answer.
+/// Room for the longest reply.
 pub type Frame = [u8; 112];
 
-/// What an ICMP error says.
+/// The content of an ICMP error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcmpError {
-    /// Use packets of at most so many bytes.
+    /// Packet too big; the MTU in bytes.
     TooBig(u32),
-    /// Network unreachable (RFC 792), no route to destination (RFC 4443): TCP tries again later, and sooner than its
+    /// Network unreachable (RFC 792), no route to destination (RFC 4443): TCP retransmits sooner than its
     /// back-off says (RFC 6069).
     Unreachable,
 }
 
-/// A family that knows its answers.
+/// Replies of an address family.
 pub trait Reply: Address {
     /// Writes the RST that ends the sender's connection at once (RFC 9293, 3.10.7.1) and returns the frame's length;
     /// `payload` in bytes.
@@ -148,7 +148,7 @@ fn words<const WORDS: usize, const BYTES: usize, B: Bytes + ?Sized>(
     Some(out)
 }
 
-/// The two MAC addresses change places.
+/// Swaps the two MAC addresses.
 #[inline(always)]
 fn ethernet<B: Bytes + ?Sized>(bytes: &B, frame: &mut [u8], ether_be: u16) -> Option<()> {
     let [d0, d1, d2, s0, s1, s2] =

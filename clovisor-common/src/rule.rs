@@ -307,8 +307,8 @@ pub struct SourcePorts {
     count: u32,
 }
 
-/// The pod's own source port (network byte order) where its address leaves too, else the link's range. Never the pod's own
-/// under NAT: the node's own masquerade keeps those, and an unsteered connection of another pod could have the same.
+/// The pod's own source port (network byte order) where its address leaves too, else the link's range. Under SNAT the
+/// pod's own port is never reused: the node's masquerade could have given the same port to another pod's connection.
 #[inline(always)]
 #[must_use]
 pub fn source_ports(own_be: u16, link: &Link) -> SourcePorts {

@@ -1,5 +1,5 @@
-//! Programs of others: some that only redirect, against which `cargo xtask bench` measures what steering costs, and
-//! some that count, as neighbours on a hook in tests.
+//! Programs for comparison: some only redirect, as the baseline of `cargo xtask bench`; some count packets, as other
+//! programs on the same hook in tests.
 //!
 //! **In**: every packet of a device, one map entry. **Out**: the packet on another device. **Never**: part of the agent.
 
@@ -20,7 +20,7 @@ mod programs {
     #[map]
     static WAY: Array<[u32; 3]> = Array::with_max_entries(1, 0);
 
-    /// Nothing: what a run costs by itself.
+    /// An empty program: the cost of a test run.
     #[classifier]
     pub(crate) fn empty(_: TcContext) -> i32 {
         PASS
@@ -30,7 +30,7 @@ mod programs {
     #[map]
     static FLOWS: HashMap<[u32; 6], u64> = HashMap::with_max_entries(65_536, 0);
 
-    /// The least that steering by flow can take: a lookup by the tuple, a redirection.
+    /// The lower bound of steering by flow: one lookup by the tuple, one redirection.
     #[classifier]
     pub(crate) fn floor(ctx: TcContext) -> i32 {
         let start = ctx.data();
@@ -53,7 +53,7 @@ mod programs {
 
     fn count(index: u32) -> i32 {
         if let Some(seen) = SEEN.get_ptr_mut(index) {
-            // SAFETY: the entry lives as long as the map; a lost count of two CPUs at once is none of a test's.
+            // SAFETY: the entry lives as long as the map; tests tolerate a count that two CPUs lose.
             unsafe { *seen += 1 };
         }
         PASS

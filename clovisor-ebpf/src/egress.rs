@@ -78,7 +78,7 @@ fn outcome<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
     if outcome != Outcome::Replied.to_i32() {
         return outcome;
     }
-    // The far end's answer came by the stack.
+    // The node's stack forwarded the reply, so that no program has seen it.
     let kept = unreplied::promote(&key.paired(flow));
     if kept != Reason::Passed as u32 {
         maps::count_index(kept, 1, 0);
@@ -86,7 +86,7 @@ fn outcome<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
     PASS
 }
 
-/// The flow of the packet, unless that begins another one with the same tuple.
+/// The flow of the packet, unless the packet opens a new connection with the same tuple.
 #[inline(always)]
 fn known<'a, A: Family>(segment: &Segment<A>, key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
     let flow = maps::flow(key)?;
@@ -152,7 +152,7 @@ pub(crate) fn carry<A: Family>(
     A::send(packet, link.ifindex, A::gateway(link))
 }
 
-/// Marks a packet of a pinned flow for the stack, which forwards it by its link, cuts and translates it.
+/// Marks a packet of a pinned flow: the node's stack forwards it by the link's rule, fragments and translates it.
 #[inline(never)]
 fn mark<A: Family>(
     packet: &mut Packet,
@@ -181,7 +181,7 @@ fn mark<A: Family>(
     if replied { Outcome::Replied.to_i32() } else { PASS }
 }
 
-/// One of the IP packets that this one becomes on the wire is larger than the link takes.
+/// The packet, or a segment that GSO will make of it, exceeds the link's MTU.
 #[inline(always)]
 pub(crate) fn too_big<A: Family>(packet: &Packet, segment: &Segment<A>, link: &Link) -> bool {
     let largest = match packet.gso_size() {
@@ -191,7 +191,7 @@ pub(crate) fn too_big<A: Family>(packet: &Packet, segment: &Segment<A>, link: &L
     largest > u32::from(link.mtu)
 }
 
-/// Ends the sender's connection at once, so that it dials again and gets a link that is up.
+/// Resets the sender's connection, so that its application reconnects by a link that is up.
 #[inline(never)]
 fn reset<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A>) -> i32 {
     let payload = packet.ip_len(ETHERNET).saturating_sub(segment.headers());
@@ -212,7 +212,7 @@ fn reset<A: Family>(packet: &mut Packet, segment: &Segment<A>, flow: &mut Flow<A
     }
 }
 
-/// Answers that the packet is too big for its link or, if `held`, that there is no link now.
+/// Answers with ICMP "too big" or, if `held`, "unreachable".
 #[inline(never)]
 fn icmp_error<A: Family>(packet: &mut Packet, held: bool) -> i32 {
     let scratch =
@@ -221,7 +221,7 @@ fn icmp_error<A: Family>(packet: &mut Packet, held: bool) -> i32 {
         return verdict(packet, Reason::HelperFailed, DROP);
     };
     if reason == Reason::FlowMoved {
-        // The packet is answered, and counted as such; the flow has moved all the same.
+        // The packet is counted as answered; the move is counted besides.
         maps::count(Reason::FlowMoved, 1, 0);
     }
     let (reason, error) = if held {
@@ -232,7 +232,7 @@ fn icmp_error<A: Family>(packet: &mut Packet, held: bool) -> i32 {
     };
     let dropped = verdict(packet, reason, DROP);
     if segment.fragment == Fragment::Later {
-        // The first one was answered.
+        // The first fragment was answered.
         return dropped;
     }
     let answered = maps::reply().and_then(|frame| {

@@ -1,10 +1,10 @@
-//! The fast path for packets in the middle of a flow, which most are.
+//! The fast path, for packets in the middle of a flow.
 //!
-//! It decides nothing by itself: what it does with a packet, [`crate::egress`] and [`crate::ingress`] would do with it too,
-//! by the same functions. It leaves to them, untouched, every packet that it does not know to stay on its way.
+//! A packet that the fast path handles is handled by the same functions as in [`crate::egress`] and [`crate::ingress`], with the
+//! same result. Every other packet is left to the slow path, unchanged.
 //!
-//! All of it is part of the programs themselves: where the kernel guards returns against speculation, as on many AMD
-//! processors, each function is dear.
+//! All functions are inlined into the programs: where the kernel guards returns against speculation, as on many AMD
+//! processors, each call is expensive.
 
 use clovisor_common::abi::{FLOW_MARK, Link, Reason};
 use clovisor_common::packet::{Bytes as _, ETHERNET, TCP, UDP};
@@ -17,7 +17,7 @@ use crate::packet::Packet;
 use crate::rewrite::Family;
 use crate::switches;
 
-/// A packet of a pod, for the link that it is on and stays on.
+/// A packet of a pod whose flow stays on its link.
 #[inline(always)]
 pub(crate) fn out<A: Family>(packet: &mut Packet) -> Option<i32> {
     if !switches::fast_path() {
@@ -47,11 +47,11 @@ pub(crate) fn back<A: Family>(packet: &mut Packet, l3: usize, index: u8, link: &
 fn out_of<const PROTO: u8, A: Family>(packet: &mut Packet) -> Option<i32> {
     let segment = &A::parse_fast::<PROTO, _>(packet, ETHERNET)?;
     let key = segment.key(packet.ifindex());
-    // Who sends datagrams without being answered keeps on doing so.
+    // A sender of datagrams without replies (syslog, telemetry) stays in the unreplied table.
     let flow = maps::replied(&key).or_else(|| if PROTO == UDP { maps::unreplied(&key) } else { None })?;
     let slot = maps::slot(u32::from(flow.state.slot))?;
     let link = maps::link(flow.state.link)?;
-    // Whether it could move is looked up where it may matter.
+    // An upper bound: whether the flow can move is looked up by the slow path.
     let movable = slot.link != flow.state.link;
     if !matches!(rule::disposition::<A>(&flow.state, Some(link), slot, movable), Disposition::Stay)
         || flow.state.flags & FLOW_MARK != 0

@@ -1,7 +1,7 @@
-//! Fragments: the ports of the first one tell where the others belong.
+//! Fragments: later ones get the ports of the first one.
 //!
-//! Fragments that a pod sends come in order, since its own stack cuts them; those that come back may be overtaken, and
-//! one before its first is left to the stack, which has no use for it.
+//! A pod's own fragments arrive in order. Fragments from a link may be reordered; one that arrives before its first is left to
+//! the node's stack, which drops it.
 
 use clovisor_common::abi::{FragmentKey, Ports};
 use clovisor_common::packet::Segment;

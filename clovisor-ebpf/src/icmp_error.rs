@@ -1,6 +1,6 @@
 //! ICMP errors about packets of flows: outer and quoted addresses and ports are translated together (RFC 5508, 4).
 //!
-//! Without them a pod behind NAT never learns that a path beyond the link takes only small packets.
+//! A pod behind NAT learns the path MTU beyond the link by them.
 
 use clovisor_common::abi::{FLOW_MARK, FlowKey, Reason};
 use clovisor_common::packet::{ETHERNET, Quoted};
@@ -16,7 +16,7 @@ pub(crate) fn inbound<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i
     let Some(quoted) = Quoted::<A>::parse(packet, l3) else {
         return PASS;
     };
-    // The key lies where that of a packet would: the stack has no room for it here.
+    // The key is in the scratch space: the BPF stack has no room for it here.
     let (Some(Scratch { key, .. }), Some(link)) = (A::scratch(), maps::link(index)) else {
         return PASS;
     };
@@ -34,7 +34,7 @@ pub(crate) fn inbound<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i
         return PASS;
     }
     let bytes = u64::from(packet.ip_len(l3));
-    // A router on the way speaks for itself; the far end speaks as what the pod dialled.
+    // An error from a router keeps its source; one from the peer gets the address that the pod dialled.
     let saddr = if quoted.saddr == key.saddr { flow.saddr } else { quoted.saddr };
     let done = A::rewrite_error(packet, &quoted, flow, saddr, quoted.tos, quoted.ttl)
         .and_then(|()| packet.with_ethernet(l3, A::ETHER_BE));
@@ -46,7 +46,7 @@ pub(crate) fn inbound<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i
     packet.to_peer(flow.state.veth)
 }
 
-/// An error of a pod about a packet that a flow brought, for who sent that.
+/// An error of a pod about a packet of a flow, for the sender of that packet.
 #[inline(never)]
 pub(crate) fn outbound<A: Family>(packet: &mut Packet, class: u8) -> i32 {
     let unknown = if class == 0 { Reason::Passed } else { Reason::Unsupported };

@@ -61,7 +61,7 @@ pub(crate) fn hand_over<A: Family>(
     packet.to_peer(flow.state.veth)
 }
 
-/// The entry that a packet belongs to, under the link's number or any; with an answer the flow is no longer unreplied.
+/// The packet's entry, in the scope of its link or of any; a reply moves an unreplied flow to the replied table.
 #[inline(always)]
 fn found<'a, A: Family>(key: &mut FlowKey<A>, scopes: [u32; 2], refused: bool) -> Option<&'a mut Flow<A>> {
     for scope in scopes {
@@ -73,7 +73,7 @@ fn found<'a, A: Family>(key: &mut FlowKey<A>, scopes: [u32; 2], refused: bool) -
     for scope in scopes {
         key.scope = scope;
         if maps::unreplied(key).is_some() {
-            // What the far end refuses needs no lasting scratch.
+            // A connection that the far end refuses stays in the unreplied table.
             let kept = if refused { Reason::Passed as u32 } else { unreplied::promote(key) };
             if kept != Reason::Passed as u32 {
                 maps::count_index(kept, 1, 0);
@@ -81,7 +81,7 @@ fn found<'a, A: Family>(key: &mut FlowKey<A>, scopes: [u32; 2], refused: bool) -
             return maps::flow(key);
         }
     }
-    // Another CPU may have moved it between the two looks.
+    // Another CPU may have moved the entry between the two lookups.
     for scope in scopes {
         key.scope = scope;
         if let Some(flow) = maps::replied(key) {

@@ -1,4 +1,4 @@
-//! The last look before the wire.
+//! The leak guard: the last check before the wire.
 
 use clovisor_common::abi::Reason;
 use clovisor_common::packet::Fragment;
@@ -7,11 +7,10 @@ use crate::packet::{DROP, PASS, Packet, verdict_at};
 use crate::rewrite::Family;
 use crate::{fragment, maps};
 
-/// A packet that leaves by an uplink: stopped when it belongs to a flow that is bound elsewhere, or that should
-/// have been translated.
+/// A packet that leaves by an uplink; dropped when its flow is pinned to another link, or should have been translated.
 #[inline(never)]
 pub(crate) fn leak_guard<A: Family>(packet: &mut Packet, l3: usize, index: u8) -> i32 {
-    // Most packets here have an address of this node: nothing more is read of them.
+    // Most packets here have a source address of this node and are not read further.
     let Some(owner) = A::source_of(packet, l3).and_then(|saddr| maps::addr(&saddr.mapped())) else {
         return PASS;
     };

@@ -69,17 +69,17 @@ pub(crate) struct NewFlow<A> {
     pub(crate) reverse_key: FlowKey<A>,
 }
 
-/// What is known of a packet that takes the slow path, and the key of its flow: off the stack for the same reason.
+/// A parsed packet on the slow path and the key of its flow; not on the BPF stack for the same reason.
 #[repr(C)]
 pub(crate) struct Scratch<A> {
     pub(crate) segment: Segment<A>,
     pub(crate) key: FlowKey<A>,
-    /// What a first packet is granted. This and what follows lie here so that the verifier, which remembers what a
-    /// register was set to, does not walk all that comes after once for each way to get there.
+    /// The grant of a first packet, as bits. Kept in a map, as the fields below, and not in registers: the verifier then
+    /// forgets the constant values and does not explore the rest once for each.
     pub(crate) granted: u64,
     /// The flow's slot.
     pub(crate) slot: Slot,
-    /// What the packet is counted as when it is sent.
+    /// The reason by which the packet is counted when it is sent.
     pub(crate) reason: Reason,
 }
 
@@ -89,7 +89,7 @@ const EEXIST: i32 = -17;
 /// Which table a flow is in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Not answered yet: least recently used ones give way to others.
+    /// No reply yet; an LRU.
     Unreplied,
     Replied,
 }
@@ -107,14 +107,14 @@ pub(crate) trait Table: Sized + 'static {
     fn new_flows() -> &'static PerCpuArray<NewFlow<Self>>;
     fn scratches() -> &'static PerCpuArray<Scratch<Self>>;
 
-    /// This CPU's draft.
+    /// This CPU's entries of a new flow.
     #[inline(always)]
     fn new_flow<'a>() -> Option<&'a mut NewFlow<Self>> {
         // SAFETY: as in `count`: nothing else runs on this CPU's copy meanwhile.
         Self::new_flows().get_ptr_mut(0).map(|draft| unsafe { &mut *draft })
     }
 
-    /// This CPU's place for the packet that is looked at.
+    /// This CPU's scratch space.
     #[inline(always)]
     fn scratch<'a>() -> Option<&'a mut Scratch<Self>> {
         // SAFETY: as in `count`: nothing else runs on this CPU's copy meanwhile.
@@ -166,7 +166,7 @@ impl Table for [u8; 16] {
     }
 }
 
-/// The entry of an answered flow under `key`, for this packet only.
+/// The entry of a replied flow under `key`, for this packet only.
 #[inline(always)]
 pub(crate) fn replied<'a, A: Table>(key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
     // SAFETY: a map value lives until after the program's RCU section; other CPUs write only counters of it
@@ -174,20 +174,20 @@ pub(crate) fn replied<'a, A: Table>(key: &FlowKey<A>) -> Option<&'a mut Flow<A>>
     A::table().get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
 }
 
-/// The entry of a flow without answer.
+/// The entry of an unreplied flow.
 #[inline(always)]
 pub(crate) fn unreplied<'a, A: Table>(key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
-    // SAFETY: as in `answered`; an entry that is displaced meanwhile holds another flow, whose own packets do the same.
+    // SAFETY: as in `replied`; an entry that is displaced meanwhile holds another flow, whose own packets do the same.
     A::unreplied_table().get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
 }
 
-/// The entry under `key`. Another CPU may move it from the unreplied to the answered ones at any time, there first.
+/// The entry under `key`. Another CPU may move it to the replied table at any time, by insert before delete.
 #[inline(always)]
 pub(crate) fn flow<'a, A: Table>(key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
     replied(key).or_else(|| unreplied(key)).or_else(|| replied(key))
 }
 
-/// Inserts an entry where there is none: for reverse entries this is the reservation of the port.
+/// Inserts an entry unless there is one: for a reverse entry an atomic reservation of its port.
 #[inline(always)]
 pub(crate) fn reserve<A: Table>(stage: Stage, key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
     let inserted = match stage {
@@ -197,7 +197,7 @@ pub(crate) fn reserve<A: Table>(stage: Stage, key: &FlowKey<A>, flow: &Flow<A>) 
     inserted.map_err(|error| if error == EEXIST { Refused::Taken } else { Refused::Full })
 }
 
-/// Removes an entry from one table; none is fine.
+/// Removes an entry from one table; it may be absent.
 #[inline(always)]
 pub(crate) fn forget<A: Table>(stage: Stage, key: &FlowKey<A>) {
     let _absent = match stage {
@@ -206,24 +206,24 @@ pub(crate) fn forget<A: Table>(stage: Stage, key: &FlowKey<A>) {
     };
 }
 
-/// What the pod behind a veth has and does; none if there is no room to count.
+/// The usage of the pod behind a veth; none if the map is full.
 #[inline(always)]
 pub(crate) fn usage<'a>(veth: u32) -> Option<&'a mut PodUsage> {
     if POD_USAGE.get_ptr(veth).is_none() {
         let _raced = POD_USAGE.insert(veth, PodUsage::default(), NOEXIST);
     }
-    // SAFETY: as in `answered`; counts that two CPUs make at once may lose one.
+    // SAFETY: as in `replied`; counts that two CPUs make at once may lose one.
     POD_USAGE.get_ptr_mut(veth).map(|usage| unsafe { &mut *usage })
 }
 
-/// The ports of the packet that this is a fragment of.
+/// The ports of a fragment's packet.
 #[inline(always)]
 pub(crate) fn ports(of: &FragmentKey) -> Option<Ports> {
     // SAFETY: copied at once; the map may give the place to another packet, whose ports then lead to no flow.
     FRAGMENTS.get_ptr(of).map(|ports| unsafe { *ports })
 }
 
-/// Remembers the ports for the fragments that follow; false if there is no room.
+/// Keeps the ports for later fragments; false if there is no room.
 #[inline(always)]
 pub(crate) fn remember(of: &FragmentKey, ports: Ports) -> bool {
     FRAGMENTS.insert(of, ports, 0).is_ok()
@@ -231,7 +231,7 @@ pub(crate) fn remember(of: &FragmentKey, ports: Ports) -> bool {
 
 #[inline(always)]
 fn hit<'a, K, V>(map: &'static HashMap<K, V>, key: &K) -> Option<&'a V> {
-    // SAFETY: as in `answered`; the agent replaces entries whole and never frees one that a program still reads.
+    // SAFETY: as in `replied`; the agent replaces entries whole and never frees one that a program still reads.
     map.get_ptr(key).map(|value| unsafe { &*value })
 }
 
@@ -295,7 +295,7 @@ pub(crate) fn ip_offset(link: &Link) -> usize {
     if link.flags & LINK_L3 != 0 { 0 } else { ETHERNET }
 }
 
-/// This CPU's room for an answer to a pod.
+/// This CPU's frame for a reply to a pod.
 #[inline(always)]
 pub(crate) fn reply<'a>() -> Option<&'a mut Frame> {
     // SAFETY: as in `count`.

@@ -15,8 +15,8 @@ use crate::packet::{DROP, PASS, Packet, now, random, verdict};
 use crate::rewrite::Family;
 use crate::unreplied;
 
-/// A packet without a flow: pins one when the rule grants it, else counts why not and gives the verdict. `granted`:
-/// where this is noted meanwhile.
+/// Opens the flow of a packet without one if the rule grants it, else counts the denial and returns the verdict.
+/// `granted` keeps the grant meanwhile.
 #[inline(always)]
 pub(crate) fn open<'a, A: Family>(
     packet: &mut Packet,
@@ -47,7 +47,7 @@ pub(crate) fn open<'a, A: Family>(
     if denial.drops() {
         return Err(DROP);
     }
-    // An application's own DSCP is none of ours.
+    // The DSCP of an application is not Clovisor's to clear.
     let ours = denial.unmarks() && segment.class() != 0 && packet.socket_uid() == pod.proxy_uid;
     if ours && A::set_tos(packet, segment, rule::wire_tos(segment.tos, 0)).is_none() {
         return Err(verdict(packet, Reason::HelperFailed, DROP));
@@ -55,8 +55,8 @@ pub(crate) fn open<'a, A: Family>(
     Err(PASS)
 }
 
-// The steps below are functions of their own in the kernel too, so that each has its stack for itself (512 bytes
-// a call chain). They can return a number only.
+// The steps below are BPF functions of their own, so that each has its own stack frame (512 bytes a call chain). A BPF
+// function returns a number only.
 
 /// A [`Grant`] or a [`Denial`] as a number.
 #[inline(never)]
@@ -67,7 +67,7 @@ fn admit<A: Family>(packet: &Packet, pod: &Pod, segment: &Segment<A>) -> u64 {
     }
 }
 
-/// Writes both entries of a new flow as they were drafted; returns `FlowOpened` or a denial.
+/// Inserts both prepared entries; returns `FlowOpened` or a denial.
 #[inline(never)]
 fn insert<A: Family>(key: &FlowKey<A>, granted: u64) -> u32 {
     let grant = Grant::from_bits(granted);
@@ -87,14 +87,14 @@ fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant) -> Result<(), Reason> 
         Ok(()) => Ok(()),
         Err(refused) => {
             maps::forget(Stage::Unreplied, &draft.reverse_key);
-            // Taken: another CPU pinned the same flow at the same time, and its entry holds.
+            // Taken: another CPU opened the same flow at the same time; its entry holds.
             if matches!(refused, Refused::Taken) { Ok(()) } else { Err(Reason::FlowTableFull) }
         }
     }
 }
 
-/// Drafts all of both entries but the source port; false: there is no room to draft in. (A function of its own must
-/// return a number: the verifier looks at what a function without a result leaves behind.)
+/// Prepares both entries without the source port; false if there is no scratch space. (It returns a value because the
+/// verifier checks the return register of a BPF function.)
 #[inline(never)]
 fn prepare<A: Family>(key: &FlowKey<A>, granted: u64, zone: u16) -> bool {
     let grant = Grant::from_bits(granted);
@@ -106,7 +106,7 @@ fn prepare<A: Family>(key: &FlowKey<A>, granted: u64, zone: u16) -> bool {
     let nat = rule::translates(link);
     let pinned = if link.flags & LINK_NAT != 0 { FLOW_NAT } else { 0 };
     let stack = if link.flags & LINK_MARK != 0 { FLOW_MARK } else { 0 };
-    // What counts packets is zero in every draft: nothing ever writes it there.
+    // Packet counters are zero in the prepared entries: nothing writes them there.
     forward.state.created_ns = now();
     forward.state.veth = key.scope;
     forward.state.slot = grant.index;
@@ -143,7 +143,7 @@ fn reserve_port<A: Family>(draft: &mut NewFlow<A>, key: &FlowKey<A>, link: &Link
         reverse.port_delta = rule::undone(forward.port_delta);
         reverse_key.dport_be = sport_be;
         match maps::reserve(Stage::Unreplied, reverse_key, reverse) {
-            // Answered flows keep their ports too.
+            // Ports of replied flows are taken too.
             Ok(()) if maps::replied(reverse_key).is_none() => return Ok(()),
             Ok(()) => maps::forget(Stage::Unreplied, reverse_key),
             Err(Refused::Full) => return Err(Reason::FlowTableFull),

@@ -45,30 +45,30 @@ impl Packet {
         unsafe { &*self.ctx.skb.skb }
     }
 
-    /// Marks the packet as sent by `pod_in`, or takes such a mark off that the pod put there itself. The field is the
-    /// kernel's own, between TC programs of this node; it does not reach the wire.
+    /// Sets or clears the mark "sent by `pod_in`"; a pod may have set the field itself. The field is the kernel's own, between TC
+    /// programs of this node; it does not reach the wire.
     #[inline(always)]
     pub(crate) fn set_seen(&mut self, seen: bool) {
         // SAFETY: the context is valid for the whole run, and TC programs may write this field.
         unsafe { (*self.ctx.skb.skb).tc_index = if seen { SEEN } else { 0 } };
     }
 
-    /// Did `pod_in` send it?
+    /// The packet was sent by `pod_in`.
     #[inline(always)]
     pub(crate) fn is_seen(&self) -> bool {
         self.skb().tc_index == SEEN
     }
 
-    /// Is it for a device above this one, which may be another link, or for nobody here? So is what has a VLAN tag still (of
-    /// VLAN 0 that is a priority only: IEEE 802.1Q, 9.6), or another Ethernet address, as a macvlan has.
+    /// The packet is for a device stacked on this one, or for another host: it still has a VLAN tag (VLAN 0 is a priority
+    /// only: IEEE 802.1Q, 9.6), or another Ethernet destination, as for a macvlan.
     #[inline(always)]
     pub(crate) fn is_for_another_device(&self) -> bool {
         let tagged = self.skb().vlan_present != 0 && self.skb().vlan_tci & VLAN_ID != 0;
         tagged || self.skb().pkt_type == OTHER_HOST
     }
 
-    /// Gives a packet of a device without link layer, whose IP header stands at 0, an Ethernet header, without addresses as
-    /// the loopback device's: what listens at the pod's device expects one.
+    /// Gives a packet of an L3 device an Ethernet header with zero addresses, as the loopback device's: the pod's device expects
+    /// one.
     #[inline(always)]
     pub(crate) fn with_ethernet(&mut self, l3: usize, ether_be: u16) -> Option<()> {
         if l3 != 0 {
@@ -82,7 +82,7 @@ impl Packet {
         Some(())
     }
 
-    /// Puts the link's mark among the bits of others.
+    /// Sets the link's bits of `skb->mark`, keeps the others.
     #[inline(always)]
     pub(crate) fn set_mark(&mut self, link: &Link) {
         // SAFETY: as in `set_seen`.
@@ -100,13 +100,13 @@ impl Packet {
         self.ctx.len().wrapping_sub(l3 as u32)
     }
 
-    /// Payload bytes of one packet on the wire when the kernel holds several as one, else 0.
+    /// Payload bytes of a segment on the wire (GSO size); 0 without GSO.
     #[inline(always)]
     pub(crate) fn gso_size(&self) -> u32 {
         self.skb().gso_size
     }
 
-    /// Packets and IP bytes that this packet is on the wire; `headers` = length of IP and TCP headers.
+    /// Packets and IP bytes on the wire, after segmentation; `headers` = length of IP and TCP headers.
     #[inline(always)]
     pub(crate) fn on_wire(&self, l3: usize, headers: u32) -> (u64, u64) {
         let packets = self.skb().gso_segs.max(1);
@@ -154,17 +154,17 @@ impl Packet {
         unsafe { bpf_get_socket_uid(self.ctx.skb.skb) }
     }
 
-    /// Sets the TCP option field of two bytes at `at` and mends the checksum.
+    /// Sets the TCP option field of two bytes at `at` and updates the checksum.
     #[inline(always)]
     pub(crate) fn set_half(&mut self, l4: usize, at: usize, old: u16, new: u16) -> Option<()> {
         let checksum = l4 + TCP_CHECKSUM;
-        // An MSS may stand at an odd offset behind NOPs: then its bytes swap places in the sum.
+        // At an odd offset (an MSS after NOPs) the field's bytes are swapped in the sum.
         let (from, to) = if at % 2 == 0 { (old, new) } else { (old.swap_bytes(), new.swap_bytes()) };
         self.ctx.l4_csum_replace(checksum, u64::from(from), u64::from(to), 2).ok()?;
         self.ctx.store(l4 + at, &new, 0).ok()
     }
 
-    /// Mends the transport's checksum for the flow's translation; the addresses are in the pseudo header.
+    /// Updates the transport's checksum for the flow's translation; the pseudo header covers the addresses.
     #[inline(always)]
     pub(crate) fn update_checksum<A: Address>(&mut self, of: &Segment<A>, flow: &Flow<A>) -> Option<()> {
         let (at, flags) = match of.proto {
@@ -187,14 +187,14 @@ impl Packet {
         Some(())
     }
 
-    /// The packet's bytes sum up to `delta` more: takes note where the device has summed them up (`CHECKSUM_COMPLETE`).
+    /// Adds `delta` to the sum of the packet's bytes that the device computed (`CHECKSUM_COMPLETE`), if there is one.
     #[inline(always)]
     pub(crate) fn csum_add(&mut self, delta: u16) {
         // SAFETY: the helper reads and writes the context only. It refuses where there is no such sum.
         let _no_sum = unsafe { bpf_csum_update(self.ctx.skb.skb, delta.into()) };
     }
 
-    /// Writes the flow's ports, or the identifier that stands for one.
+    /// Writes the flow's ports, or the echo identifier.
     #[inline(always)]
     pub(crate) fn set_ports<A: Address>(&mut self, of: &Segment<A>, flow: &Flow<A>) -> Option<()> {
         if of.fragment == Fragment::Later {
@@ -208,7 +208,7 @@ impl Packet {
         Some(())
     }
 
-    /// Mends an ICMP error's checksum: `outer` for the addresses of its pseudo header, `inner` for what it quotes.
+    /// Updates an ICMP error's checksum: `outer` for the addresses of its pseudo header, `inner` for what it quotes.
     #[inline(always)]
     pub(crate) fn mend_error<A: Address>(&mut self, of: &Quoted<A>, outer: u16, inner: u16) -> Option<()> {
         let checksum = of.icmp() + ICMP_CHECKSUM;
@@ -221,7 +221,7 @@ impl Packet {
         Some(())
     }
 
-    /// Writes the flow's ports into the quoted packet, which went the other way.
+    /// Writes the flow's ports into the quoted packet, which went in the opposite direction.
     #[inline(always)]
     pub(crate) fn set_quoted_ports<A: Address>(&mut self, of: &Quoted<A>, flow: &Flow<A>) -> Option<()> {
         let l4 = of.quote() + A::HEADER;
@@ -265,7 +265,7 @@ impl Bytes for Packet {
     #[inline(always)]
     fn byte(&self, at: usize) -> Option<u8> {
         let place = self.ctx.data() + at;
-        // The compiler would make `place < end` of it, which the verifier does not take as a proof.
+        // Without the black box the compiler emits `place < end`, which the verifier does not accept as a bounds check.
         let end = place + core::hint::black_box(1);
         // SAFETY: in bounds, as in `usage`.
         (end <= self.ctx.data_end()).then(|| unsafe { *(place as *const u8) })
@@ -316,7 +316,7 @@ pub(crate) fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// The kernel's tick, for a twentieth of what [`now`] costs.
+/// The kernel's tick, at a twentieth of the cost of [`now`].
 #[inline(always)]
 pub(crate) fn jiffies() -> u32 {
     // SAFETY: no memory is passed.

@@ -1,4 +1,4 @@
-//! Entry points: each finds the family and hands over.
+//! Entry points: each dispatches by address family.
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
@@ -64,7 +64,7 @@ fn back<A: Family>(packet: &mut Packet, index: u8, link: &Link) -> i32 {
 #[classifier]
 pub(crate) fn wan_out(ctx: TcContext) -> i32 {
     let mut packet = Packet::new(ctx);
-    // The mark stays: where the device stands on another link's, that one's egress follows.
+    // Keep the mark: a stacked device's lower device runs this program again.
     if packet.is_seen() {
         return PASS;
     }

@@ -1,4 +1,4 @@
-//! How a packet of each family is rewritten and sent.
+//! Rewriting and sending a packet, for each address family.
 
 use aya_ebpf::bindings::BPF_F_RECOMPUTE_CSUM;
 use clovisor_common::abi::{FLOW_AS_IS, Flow};
@@ -11,16 +11,16 @@ use crate::packet::{Packet, neighbour};
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
 
-/// What both ways need of an address family.
+/// All that egress and ingress need of an address family.
 pub(crate) trait Family: FastParse + Reply + Table + Rewrite {}
 impl<A: FastParse + Reply + Table + Rewrite> Family for A {}
 
-/// What differs between the families when a packet is rewritten and sent.
+/// The differences between the families in rewriting and sending.
 pub(crate) trait Rewrite: Sized {
     /// Writes the flow's tuple, the traffic class and the hop limit.
     fn rewrite(packet: &mut Packet, of: &Segment<Self>, flow: &Flow<Self>, tos: u8, ttl: u8) -> Option<()>;
     /// Writes an ICMP error's own addresses, traffic class and hop limit, and turns the quoted packet into what its
-    /// sender sent. The quoted transport's checksum stays: who gets the error looks at addresses and ports.
+    /// sender sent. The checksum of the quoted transport is not updated: receivers match errors by addresses and ports.
     fn rewrite_error(
         packet: &mut Packet,
         of: &Quoted<Self>,

@@ -1,8 +1,7 @@
-//! From embryo to answered: what a flood fills is not what others live in.
+//! From the unreplied to the replied table: a flood fills only the first.
 //!
-//! New flows are unreplied, in a table whose least recently used entries give way. The first packet that comes back moves
-//! both entries to the table of replied flows, where nothing gives way. There first: a packet that looks meanwhile finds
-//! the flow in one of them.
+//! New flows are inserted into an LRU. The first packet that comes back moves both entries to the table of replied flows, from
+//! which no flow is displaced. Insert before delete, so that a concurrent lookup always finds the flow.
 
 use clovisor_common::abi::{FLOW_REVERSE, Flow, FlowKey, POD_OPENS, POD_QUOTA, Reason, WINDOW_SHIFT};
 use clovisor_common::rule;
@@ -11,8 +10,7 @@ use crate::maps::{self, NewFlow, Refused, Stage};
 use crate::packet::now;
 use crate::rewrite::Family;
 
-/// The flow of this reverse entry has an answer: gives its entries a lasting scratch. Returns the reason why it has none,
-/// or `Passed`.
+/// Moves both entries of a flow, by its reverse entry, to the replied table. Returns the reason why they stay, or `Passed`.
 #[inline(never)]
 pub(crate) fn promote<A: Family>(key: &FlowKey<A>) -> u32 {
     match try_promote(key) {
@@ -46,7 +44,7 @@ fn try_promote<A: Family>(key: &FlowKey<A>) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Another CPU may have done it at the same time.
+/// Inserts an entry; another CPU may have inserted it at the same time.
 #[inline(always)]
 fn keep<A: Family>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Reason> {
     match maps::reserve(Stage::Replied, key, flow) {
@@ -55,7 +53,7 @@ fn keep<A: Family>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Reason> {
     }
 }
 
-/// The forward entry that belongs to a reverse one, where others displaced it.
+/// The forward entry of a reverse entry, made again where other flows displaced it.
 #[inline(always)]
 fn restored<'a, A: Family>(key: &FlowKey<A>, forward_key: &FlowKey<A>) -> Result<&'a Flow<A>, Reason> {
     let reverse = maps::unreplied(key).ok_or(Reason::Passed)?;
@@ -72,7 +70,7 @@ fn restored<'a, A: Family>(key: &FlowKey<A>, forward_key: &FlowKey<A>) -> Result
     Ok(forward)
 }
 
-/// May the pod behind `veth` open one more flow now?
+/// The pod behind `veth` may open one more flow now; counts it.
 #[inline(always)]
 pub(crate) fn may_open(veth: u32) -> bool {
     let Some(usage) = maps::usage(veth) else {

@@ -2,8 +2,8 @@
 
 use super::{ANY_LINK, REVERSE};
 
-/// Key of `FLOW4` and `FLOW6`, and of `UNREPLIED4` and `UNREPLIED6`, where a flow is until the far end answers. Forward: the
-/// pod's own tuple, with the interface that its packets come in by: what another pod sends never finds it. Reverse: the
+/// Key of `FLOW4` and `FLOW6`, and of `UNREPLIED4` and `UNREPLIED6`, which hold a flow until its first reply. Forward: the
+/// pod's own tuple, with the interface by which its packets arrive: packets of another pod never match. Reverse: the
 /// tuple of a packet that comes back, with `scope = REVERSE | link` under NAT (the port belongs to that link's address),
 /// else `scope = REVERSE | ANY_LINK` (the far end may answer by any link).
 #[repr(C, align(8))] // copied and hashed by words
@@ -50,7 +50,7 @@ impl<A: Copy> FlowKey<A> {
     }
 }
 
-/// What both families remember of one direction of a flow.
+/// State of one direction of a flow, for both families.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowState {
@@ -74,10 +74,10 @@ pub struct FlowState {
     /// TCP flags seen so far in this direction, or-ed (FIN 1, SYN 2, RST 4, ACK 16).
     pub tcp_flags: u8,
     pub pad: [u8; 3],
-    /// Lower 32 bits of the kernel's jiffies when `last_seen_ns` was written: within one, the clock is not asked again.
+    /// Lower 32 bits of the kernel's jiffies when `last_seen_ns` was written: the clock is read once a jiffy.
     pub jiffies: u32,
     /// Acknowledgment number of the last TCP segment of this direction that had one, as it stands in the packet: what
-    /// its sender expects next. With it the agent answers for the other side.
+    /// its sender expects next. The agent uses it for segments in the name of that side.
     pub ack_be: u32,
 }
 
@@ -85,11 +85,11 @@ pub struct FlowState {
 pub const FLOW_NAT: u16 = 1;
 /// A reverse entry.
 pub const FLOW_REVERSE: u16 = 2;
-/// `TRAFFIC` gave the class, not the packet's DSCP: that one is the application's.
+/// The class comes from `TRAFFIC`, not from the packet's DSCP, which is the application's.
 pub const FLOW_BY_TRAFFIC: u16 = 4;
-/// The stack forwards and translates the flow; its entries say as what the pod knows it.
+/// The node's stack forwards the flow by fwmark and translates it; its entries hold the pod's own tuple.
 pub const FLOW_MARK: u16 = 8;
-/// Addresses and ports leave, and come back, as they are.
+/// Neither addresses nor ports are translated.
 pub const FLOW_AS_IS: u16 = 16;
 
 /// Value of `FLOW4`, `FLOW6`, `UNREPLIED4` and `UNREPLIED6`: the tuple after translation.
@@ -100,7 +100,7 @@ pub struct Flow<A> {
     pub daddr: A,
     pub sport_be: u16,
     pub dport_be: u16,
-    /// What the translation of the addresses adds to a one's complement checksum.
+    /// Change of a one's complement checksum by the translation of the addresses.
     pub addr_delta: u16,
     /// The same for the ports.
     pub port_delta: u16,
@@ -113,7 +113,7 @@ pub type Flow4 = Flow<[u8; 4]>;
 /// Value of `FLOW6`.
 pub type Flow6 = Flow<[u8; 16]>;
 
-/// Flows that a pod may have answered; more stay in the unreplied table, where others may displace them.
+/// Replied flows that a pod may have; more stay in the unreplied table, where others may displace them.
 pub const POD_QUOTA: u32 = 16_384;
 
 /// Flows that a pod may open in one window of 2^[`WINDOW_SHIFT`] ns (134 ms).
@@ -122,8 +122,8 @@ pub const POD_OPENS: u32 = 2048;
 /// See [`POD_OPENS`].
 pub const WINDOW_SHIFT: u32 = 27;
 
-/// Value of `POD_USAGE` (key: ifindex of the host side veth, `u32`). The kernel counts up; the agent sets
-/// `established` to what it found.
+/// Value of `POD_USAGE` (key: ifindex of the host side veth, `u32`). The programs count up; the agent sets
+/// `established` to the number that it counted.
 #[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PodUsage {

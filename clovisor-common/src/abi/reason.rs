@@ -1,8 +1,8 @@
-//! What `STATS` counts.
+//! Reasons of verdicts, counted in `STATS`.
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// Why a packet went where it went: index of `STATS`, label of the metric, word in the CLI.
+        /// Reason of a verdict: index of `STATS`, label of the metric, word in the CLI.
         #[repr(u32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason { $($(#[$doc])* $variant,)* }
@@ -21,8 +21,7 @@ macro_rules! reasons {
 }
 
 impl Reason {
-    /// The proxy itself sent the packet and it takes the default route: its class is no application's mark, and
-    /// nobody beyond this node may see it.
+    /// The proxy sent the packet and it takes the default route: its class is cleared, since it must not leave the node.
     #[must_use]
     pub const fn unmarks(self) -> bool {
         matches!(
@@ -60,16 +59,16 @@ reasons! {
     NoLinkRefused = "no_link_refused",
     /// The flow moved to its slot's new link (no NAT).
     FlowMoved = "flow_moved",
-    /// The flow's link is down, or forbidden by its mapping, and NAT ties it to it: answered with a RST.
+    /// The flow's link is down, or forbidden by its mapping, and the flow is bound to it by NAT: answered with a RST.
     FlowReset = "flow_reset",
     /// The flow's link is down or forbidden and the packet cannot be answered. Dropped.
     LinkDown = "link_down",
-    /// The flow's link is down and there is no other yet, or must be none: answered with "network unreachable", on
-    /// which TCP goes on trying at its present pace (RFC 6069).
+    /// The flow's link is down, and no other link is chosen yet or allowed: answered with "network unreachable", on which TCP
+    /// keeps retransmitting without further back-off (RFC 6069).
     FlowHeld = "flow_held",
     /// Every source port of the link is in use towards this peer. Dropped or default, as the slot says.
     PortsExhausted = "ports_exhausted",
-    /// The table of replied flows is full: the flow goes on in the unreplied table, where others may displace it.
+    /// The table of replied flows is full: the flow stays in the unreplied table, where others may displace it.
     FlowTableFull = "flow_table_full",
     /// Larger than the link's MTU: answered with ICMP "fragmentation needed" / "packet too big".
     MtuExceeded = "mtu_exceeded",
@@ -81,12 +80,12 @@ reasons! {
     HelperFailed = "helper_failed",
     /// Hop limit used up. Dropped: the stack's answer would let the packet escape the link.
     TtlExceeded = "ttl_exceeded",
-    /// A class on a connection that was not opened on a link, or whose flow is forgotten. Dropped or default, as
-    /// the slot says: another source address would end it.
+    /// A class on a packet of a connection that has no flow. Dropped or default, as the slot says: another source address
+    /// would break the connection.
     MidStream = "mid_stream",
     /// An ICMP error about a packet of a flow, translated with what it quotes and sent on, either way.
     ErrorTranslated = "error_translated",
-    /// The pod has its share of the replied flows: this one goes on in the unreplied table.
+    /// The pod has its quota of replied flows: this flow stays in the unreplied table.
     PodQuota = "pod_quota",
     /// The pod opens more flows at a time than a pod may. Dropped or default, as the slot says.
     OpensLimited = "opens_limited",

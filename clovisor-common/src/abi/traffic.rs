@@ -1,7 +1,7 @@
-//! Classes by destination: what `TRAFFIC` holds.
+//! Classes by destination: the map `TRAFFIC`.
 
-/// Data of a key of `TRAFFIC` (longest prefix match over its bits, from the first byte): where packets go that no
-/// proxy has marked. `zone` and `proto` always count whole.
+/// Data of a key of `TRAFFIC` (longest prefix match over its bits, from the first byte): destinations of packets without
+/// a class from a proxy. `zone` and `proto` are always part of the prefix.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrafficKey {
@@ -14,7 +14,7 @@ pub struct TrafficKey {
 impl TrafficKey {
     /// Bits before the address.
     pub const HEAD: u32 = 32;
-    /// Bits of the whole key: what a packet's lookup asks for.
+    /// Bits of the whole key, as in a lookup.
     pub const BITS: u32 = Self::HEAD + 128;
 }
 

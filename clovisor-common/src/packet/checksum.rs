@@ -14,7 +14,7 @@ pub fn fold(sum: u32) -> u16 {
     sum as u16
 }
 
-/// What replacing words that sum to `old` by words that sum to `new` adds to a one's complement sum; zero if nothing.
+/// The change of a one's complement sum when words that sum to `old` are replaced by words that sum to `new`.
 #[inline(always)]
 #[must_use]
 pub fn delta(old: u32, new: u32) -> u16 {

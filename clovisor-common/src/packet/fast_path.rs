@@ -1,7 +1,7 @@
-//! Reads the packets that most are: whole, without IP options or extensions, datagrams or of a connection that is open.
+//! Parses the common case: whole packets without IP options or extensions, datagrams or segments of an open connection.
 //!
-//! Less than [`Address::parse`] reads, and the same: what this gives, that gives too. With every header where it always is,
-//! a program that asks this first does the rest with constant offsets and few branches; so it is one function a protocol.
+//! A subset of [`Address::parse`]: for every packet that this accepts, both return the same segment. All headers are at constant
+//! offsets, which saves the programs branches; hence one function a protocol.
 
 use super::transport::{Ip, tcp, udp};
 use super::{Address, Bytes, Fragment, Header6, SYN, Segment, TCP, UDP, header6};

@@ -1,4 +1,4 @@
-//! What an ICMP error quotes (RFC 792, RFC 4443): the head of the packet that it is about.
+//! The packet that an ICMP error quotes (RFC 792, RFC 4443).
 
 use super::bytes::{Bytes, TCP, UDP};
 use super::segment::Address;
@@ -10,10 +10,10 @@ const QUOTE: usize = 8;
 /// An ICMP error about a packet of a protocol that is steered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quoted<A> {
-    /// Who reports, and to whom.
+    /// Source and destination of the error itself.
     pub saddr: A,
     pub daddr: A,
-    /// The quoted packet turned round: the tuple of one that goes the way of the error.
+    /// The quoted tuple reversed: that of a packet in the direction of the error.
     pub sport_be: u16,
     pub dport_be: u16,
     pub quoted_saddr: A,

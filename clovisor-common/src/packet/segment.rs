@@ -1,28 +1,28 @@
-//! What is read of one packet, in the terms of its address family.
+//! A parsed packet, by address family.
 
 use super::bytes::Bytes;
 use crate::abi::{FlowKey, Link, class_of_dscp};
 
-/// A packet that steering leaves alone: another protocol, cut short, or with headers not parsed here.
+/// A packet that is not steered: another protocol, cut short, or with headers not parsed here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unparsed {
     /// Class 1..=16 that its DSCP carries, or 0.
     pub class: u8,
 }
 
-/// Which part of a packet this one is.
+/// The position of a fragment in its packet.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fragment {
-    /// All of it.
+    /// Not fragmented.
     Whole,
-    /// The first of several: it has the transport header.
+    /// The first fragment, with the transport header.
     First,
-    /// Another one: its ports are those of the first one with the same identification.
+    /// A later fragment; its ports are those of the first one with the same identification.
     Later,
 }
 
-/// What steering reads of one packet.
+/// The fields of a packet that steering reads.
 #[repr(C, align(8))] // copied by words
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<A> {
@@ -34,7 +34,7 @@ pub struct Segment<A> {
     pub dport_be: u16,
     /// [`TCP`], [`UDP`], or the family's [`Address::ICMP`].
     pub proto: u8,
-    /// It may be the first packet of a flow: a SYN and nothing else of weight, a datagram, an echo request.
+    /// The packet may open a flow: a SYN without ACK, RST and FIN, a datagram, an echo request.
     pub is_new: bool,
     /// Type of service / traffic class: DSCP and ECN.
     pub tos: u8,

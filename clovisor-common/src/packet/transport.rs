@@ -1,11 +1,11 @@
-//! Reads what stands behind the IP header: TCP, UDP, ICMP echo.
+//! Reads the transport header: TCP, UDP, ICMP echo.
 
 use core::hint::black_box;
 
 use super::bytes::{ACK, Bytes, FIN, RST, SYN, TCP, TCP_HEADER, UDP};
 use super::segment::{Address, Fragment, Segment};
 
-/// What the IP header says.
+/// Fields of the IP header.
 pub(super) struct Ip<A> {
     pub(super) saddr: A,
     pub(super) daddr: A,
@@ -18,7 +18,7 @@ pub(super) struct Ip<A> {
     pub(super) l4: usize,
 }
 
-/// What the transport header says.
+/// Fields of the transport header.
 pub(super) struct Transport {
     sport_be: u16,
     dport_be: u16,
@@ -139,15 +139,15 @@ pub fn offered_mss<B: Bytes + ?Sized>(bytes: &B, l4: usize, tcp_len: u8) -> Opti
                 let mss = u16::from_be_bytes([bytes.byte(l4 + at + 2)?, bytes.byte(l4 + at + 3)?]);
                 return Some((at + 2, mss));
             }
-            // One that has no length stays where it is until the loop ends.
+            // An option of length zero does not advance; the loop is bounded.
             _ => at += usize::from(length),
         }
     }
     None
 }
 
-/// The same number; the kernel's verifier, which else walks a loop once for each of the values that it knows of, has
-/// forgotten all but that it is a byte: it remembers no part of what was stored on the stack as a whole.
+/// Hides the value from the verifier (spilled and reloaded as part of a larger store), so that iterations of the loop look
+/// alike and are pruned.
 #[inline(always)]
 fn unknown(n: u8) -> u8 {
     #[repr(align(8))]
