@@ -1,4 +1,4 @@
-//! Which link a class uses now.
+//! The choice of a class's link.
 
 use super::table::{Health, LinkEntry, LinkId, LinkTable};
 use clovisor_objects::wan_link::LinkState;
@@ -25,7 +25,7 @@ fn is_allowed(link: &LinkEntry, namespace: &str) -> bool {
     link.allowed_namespaces.is_empty() || link.allowed_namespaces.iter().any(|allowed| allowed == namespace)
 }
 
-/// Why `choose` passes a link over; none: it may be used.
+/// Why `choose` passes a link over; none if the link is usable.
 #[must_use]
 pub fn rejection(link: &LinkEntry, namespace: &str) -> Option<String> {
     if !is_allowed(link, namespace) {

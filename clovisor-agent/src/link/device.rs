@@ -1,4 +1,4 @@
-//! Which device a link means: pure.
+//! The device of a link; pure.
 
 use super::table::{Chosen, DownReason};
 use clovisor_datapath::host::net::{Device, HostNet};
@@ -37,7 +37,7 @@ pub(super) fn device<'a>(
     }
 }
 
-/// What is to be remembered of a choice.
+/// The part of a choice that is kept.
 pub(super) fn choice(spec: &WanLinkSpec, device: &Device) -> Option<Chosen> {
     let default_route = spec.device_selector.as_ref()?.default_route?;
     Some(Chosen { default_route, device: device.name.clone() })

@@ -1,4 +1,4 @@
-//! The state of each link, from what netlink says: pure.
+//! The state of each link from the node's network; pure.
 
 use super::device::{choice, device};
 use super::marks::forwarding;
@@ -148,7 +148,8 @@ fn judge(
     }
 }
 
-/// Closes links that would bypass a NetworkPolicy to its namespace. `egress_policies`: namespaces, each with the name of one.
+/// Closes links that would bypass a NetworkPolicy to its namespace. `egress_policies`: namespace -> name of a NetworkPolicy that
+/// selects its pods.
 pub(super) fn close(
     table: &mut LinkTable,
     specs: &BTreeMap<String, Arc<WanLinkSpec>>,
@@ -161,12 +162,12 @@ pub(super) fn close(
     }
 }
 
-/// The link takes packets past what judges forwarded ones, and nobody has accepted that.
+/// The link bypasses the policies for forwarded packets, and the bypass is not accepted.
 fn must_not_bypass(spec: &WanLinkSpec) -> bool {
     (spec.mode, spec.policy_bypass) == (Mode::Redirect, PolicyBypass::Refused)
 }
 
-/// May packets get to the link the way that its mode says?
+/// The reason why the link's mode cannot work on this node.
 fn forwarded(link: &LinkEntry, spec: &WanLinkSpec, net: &HostNet) -> Health {
     match spec.mode {
         Mode::Mark => by_mark(link, net),
@@ -179,7 +180,7 @@ fn forwarded(link: &LinkEntry, spec: &WanLinkSpec, net: &HostNet) -> Health {
     }
 }
 
-/// Can the stack forward what is marked for the link, and will it take what returns?
+/// The reason why the node cannot forward packets marked for the link, or would drop the answers.
 fn by_mark(link: &LinkEntry, net: &HostNet) -> Health {
     let device = link.ifindex.and_then(|ifindex| net.devices.get(&ifindex));
     let default = route_to(net, Ipv4Addr::UNSPECIFIED.into()).map(|route| route.ifindex);

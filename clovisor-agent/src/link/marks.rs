@@ -1,6 +1,6 @@
-//! Links in mode `Mark`: the stack forwards what the kernel half marked, by a rule and a table for each link.
+//! Links in mode `Mark`: the node's stack forwards marked packets by a rule and a routing table for each link.
 //!
-//! The table refuses what has no link now, so that a marked packet never falls through to the default route.
+//! The table has an unreachable route, so that a marked packet never takes the default route.
 
 use super::table::{LinkEntry, LinkTable, Mark};
 use clovisor_datapath::host::fwmark::{change, changes};

@@ -1,4 +1,4 @@
-//! Why a link is down, in words and as a code.
+//! Reasons why a link is down: codes and texts.
 
 use super::table::DownReason;
 use std::fmt;
@@ -28,7 +28,7 @@ impl fmt::Display for DownReason {
         f.write_str(match self {
             Self::DeviceMissing => "the device does not exist on this node",
             Self::DeviceAmbiguous => {
-                "spec.deviceSelector means several devices of this node; give more of it"
+                "spec.deviceSelector matches several devices of this node; make it more specific"
             }
             Self::NoCarrier => "the device is down or has no carrier",
             Self::NoAddress => "the device has no global address",

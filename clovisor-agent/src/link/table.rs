@@ -1,4 +1,4 @@
-//! The state of every link at one moment.
+//! The table of links.
 
 use clovisor_datapath::host::legacy::LegacyTables;
 use clovisor_objects::wan_link::{LinkState, Mode, Nat};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub u8);
 
-/// Bits of `skb->mark` that are ours.
+/// Bits of `skb->mark` that links may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MarkMask(pub u32);
 
@@ -52,7 +52,7 @@ pub struct Kept {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LinkTable {
     pub links: BTreeMap<String, LinkEntry>,
-    /// Next hops that were asked for and have not answered yet, and links whose rules are being set.
+    /// Next hops that were solicited and have not answered yet, and links whose rules are being set.
     pub pending: usize,
 }
 
@@ -96,7 +96,7 @@ pub struct LinkEntry {
     pub mode: Mode,
     /// What its packets are marked with in mode `Mark`.
     pub mark: Mark,
-    /// What the operator wants.
+    /// `spec.state`.
     pub wanted: LinkState,
     pub peers: Vec<PeerAddress>,
     pub allowed_namespaces: Vec<String>,
@@ -135,7 +135,7 @@ pub struct PeerAddress {
     pub target_port: u16,
 }
 
-/// Can the link carry traffic?
+/// The health of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
     Up,

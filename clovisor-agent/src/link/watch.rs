@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// Between attempts to find a gateway's link-layer address.
+/// Between two solicitations of a gateway.
 const SOLICIT: Duration = Duration::from_millis(200);
 
 /// The table now, and a task that follows snapshot and network. `kept`: by an agent before.

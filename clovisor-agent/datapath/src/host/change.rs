@@ -1,4 +1,4 @@
-//! The changes that the agent makes to the node's network, each by its caller's order.
+//! Changes of the node's network: neighbours and the clsact qdisc.
 
 use super::netlink::{HostError, request, tolerate};
 use futures_util::stream::StreamExt as _;
@@ -24,8 +24,8 @@ pub async fn solicit(address: IpAddr, device: &str) {
     }
 }
 
-/// Drops what the kernel knows of a neighbour, and with it the packets that wait for its answer. The sockets of
-/// those packets send nothing again until they are gone, which is three seconds otherwise.
+/// Deletes a neighbour entry, and with it the packets queued on it. A socket does not retransmit while its packet is queued,
+/// which takes three seconds otherwise.
 ///
 /// # Errors
 /// Netlink refused. A neighbour or device that is gone is no error.
@@ -47,7 +47,7 @@ pub async fn forget_neighbour(ifindex: u32, address: IpAddr) -> Result<(), HostE
         .await
 }
 
-/// Removes the clsact qdisc of a device, unless a filter is left on it, which is not ours then.
+/// Removes the clsact qdisc of a device, unless a filter is left on it, which belongs to another program then.
 ///
 /// # Errors
 /// Netlink refused. A device that is gone is no error.

@@ -1,4 +1,4 @@
-//! The driver of a device, from sysfs: netlink does not tell it.
+//! The driver of a device, from sysfs: netlink does not report it.
 
 use super::net::Device;
 use std::fs;

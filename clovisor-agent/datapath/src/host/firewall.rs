@@ -1,7 +1,7 @@
-//! Is there a policy for forwarded packets, which a redirect would bypass? Pure.
+//! Detects a policy for forwarded packets that a redirect would bypass; pure.
 //!
-//! A policy is a chain at the forward hook that drops by itself, or a rule that such a chain reaches, also by a map of
-//! verdicts, and that drops, rejects or asks a program. No policy: a rule for packets of no known connection, and what kube-proxy has for addresses of Services,
+//! A policy is a chain at the forward hook with policy drop, or a rule reached from such a chain, also by a verdict map, that
+//! drops, rejects or queues (NFQUEUE). Not a policy: rules for `ct state invalid`, and kube-proxy's rules for Service addresses,
 //! which steered packets do not carry.
 
 use std::collections::BTreeSet;
@@ -24,9 +24,9 @@ pub(super) struct BaseChain {
 /// What a rule does with packets that it matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Drops, rejects, or hands to a program that may.
+    /// Drops, rejects, or queues to a program that may.
     Refuse,
-    /// The same with packets of no known connection only.
+    /// The same for `ct state invalid` only.
     RefuseInvalid,
     /// Goes on in another chain of the table.
     Jump(String),

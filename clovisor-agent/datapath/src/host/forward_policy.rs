@@ -1,4 +1,4 @@
-//! What refuses forwarded packets, looked at now and then: rules change without a sign on the netlink socket.
+//! The node's policy for forwarded packets, read at intervals: no event on the netlink socket tells of changed rules.
 
 use super::legacy::{LegacyTables, legacy_tables};
 use super::net::HostNet;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-/// Found by the last look, and when that was.
+/// The policy at the last reading, and its time.
 #[derive(Default)]
 pub(super) struct ForwardPolicy {
     chain: Option<String>,
@@ -17,7 +17,7 @@ pub(super) struct ForwardPolicy {
 }
 
 impl ForwardPolicy {
-    /// Writes into `net` what was found, by a new look if the last one is older than `pace`.
+    /// Writes the policy into `net`, read again if the last reading is older than `pace`.
     pub(super) async fn look(&mut self, net: &mut HostNet, pace: Duration) {
         if self.read.is_none_or(|at| at.elapsed() >= pace) {
             self.read = Some(Instant::now());
@@ -31,7 +31,7 @@ impl ForwardPolicy {
         let chain = read("rules of nftables", forward_policy).await;
         let tables = read("names of iptables-legacy's tables", legacy_tables).await;
         if let Some(policy) = chain.as_ref().filter(|_| chain != self.chain) {
-            tracing::warn!(%policy, "links that are redirected to bypass the node's policy for forwarded packets");
+            tracing::warn!(%policy, "the node has a policy for forwarded packets, which links in mode Redirect bypass");
         }
         if !tables.is_empty() && tables != self.tables {
             tracing::warn!(

@@ -1,6 +1,6 @@
-//! Rules and tables that forward packets by their mark: reading, adding, removing those of ours.
+//! Rules and routes for marked packets: reading, adding, removing those of Clovisor.
 //!
-//! Ours have a routing protocol number of their own, by which a later agent and `cleanup` know them.
+//! They have a routing protocol number of their own, by which a later agent and `cleanup` recognise them.
 
 use super::net::FwmarkEntry;
 use super::netlink::{HostError, request, tolerate};
@@ -21,10 +21,10 @@ const PROTOCOL: RouteProtocol = RouteProtocol::Other(193);
 /// `pref` of our rules: before those of CNI plugins that route by source address.
 const PRIORITY: u32 = 1000;
 
-/// Metric of the route that refuses packets: any other one goes before it.
+/// Metric of the unreachable route: any other route is preferred.
 const LAST: u32 = 0x7fff_ffff;
 
-/// Adds or removes one; what is there already, or gone already, is no error.
+/// Adds or removes an entry; one that exists already, or is gone already, is no error.
 ///
 /// # Errors
 /// Netlink refused.
@@ -144,7 +144,7 @@ pub(super) fn route_of(message: &RouteMessage) -> Option<FwmarkEntry> {
             _ => {}
         }
     }
-    // What refuses has the loopback device in IPv6.
+    // An unreachable route of IPv6 has the loopback device.
     let unicast = message.header.kind == RouteType::Unicast;
     let ours = message.header.protocol == PROTOCOL && table != u32::from(RouteHeader::RT_TABLE_MAIN);
     ours.then_some(FwmarkEntry::Route { v4, table, hop: oif.filter(|_| unicast).map(|oif| (oif, gateway)) })

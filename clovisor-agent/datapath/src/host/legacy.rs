@@ -1,5 +1,5 @@
-//! Tables of the older ip_tables (`iptables-legacy`): which there are. What they do only `getsockopt` tells, which no
-//! safe interface of Rust has.
+//! Which tables of the older ip_tables (`iptables-legacy`) exist. Their rules can be read by `getsockopt` only, for which Rust
+//! has no safe interface.
 
 use std::fmt;
 use std::fs;
@@ -21,7 +21,7 @@ const TABLES: [(&str, &str, &str); 8] = [
 const NAMES4: &str = "/proc/net/ip_tables_names";
 const NAMES6: &str = "/proc/net/ip6_tables_names";
 
-/// Which of them a network namespace has, with rules or without.
+/// The tables of a network namespace, with rules or without.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LegacyTables([bool; TABLES.len()]);
 

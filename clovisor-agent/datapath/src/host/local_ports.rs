@@ -1,4 +1,4 @@
-//! Ports that the node's own sockets take by themselves, and ports that are kept from them.
+//! The node's ephemeral port range and its reserved ports.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -13,9 +13,9 @@ const LONGEST: usize = 256 << 10;
 /// Settings of the agent's network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalPorts {
-    /// First and last port that a socket without a port of its own may get (`net.ipv4.ip_local_port_range`).
+    /// First and last ephemeral port (`net.ipv4.ip_local_port_range`).
     pub range: Option<(u16, u16)>,
-    /// The ports of these that it does not get (`net.ipv4.ip_local_reserved_ports`).
+    /// Ports that are not assigned to sockets by themselves (`net.ipv4.ip_local_reserved_ports`).
     pub reserved: BTreeSet<u16>,
 }
 
@@ -31,11 +31,11 @@ pub fn local_ports() -> LocalPorts {
 /// # Errors
 /// `/proc/sys` is read-only, as in a container without privileges, or CAP_NET_ADMIN is missing.
 pub fn reserve(ports: &BTreeSet<u16>) -> io::Result<()> {
-    // Without a line's end an empty list would be no write at all.
+    // With a newline, since writing an empty string is no write.
     fs::write(RESERVED, list(ports) + "\n")
 }
 
-/// By one read: the kernel answers a second one with nothing, however much was left.
+/// In one read: the kernel returns nothing at a second one, however much is left.
 fn whole(path: &str) -> io::Result<String> {
     let mut buffer = vec![0; LONGEST];
     let length = File::open(path)?.read(&mut buffer)?;
@@ -50,7 +50,7 @@ fn pair(text: &str) -> Option<(u16, u16)> {
     }
 }
 
-/// Of numbers and ranges between commas.
+/// Ports of a list of numbers and ranges, separated by commas.
 #[must_use]
 pub fn ports(list: &str) -> BTreeSet<u16> {
     let range = |part: &str| {

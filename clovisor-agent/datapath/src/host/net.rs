@@ -1,4 +1,4 @@
-//! The network of the node at one moment, and pure questions about it.
+//! A snapshot of the node's network.
 
 use super::legacy::LegacyTables;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,11 +14,11 @@ pub struct HostNet {
     pub neighbours: Vec<Neighbour>,
     /// Bridge forwarding entries: MAC to port.
     pub fdb: Vec<FdbEntry>,
-    /// Rules and routes of ours for marked packets.
+    /// Clovisor's rules and routes for marked packets.
     pub fwmark: BTreeSet<FwmarkEntry>,
-    /// What refuses forwarded packets: a chain, in words. A redirect would bypass it.
+    /// The chain with a policy for forwarded packets, for people. A redirect would bypass it.
     pub forward_policy: Option<String>,
-    /// Tables whose rules are unknown, and may do the same.
+    /// Tables of iptables-legacy, whose rules cannot be read and may be such a policy.
     pub legacy_tables: LegacyTables,
 }
 
@@ -34,13 +34,13 @@ pub struct Device {
     pub mac: Vec<u8>,
     /// Packets have no Ethernet header (TUN, WireGuard, PPP, IP tunnels).
     pub l3: bool,
-    /// Drops what comes from where it would not send (`rp_filter` 1).
+    /// Strict reverse path filter (`rp_filter` 1).
     pub strict: bool,
     /// `veth`, `bridge`, … as the kernel names the kind; empty for plain devices.
     pub kind: String,
     /// As `ethtool -i` names it; the kind for virtual devices, empty where sysfs shows none.
     pub driver: String,
-    /// How many devices had this ifindex before: when it changes, nothing is attached to the device.
+    /// Number of devices that had this ifindex before; a change means that no program is attached any more.
     pub epoch: u32,
     /// Bridge (or bond, VRF) that the device is a port of.
     pub master: Option<u32>,
@@ -66,14 +66,14 @@ pub struct HostRoute {
     pub metric: u32,
 }
 
-/// What the kernel knows of a neighbour's link-layer address.
+/// Whether a neighbour's link-layer address is known (NUD state).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reachability {
     /// Permanent, reachable, stale, delay or probe.
     Known,
-    /// Asked for, no answer yet.
+    /// Solicited, no answer yet (incomplete).
     Asked,
-    /// Asked for, and nobody answered.
+    /// Solicited without an answer (failed).
     Failed,
 }
 
@@ -86,7 +86,7 @@ pub struct Neighbour {
     pub reachability: Reachability,
 }
 
-/// A part of what forwards packets by their mark.
+/// A rule or a route for marked packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FwmarkEntry {
     /// Packets with this mark under this mask use the table.

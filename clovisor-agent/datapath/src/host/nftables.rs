@@ -1,6 +1,6 @@
 //! Reads chains and rules of nf_tables, iptables-nft's among them, by netlink (`linux/netfilter/nf_tables.h`).
 //!
-//! Rules of the older ip_tables (`iptables-legacy`) are not there to be read; `legacy` says whether there may be some.
+//! Rules of the older ip_tables (`iptables-legacy`) are not part of nf_tables; see `legacy`.
 
 use super::firewall::{BaseChain, ChainName, ChainRule, Effect, KUBE_PROXY_TABLE, policy};
 use nix::libc::ENOENT;
@@ -40,7 +40,7 @@ pub(super) fn forward_policy() -> io::Result<Option<String>> {
     }
     let mut found = Vec::new();
     dump(NFT_MSG_GETRULE, None, |family, body| found.extend(rules_of(family, body)))?;
-    // A chain goes on in others of its table only.
+    // A chain jumps within its table only.
     found.retain(|rule| {
         forward
             .iter()
@@ -52,7 +52,7 @@ pub(super) fn forward_policy() -> io::Result<Option<String>> {
 /// A map of the table of a chain.
 type Map<'a> = (&'a ChainName, &'a str);
 
-/// Hands out family and attributes of every message of a dump, of all tables or of a map.
+/// Calls back with family and attributes of every message of a dump, of all tables or of a map.
 fn dump(message: u16, map: Option<Map<'_>>, mut each: impl FnMut(&'static str, &[u8])) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
@@ -154,7 +154,7 @@ fn rules_of(family: &'static str, attributes: &[u8]) -> Vec<RuleEffect> {
     found
 }
 
-/// A part of a rule that has an effect.
+/// An effect of a rule.
 struct RuleEffect {
     chain: ChainName,
     what: What,
@@ -216,7 +216,7 @@ impl Expressions {
                 let name = text(value(data, 1)?);
                 return Some(What::Map { name, by_state: state, invalid_only: self.invalid_only });
             }
-            // A program decides, which may refuse.
+            // A program in user space decides and may refuse.
             "reject" | "queue" => Some(refuse),
             "target" => {
                 let target = text(value(data, 1).unwrap_or_default());
@@ -249,7 +249,7 @@ fn resolved(found: Vec<RuleEffect>) -> io::Result<Vec<ChainRule>> {
     for RuleEffect { chain, what } in found {
         match what {
             What::Effect(effect) => rules.push(ChainRule { chain, effect }),
-            // Large, and no policy.
+            // Large, and never a policy.
             What::Map { .. } if chain.table == KUBE_PROXY_TABLE => {}
             What::Map { name, by_state, invalid_only } => {
                 let mut effects = Vec::new();

@@ -1,4 +1,4 @@
-//! Whole IP packets for pods, past sockets of this node.
+//! Raw IP packets to pods.
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;

@@ -1,5 +1,4 @@
-//! Ports of translated connections, kept from the node's own sockets: a socket with such a port would lose its
-//! answers to a pod.
+//! NAT ports, reserved against the node's own sockets: a socket with such a port would lose its answers to a pod.
 
 use super::local_ports::{LocalPorts, list, local_ports, ports, reserve};
 use super::net::HostNet;
@@ -17,7 +16,7 @@ use tokio::time::timeout;
 /// Between two looks at the settings, at most.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// What to write into `net.ipv4.ip_local_reserved_ports`, and which of it is ours to take back.
+/// The new value of `net.ipv4.ip_local_reserved_ports`, and the part that Clovisor may release again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortPlan {
     pub reserved: BTreeSet<u16>,
@@ -31,10 +30,10 @@ pub fn shared(nat: (u16, u16), local: &LocalPorts) -> BTreeSet<u16> {
     (nat.0.max(first)..=nat.1.min(last)).collect()
 }
 
-/// Reserves what is `wanted`, and of what is `ours` nothing else; what others reserved stays.
+/// Reserves `wanted` and releases the rest of `ours`; the reservations of others stay.
 #[must_use]
 pub fn plan(reserved: &BTreeSet<u16>, ours: &BTreeSet<u16>, wanted: &BTreeSet<u16>) -> PortPlan {
-    // Where a part of ours is gone, somebody wrote a list without it: what that has is theirs.
+    // If a part of ours is gone, another program wrote the list: all of it belongs to that program.
     let foreign = if ours.is_subset(reserved) { reserved - ours } else { reserved.clone() };
     let ours = wanted - &foreign;
     PortPlan { reserved: &foreign | &ours, ours }
@@ -46,7 +45,7 @@ pub fn command(reserved: &BTreeSet<u16>) -> String {
     format!("sysctl -w net.ipv4.ip_local_reserved_ports={}", list(reserved))
 }
 
-/// What an agent reserved, for a later one and for `cleanup`.
+/// The record of reserved ports, for a later agent and for `cleanup`.
 #[derive(Clone, Debug)]
 pub struct PortRecord {
     path: PathBuf,
@@ -82,7 +81,7 @@ impl PortRecord {
             Ok(content) if content.kernel == self.kernel => ports(&content.ports),
             Ok(_) => BTreeSet::new(),
             Err(error) => {
-                tracing::warn!(path = %self.path.display(), %error, "not known which ports were reserved; they stay");
+                tracing::warn!(path = %self.path.display(), %error, "record of reserved ports unreadable; these ports stay reserved");
                 BTreeSet::new()
             }
         }
@@ -96,7 +95,7 @@ impl PortRecord {
         Ok(files::replace(&self.path, &serde_json::to_vec(&content)?)?)
     }
 
-    /// Carries a plan out; `before` is what the record holds. What is not known to be ours is never reserved.
+    /// Carries a plan out; `before` is the content of the record. Ports are recorded before they are reserved.
     ///
     /// # Errors
     /// The setting or the record cannot be written; the setting is as it was.
@@ -131,7 +130,7 @@ impl PortKeeper {
         Self { nat, may_reserve, record, ours, said: String::new() }
     }
 
-    /// Looks at the settings and reserves what is missing, or says how.
+    /// Reads the settings and reserves missing ports, or logs the command that does.
     fn keep(&mut self) {
         let now = local_ports();
         let shared = shared(self.nat, &now);
@@ -168,8 +167,8 @@ impl PortKeeper {
         self.said = command;
     }
 
-    /// Does so now, and in a task as long as the network is followed: with each change of it, and now and then, since
-    /// settings change without a sign. Reserved ports stay when the agent goes, as connections do.
+    /// Reserves now, then in a task: at each change of the network, and at intervals, since no event tells of changed settings.
+    /// Ports stay reserved when the agent ends, as connections stay.
     pub fn watch(mut self, mut host: watch::Receiver<Arc<HostNet>>) {
         self.keep();
         tokio::spawn(async move {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 const FOLDER: &str = "/proc/sys/net/ipv4/conf";
 
-/// Does the device drop what comes from where it would not send (`rp_filter` 1, RFC 3704 strict)?
+/// The device has a strict reverse path filter (`rp_filter` 1, RFC 3704).
 pub(super) fn strict_reverse_path(device: &str) -> bool {
     let value = |name: &str| {
         let text = fs::read_to_string(Path::new(FOLDER).join(name).join("rp_filter"));

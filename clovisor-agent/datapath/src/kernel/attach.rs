@@ -13,15 +13,15 @@ use std::path::{Path, PathBuf};
 /// A program was not attached.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    #[error("program")]
+    #[error("the kernel refused the program")]
     Program(#[from] ProgramError),
-    #[error("link")]
+    #[error("the link is not usable")]
     Link(#[from] LinkError),
-    #[error("pin")]
+    #[error("the attachment cannot be pinned")]
     Pin(#[from] PinError),
-    #[error("defunct pin {path}")]
+    #[error("the pin {path} of a removed link cannot be removed")]
     DefunctPin { path: PathBuf, source: io::Error },
-    #[error("clsact filter")]
+    #[error("the clsact filter cannot be opened")]
     Filter(#[source] io::Error),
 }
 
@@ -123,7 +123,7 @@ fn attach_clsact(
     Ok(Attached { mode: AttachMode::Clsact, origin })
 }
 
-/// Asks the kernel, whose version says nothing where a vendor backports: without TCX it refuses the query.
+/// Probes for TCX by a query, which kernels without it refuse. The version would not tell: vendors backport.
 fn has_tcx() -> bool {
     SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok()
 }

@@ -1,4 +1,4 @@
-//! Removing everything of ours from the kernel, and nothing else.
+//! Removes everything of Clovisor's from the kernel, and nothing else.
 
 use super::pins::{FILTERS, LINKS, QDISC, children, detach, is_held, pin_root, pinned};
 use std::collections::BTreeMap;
@@ -10,11 +10,11 @@ pub struct Report {
     pub removed: Vec<PathBuf>,
     /// What could not be removed, and why.
     pub failed: Vec<(PathBuf, String)>,
-    /// Devices that have a clsact qdisc of ours, to be removed by the caller's netlink.
+    /// Devices with a clsact qdisc that an agent made; the caller removes it by netlink.
     pub clsact: Vec<u32>,
 }
 
-/// The folders that a running agent holds: it would put back what is removed.
+/// The folders that a running agent holds; the agent would restore what is removed.
 #[must_use]
 pub fn held(bpffs: &Path) -> Vec<PathBuf> {
     children(&pin_root(bpffs)).into_iter().filter(|dir| is_held(dir)).collect()

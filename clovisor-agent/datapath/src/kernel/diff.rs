@@ -1,4 +1,4 @@
-//! From one image to another in an order in which no packet can be misled.
+//! The writes from one image to another, in an order in which no packet is misdirected.
 
 use super::image::Image;
 use clovisor_common::abi;
@@ -41,8 +41,8 @@ pub enum Key {
     Pod(u32),
 }
 
-/// The writes that turn `old` into `new`: puts from what is pointed at to what points at it, then deletes the
-/// other way round. Equal entries cost nothing.
+/// The writes that turn `old` into `new`: puts of referenced entries before the entries that refer to them, then deletes in
+/// reverse. Equal entries cost nothing.
 #[must_use]
 pub fn diff(old: &Image, new: &Image) -> Vec<Op> {
     let mut ops = Vec::new();
@@ -68,8 +68,8 @@ pub fn diff(old: &Image, new: &Image) -> Vec<Op> {
     ops
 }
 
-/// The slots that get another link and bar others: first with what both bar, so that no packet meets what is forbidden now
-/// beside the link of before. (A slot is two words, and a reader may see one new and one old.)
+/// Slots that change their link and their forbidden links are written twice, first with the links that both forbid: a slot is two
+/// words, and a reader may see the new word of one and the old word of the other.
 fn first_words(old: &Image, new: &Image) -> BTreeMap<u32, Slot> {
     let changed = new.slots.iter().filter_map(|(index, slot)| {
         let before = old.slots.get(index)?;

@@ -1,4 +1,4 @@
-//! When a flow is over: pure rules over its two entries.
+//! Expiry of flows: pure rules over both entries.
 
 use clovisor_common::abi::FlowState;
 use clovisor_common::packet::{ACK, FIN, RST, TCP, UDP};
@@ -21,11 +21,11 @@ const ORPHAN: Duration = Duration::from_secs(5);
 /// Nothing in either direction; a keep-alive counts.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 
-/// After so much silence of a connection, and again, its pod is asked whether the socket is still there. (An idle one costs
-/// that two packets without data.)
+/// Silence after which the pod's socket is probed, again and again; a probe of an idle connection costs two packets without
+/// data.
 const SILENCE: Duration = Duration::from_secs(3600);
 
-/// Is it time to ask? Looked at `before_ns` and now at `now_ns` (CLOCK_MONOTONIC).
+/// A probe became due between the sweeps at `before_ns` and at `now_ns` (CLOCK_MONOTONIC).
 #[must_use]
 pub fn silent(forward: &FlowState, reverse: &FlowState, before_ns: u64, now_ns: u64) -> bool {
     let heard = forward.last_seen_ns.max(reverse.last_seen_ns);
@@ -35,14 +35,14 @@ pub fn silent(forward: &FlowState, reverse: &FlowState, before_ns: u64, now_ns: 
     open && silences(now_ns) > silences(before_ns)
 }
 
-/// Has either side ended the connection? Its entries stay a little longer, for packets under way.
+/// Either side has ended the connection. Its entries stay a little longer, for packets in flight.
 #[must_use]
 pub fn ended(forward: &FlowState, reverse: Option<&FlowState>) -> bool {
     let back = reverse.map_or(0, |state| state.tcp_flags);
     (forward.tcp_flags | back) & RST != 0 || forward.tcp_flags & back & FIN != 0
 }
 
-/// Is the flow over at `now_ns` (CLOCK_MONOTONIC)? One half may be missing.
+/// The flow has expired at `now_ns` (CLOCK_MONOTONIC). One entry may be missing.
 #[must_use]
 pub fn expired(proto: u8, forward: Option<&FlowState>, reverse: Option<&FlowState>, now_ns: u64) -> bool {
     let quiet = |state: &FlowState| Duration::from_nanos(now_ns.saturating_sub(state.last_seen_ns));

@@ -1,4 +1,4 @@
-//! The flow tables: reading, and ending what is over.
+//! The flow tables: reading, and removing expired flows.
 
 use super::expiry::{expired, silent};
 use super::tables::{Fill, TableError, capacity, ignore_missing, named, take};
@@ -25,7 +25,7 @@ pub struct FlowEntry {
     pub reverse: Option<FlowState>,
 }
 
-/// Only where there is an entry.
+/// Update an existing entry only.
 const BPF_EXIST: u64 = 2;
 
 /// One table, to read as a whole and to write by entries.
@@ -36,7 +36,7 @@ struct FlowTable<A> {
     map: HashMap<MapData, FlowKey<A>, Flow<A>>,
 }
 
-/// The maps that packets fill. Only the gc has one.
+/// The flow tables; owned by the task of [`gc`](super::gc).
 pub struct Flows {
     flow4: FlowTable<[u8; 4]>,
     flow6: FlowTable<[u8; 16]>,
@@ -53,14 +53,14 @@ impl fmt::Debug for Flows {
     }
 }
 
-/// What a sweep found.
+/// The result of a sweep.
 #[derive(Clone, Debug, Default)]
 pub struct Swept {
-    /// Entries that went.
+    /// Entries that were removed.
     pub ended: usize,
     /// How full the tables are now.
     pub fill: Vec<Fill>,
-    /// Connections that were silent so long that their pods are to be asked for them.
+    /// Silent connections whose sockets are to be probed.
     pub silent: Vec<FlowEntry>,
 }
 
@@ -233,7 +233,7 @@ where
                 }
             }
         }
-        // The forward entry goes first: without it the pod's next packet is decided anew.
+        // The forward entry goes first: without it the pod's next packet opens a new flow.
         over.sort_by_key(|key| key.scope & REVERSE);
         let ended = over.iter().filter(|key| self.map.remove(key).is_ok()).count();
         swept.ended += ended;

@@ -122,10 +122,10 @@ impl Collector {
     }
 }
 
-/// Which tables are nearly full now; whether that is news. Said from seven eighths on, until a quarter is free.
+/// Updates the tables that are nearly full, from seven eighths on until a quarter is free; returns whether that changed.
 fn note_full(before: &mut Vec<Fill>, fill: Vec<Fill>) -> bool {
     let was = |map| before.iter().any(|full| full.map == map);
-    // Entries of unreplied flows give way by themselves.
+    // The unreplied tables are LRUs.
     let replied = fill.into_iter().filter(|fill| fill.map.starts_with("FLOW"));
     let limit = |fill: &Fill| fill.capacity * if was(fill.map) { 6 } else { 7 } / 8;
     let full: Vec<_> = replied.filter(|fill| fill.capacity > 0 && fill.entries >= limit(fill)).collect();
@@ -136,7 +136,7 @@ fn note_full(before: &mut Vec<Fill>, fill: Vec<Fill>) -> bool {
                 map,
                 entries,
                 capacity,
-                "table nearly full; new flows may go on in the unreplied table"
+                "table nearly full; new flows may have to stay in the unreplied table"
             );
         }
         *before = full;

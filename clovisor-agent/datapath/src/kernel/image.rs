@@ -1,4 +1,4 @@
-//! The contents of the kernel maps as plain data, and what changes between two of them.
+//! The contents of the kernel maps as plain data, and comparisons of two of them.
 
 use clovisor_common::abi::{
     self, Addr, AddrKey, ClassKey, DestKey, LINK_UP, Peer, PeerKey, Pod, Slot, Traffic, TrafficKey,
@@ -21,7 +21,7 @@ pub struct Image {
     pub pods: BTreeMap<u32, Pod>,
 }
 
-/// Source ports for NAT, host byte order, inclusive; outside the range that host sockets take by themselves.
+/// Source ports for NAT, host byte order, inclusive; outside the node's ephemeral ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortRange {
     pub min: u16,
@@ -37,7 +37,7 @@ pub fn wide(address: IpAddr) -> AddrKey {
     }
 }
 
-/// Links that carried flows and do not any more, as they were.
+/// Links that were up and are not any more, with their old values.
 pub fn died<'a>(old: &'a Image, new: &'a Image) -> impl Iterator<Item = &'a abi::Link> {
     let up = |link: &abi::Link| link.flags & LINK_UP != 0;
     old.links
@@ -46,14 +46,14 @@ pub fn died<'a>(old: &'a Image, new: &'a Image) -> impl Iterator<Item = &'a abi:
         .map(|(_, link)| link)
 }
 
-/// A link may not be used any more by flows that it may carry.
+/// A slot forbids a link that it allowed before.
 #[must_use]
 pub fn forbidden(old: &Image, new: &Image) -> bool {
     let before = |index: &u32| old.slots.get(index).map_or(0, |slot| slot.forbidden);
     new.slots.iter().any(|(index, slot)| slot.forbidden & !before(index) != 0)
 }
 
-/// Everything of `new`, and what only `old` has: for the time in which proxies still use the old policy.
+/// Everything of `new`, and entries that only `old` has (make before break): proxies still use the old policy.
 #[must_use]
 pub fn union(old: &Image, new: &Image) -> Image {
     let mut both = new.clone();

@@ -1,7 +1,6 @@
-//! Silent connections: whether their pod still has the socket. It is asked by a TCP keep-alive, as RFC 5382, section 5,
-//! has it: a socket answers with an ACK, of which its owner knows nothing and which the far end takes for a duplicate; where
-//! there is none, the pod's kernel answers with a RST, which ends the flow on its way and the far end's connection too. So the state of sockets is known without
-//! entering pods.
+//! Probes of silent connections by a TCP keep-alive (RFC 5382, section 5). A socket answers with an ACK, which its application
+//! does not notice and the far end takes for a duplicate. Without a socket the pod's kernel answers with a RST, which ends
+//! the flow and the far end's connection. So the state of sockets is known without entering pods.
 
 use super::flows::FlowEntry;
 use super::teardown::Injection;

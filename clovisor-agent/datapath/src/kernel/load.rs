@@ -47,7 +47,7 @@ pub struct Programs {
     dir: PathBuf,
     mode: AttachMode,
     attached: BTreeMap<AttachPoint, Attached>,
-    /// Pins of an agent before that were not looked at yet.
+    /// Pins of an earlier agent whose programs are not replaced yet.
     inherited: BTreeSet<AttachPoint>,
     _lock: Flock<File>,
 }
@@ -104,7 +104,7 @@ impl Programs {
         &self.attached
     }
 
-    /// The device is another one than before under the same ifindex: what was attached went with it.
+    /// Another device has this ifindex now: the attachments went with the old one.
     pub fn forget(&mut self, ifindex: u32) {
         let gone: Vec<_> = self.attached.keys().filter(|place| place.ifindex == ifindex).copied().collect();
         for place in gone {
@@ -113,7 +113,7 @@ impl Programs {
         pins::forget_qdisc(&self.dir, ifindex);
     }
 
-    /// Makes the attachments be `wanted`; devices by ifindex. On an error the fresh ones of this call are undone.
+    /// Attaches and detaches until the attachments are `wanted`; devices by ifindex. On an error the fresh ones of this call are undone.
     ///
     /// # Errors
     /// The first step that failed.
@@ -130,7 +130,7 @@ impl Programs {
                 Err(error) => {
                     for step in undo.into_iter().rev() {
                         if let Err(error) = self.step(step, devices) {
-                            tracing::warn!(?step, %error, "could not take back");
+                            tracing::warn!(?step, %error, "undo failed");
                         }
                     }
                     return Err(error);

@@ -1,4 +1,4 @@
-//! The folder of pins: what is where, and how one attachment goes.
+//! The folder of pins, and the removal of one attachment.
 
 use super::plan::{AttachPoint, Hook};
 use aya::programs::TcAttachType;
@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 
 /// Folder of the pinned TCX links.
 pub(super) const LINKS: &str = "links";
-/// Folder of the programs that clsact filters run, and of the marks of qdiscs that are ours.
+/// Folder of the programs that clsact filters run, and of the markers of qdiscs that an agent made.
 pub(super) const FILTERS: &str = "filters";
-/// Begin of the name of such a mark; the ifindex follows.
+/// Prefix of such a marker; the ifindex follows.
 pub(super) const QDISC: &str = "clsact-";
 
-/// Priority and handle of our filters where clsact is used.
+/// Priority and handle of the clsact filters.
 pub(super) const PRIORITY: u16 = 1;
 pub(super) const HANDLE: TcHandle = TcHandle::new(0, 0xc10);
 
@@ -29,13 +29,13 @@ pub enum PinError {
     Io { path: PathBuf, source: std::io::Error },
 }
 
-/// `<bpffs>/clovisor`: everything of ours.
+/// `<bpffs>/clovisor`.
 #[must_use]
 pub(super) fn pin_root(bpffs: &Path) -> PathBuf {
     bpffs.join("clovisor")
 }
 
-/// What a folder has, in the order of the names; nothing where there is none.
+/// The entries of a folder by name; none if there is no folder.
 pub(super) fn children(dir: &Path) -> Vec<PathBuf> {
     let mut found: Vec<_> =
         std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
@@ -43,7 +43,7 @@ pub(super) fn children(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Does a running agent hold one of these folders?
+/// A running agent holds this folder.
 #[must_use]
 pub(super) fn is_held(dir: &Path) -> bool {
     let handle = File::open(dir).ok();
@@ -66,7 +66,7 @@ pub(super) const fn direction(hook: Hook) -> TcAttachType {
     }
 }
 
-/// Our filter on a device, by its priority and handle.
+/// Clovisor's filter on a device, by its priority and handle.
 pub(super) fn filter(device: &str, hook: Hook) -> std::io::Result<SchedClassifierLink> {
     SchedClassifierLink::attached(device, direction(hook), PRIORITY, HANDLE, None)
 }
@@ -77,12 +77,12 @@ pub(super) fn detach(version: &Path, place: AttachPoint, name: Option<&str>) {
     remove_filter(version, place, name);
 }
 
-/// A TCX link lives by its pin.
+/// The pin keeps a TCX link alive.
 pub(super) fn remove_link(version: &Path, place: AttachPoint) {
     forget(&version.join(LINKS).join(place.to_string()));
 }
 
-/// A filter lives by itself, and goes with its device.
+/// A filter needs no pin, and goes with its device.
 pub(super) fn remove_filter(version: &Path, place: AttachPoint, name: Option<&str>) {
     let pin = version.join(FILTERS).join(place.to_string());
     if !pin.exists() {
@@ -97,7 +97,7 @@ pub(super) fn remove_filter(version: &Path, place: AttachPoint, name: Option<&st
     forget(&pin);
 }
 
-/// The mark of a qdisc of ours that went with its device.
+/// Removes the marker of a qdisc that went with its device.
 pub(super) fn forget_qdisc(version: &Path, ifindex: u32) {
     forget(&version.join(FILTERS).join(format!("{QDISC}{ifindex}")));
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-/// How long entries of the policy before stay, so that no proxy is ahead of or behind the kernel.
+/// How long entries of the previous policy stay, for proxies that still use it.
 const LINGER: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -31,15 +31,15 @@ pub struct Kernel {
     asked: mpsc::Receiver<oneshot::Sender<Dump>>,
     state: watch::Sender<Arc<KernelState>>,
     current: Image,
-    /// The image without what only lingers, and when it becomes the current one.
+    /// The image without lingering entries, and when it becomes the current one.
     trimmed: Option<(Image, Instant)>,
     devices: BTreeMap<u32, NamedDevice>,
-    /// Gateways of links that died, whose waiting packets must go.
+    /// Gateways of links that went down, whose queued packets are to be dropped.
     dead: Vec<(u32, IpAddr)>,
     writes: u64,
 }
 
-/// Puts the task together; the maps' contents of an agent before are read, not changed.
+/// Puts the task together; the maps of an earlier agent are read, not changed.
 ///
 /// # Errors
 /// A map cannot be read.
@@ -92,7 +92,7 @@ impl Kernel {
             self.converge();
             for (ifindex, gateway) in std::mem::take(&mut self.dead) {
                 if let Err(error) = forget_neighbour(ifindex, gateway).await {
-                    tracing::debug!(ifindex, %gateway, %error, "packets for a dead link may wait");
+                    tracing::debug!(ifindex, %gateway, %error, "packets queued for a link that is down stay queued");
                 }
             }
         }
@@ -114,7 +114,7 @@ impl Kernel {
             error = Some(causes(&attach));
         }
         if let Some(error) = &error {
-            tracing::warn!(%error, "kernel half incomplete, trying again");
+            tracing::warn!(%error, "kernel half incomplete; retrying");
         }
         let state = KernelState {
             generation: desired.generation,
@@ -139,7 +139,7 @@ impl Kernel {
         if let Some((image, _)) = self.trimmed.take()
             && let Err(error) = self.write(image)
         {
-            tracing::warn!(%error, "old entries remain");
+            tracing::warn!(%error, "entries of the previous policy remain");
         }
     }
 
@@ -153,7 +153,7 @@ impl Kernel {
             map_writes: self.writes,
         };
         if answer.send(dump).is_err() {
-            tracing::debug!("nobody waits for the dump");
+            tracing::debug!("the receiver of the dump is gone");
         }
     }
 }
@@ -162,7 +162,7 @@ fn far_future() -> Instant {
     Instant::now() + Duration::from_secs(3600)
 }
 
-/// Devices that both know, of another epoch.
+/// Devices whose epoch changed.
 fn remade(old: &BTreeMap<u32, NamedDevice>, new: &BTreeMap<u32, NamedDevice>) -> Vec<u32> {
     let other = |(ifindex, device): &(&u32, &NamedDevice)| {
         old.get(ifindex).is_some_and(|before| before.epoch != device.epoch)

@@ -1,4 +1,4 @@
-//! What the two tasks of the kernel half take and publish.
+//! Inputs and outputs of the two tasks of the kernel half.
 
 use super::flows::FlowEntry;
 use super::image::Image;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What the maps shall hold and where the programs shall be attached: by the uplinks and pods of the image.
+/// The desired contents of the maps; programs are attached to the uplinks and pods of the image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     /// Generation of the policy that the image implements; 0 before the first.
@@ -28,7 +28,7 @@ pub struct NamedDevice {
     pub epoch: u32,
 }
 
-/// What the task of the maps publishes after each change.
+/// The state of the maps and attachments, published after each change.
 #[derive(Clone, Debug, Default)]
 pub struct KernelState {
     /// Generation of the policy that the maps implement.
@@ -62,7 +62,7 @@ pub struct KernelHandle {
 }
 
 impl KernelHandle {
-    /// MapTables of replied flows that are nearly full.
+    /// Tables of replied flows that are nearly full.
     #[must_use]
     pub fn full(&self) -> watch::Receiver<Vec<Fill>> {
         self.full.clone()

@@ -22,7 +22,7 @@ pub enum TableError {
     Map { map: &'static str, source: MapError },
 }
 
-/// The maps that hold policy and counters. Only the kernel task has one.
+/// The maps that hold policy and counters. Owned by the task of [`run`](super::run).
 pub struct MapTables {
     capacities: BTreeMap<&'static str, u64>,
     links: Array<MapData, abi::Link>,
@@ -100,7 +100,7 @@ impl MapTables {
         })
     }
 
-    /// What the maps hold now: after a restart, what the agent before left.
+    /// The contents of the maps; after a restart those of the earlier agent.
     ///
     /// # Errors
     /// A map could not be read.
@@ -130,7 +130,7 @@ impl MapTables {
         Ok(image)
     }
 
-    /// Carries out one write. Deleting what is not there is no error.
+    /// Carries out one write. Deleting an absent entry is no error.
     ///
     /// # Errors
     /// The kernel refused, e.g. because the map is full.

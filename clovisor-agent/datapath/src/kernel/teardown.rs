@@ -1,10 +1,10 @@
-//! What the sockets of pods are told when their connection cannot stay on its link, because that died or is not the
-//! mapping's any more, though they send nothing themselves.
+//! Packets to sockets of pods whose connections cannot stay on their link, because the link is down or the mapping does not
+//! have it any more.
 //!
-//! A connection that cannot move gets a RST, so that its owner dials again now and not when it next has something to
-//! say. One that moves gets ICMP "network unreachable" about its oldest unacknowledged byte: each takes one doubling of
-//! the retransmission timer back (RFC 6069), so that it goes on by the new link at once. Both are what the kernel half
-//! would answer to a packet of the pod, built from one that the pod could have sent.
+//! A connection that cannot move gets a RST, so that its application reconnects now and not when it next sends. A connection
+//! that moves gets ICMP "network unreachable" about its oldest unacknowledged byte: each undoes one back-off of the
+//! retransmission timer (RFC 6069), so that the connection continues on the new link at once. Both are the replies of the kernel
+//! half to a packet of the pod, built from a segment that the pod could have sent.
 
 use super::flows::FlowEntry;
 use super::image::{Image, wide};
@@ -14,7 +14,7 @@ use clovisor_common::reply::{Frame, IcmpError, Reply};
 use clovisor_common::rule::{Disposition, disposition, movable, stays};
 use std::net::{IpAddr, SocketAddr};
 
-/// How many doublings of the timer are taken back: a link that was silent for three seconds before it was down.
+/// ICMP errors to send; each undoes one back-off of the timer. Four cover a link that was silent for three seconds.
 const DUPLICATES: usize = 4;
 
 /// IP packets for a pod.
@@ -27,7 +27,7 @@ pub struct Injection {
     pub resets: bool,
 }
 
-/// What to tell about a flow when the maps are as in `image`; none: it stays on its link, or nothing is decided.
+/// The packets for a flow by the maps of `image`; none if the flow stays on its link or is held.
 #[must_use]
 pub fn teardown(flow: &FlowEntry, image: &Image) -> Option<Injection> {
     match (flow.source, flow.destination) {
@@ -80,7 +80,7 @@ fn entry<A: Address>(flow: &FlowEntry) -> Flow<A> {
     }
 }
 
-/// The pod's segment that acknowledges all it has, from the first byte on that is not acknowledged to it.
+/// A segment of the pod that acknowledges all it received, from its first unacknowledged byte on.
 fn tcp(flow: &FlowEntry) -> [u8; 20] {
     let mut header = [0; 20];
     let unacknowledged = flow.reverse.as_ref().map_or(0, |back| back.ack_be);

@@ -1,8 +1,8 @@
-//! What agents of other versions left: their programs are replaced in place, as those of the same version are.
+//! Attachments of agents of other layout versions: their programs are replaced in place, as those of the same version are.
 //!
-//! A link or filter does not care whose maps its program uses. So a pin that is moved to this version's folder makes the
-//! next attachment an exchange, without a packet that meets both programs or none. Maps have another layout and go; their
-//! programs keep them until then.
+//! A link or filter does not depend on the maps of its program. A pin that is moved to this version's folder makes the next
+//! attachment a replacement: no packet passes both programs or none. The old maps are unpinned; their programs keep them
+//! until they are replaced.
 
 use super::pins::{FILTERS, LINKS, PinError, children, is_held};
 use std::fs;
