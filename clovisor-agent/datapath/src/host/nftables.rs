@@ -2,9 +2,11 @@
 //!
 //! Rules of the older ip_tables (`iptables-legacy`) are not part of nf_tables; see `legacy`.
 
+mod attributes;
+
 use super::firewall::{BaseChain, ChainName, ChainRule, Effect, KUBE_PROXY_TABLE, policy};
+use attributes::*;
 use nix::libc::ENOENT;
-use rtnetlink::packet_core::{NlaBuffer, NlasIterator};
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use rtnetlink::sys::{Socket, SocketAddr};
 use std::io;
@@ -80,10 +82,11 @@ fn dump(message: u16, map: Option<Map<'_>>, mut each: impl FnMut(&'static str, &
     }
 }
 
-/// NFTA_SET_ELEM_LIST_TABLE 1, SET 2.
+/// A request for a dump, of all tables or of the elements of a map.
 fn request(message: u16, map: Option<Map<'_>>) -> Vec<u8> {
     let mut attributes = Vec::new();
-    let names = map.map(|(of, map)| [(1_u16, of.table.as_str()), (2, map)]);
+    let names =
+        map.map(|(of, map)| [(NFTA_SET_ELEM_LIST_TABLE, of.table.as_str()), (NFTA_SET_ELEM_LIST_SET, map)]);
     for (kind, name) in names.into_iter().flatten() {
         let length = 4 + name.len() + 1;
         attributes.extend((length as u16).to_ne_bytes());
@@ -110,45 +113,32 @@ fn family(number: u8) -> &'static str {
     FAMILIES.iter().find(|(known, _)| *known == number).map_or("other", |(_, name)| name)
 }
 
-fn number<T: Default>(bytes: &[u8], read: impl FnOnce([u8; 4]) -> T) -> T {
-    bytes.first_chunk().map_or_else(T::default, |four| read(*four))
-}
-
-/// The value of an attribute, none if it is not there.
-fn value(attributes: &[u8], kind: u16) -> Option<&[u8]> {
-    all(attributes).find(|(found, _)| *found == kind).map(|(_, value)| value)
-}
-
-fn all(attributes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    let found = NlasIterator::new(attributes).map_while(Result::ok);
-    found.map(|nla: NlaBuffer<&[u8]>| {
-        let (kind, length) = (nla.kind(), nla.value_length());
-        (kind, nla.into_inner().get(4..4 + length).unwrap_or_default())
-    })
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes.strip_suffix(&[0]).unwrap_or(bytes)).into_owned()
-}
-
-/// NFTA_CHAIN_TABLE 1, NAME 3, HOOK 4 (HOOKNUM 1), POLICY 5.
+/// A chain at the forward hook.
 fn base_chain(family: &'static str, attributes: &[u8]) -> Option<BaseChain> {
-    let hook = value(value(attributes, 4)?, 1)?;
+    let hook = value(value(attributes, NFTA_CHAIN_HOOK)?, NFTA_HOOK_HOOKNUM)?;
     let forwards = number(hook, u32::from_be_bytes) == HOOK_FORWARD && family != "bridge";
-    let name = ChainName { family, table: text(value(attributes, 1)?), chain: text(value(attributes, 3)?) };
-    let drops = value(attributes, 5).is_some_and(|policy| number(policy, u32::from_be_bytes) == NF_DROP);
+    let name = ChainName {
+        family,
+        table: text(value(attributes, NFTA_CHAIN_TABLE)?),
+        chain: text(value(attributes, NFTA_CHAIN_NAME)?),
+    };
+    let drops = value(attributes, NFTA_CHAIN_POLICY)
+        .is_some_and(|policy| number(policy, u32::from_be_bytes) == NF_DROP);
     forwards.then_some(BaseChain { name, drops })
 }
 
-/// NFTA_RULE_TABLE 1, CHAIN 2, EXPRESSIONS 4, each with NFTA_EXPR_NAME 1 and DATA 2.
+/// The effects of a rule.
 fn rules_of(family: &'static str, attributes: &[u8]) -> Vec<RuleEffect> {
-    let (Some(table), Some(chain)) = (value(attributes, 1), value(attributes, 2)) else { return Vec::new() };
+    let (Some(table), Some(chain)) = (value(attributes, NFTA_RULE_TABLE), value(attributes, NFTA_RULE_CHAIN))
+    else {
+        return Vec::new();
+    };
     let chain = ChainName { family, table: text(table), chain: text(chain) };
     let mut reader = Expressions::default();
     let mut found = Vec::new();
-    for (_, expression) in all(value(attributes, 4).unwrap_or_default()) {
-        let name = text(value(expression, 1).unwrap_or_default());
-        let what = reader.follow(&name, value(expression, 2).unwrap_or_default());
+    for (_, expression) in all(value(attributes, NFTA_RULE_EXPRESSIONS).unwrap_or_default()) {
+        let name = text(value(expression, NFTA_EXPR_NAME).unwrap_or_default());
+        let what = reader.follow(&name, value(expression, NFTA_EXPR_DATA).unwrap_or_default());
         found.extend(what.map(|what| RuleEffect { chain: chain.clone(), what }));
     }
     found
@@ -163,7 +153,7 @@ struct RuleEffect {
 #[derive(Debug, PartialEq, Eq)]
 enum What {
     Effect(Effect),
-    /// The effects are elements of a map, by what it is asked with.
+    /// The effects are the elements of a verdict map.
     Map {
         name: String,
         by_state: bool,
@@ -174,11 +164,11 @@ enum What {
 /// Follows the expressions of a rule. `ct state invalid` is three of them, `ct state vmap` two.
 #[derive(Default)]
 struct Expressions {
-    /// The one before loaded the state of the connection.
+    /// The expression before loaded the connection's state.
     state: bool,
-    /// The one before masked it with that of no connection.
+    /// The expression before masked the state with `invalid`.
     masked: bool,
-    /// What follows is for packets of no known connection.
+    /// The rest of the rule is for `ct state invalid`.
     invalid_only: bool,
 }
 
@@ -187,21 +177,21 @@ impl Expressions {
         let (state, masked) = (mem::take(&mut self.state), mem::take(&mut self.masked));
         let refuse = refusal(self.invalid_only);
         let effect = match name {
-            // NFTA_CT_KEY 2.
             "ct" => {
-                self.state =
-                    value(data, 2).is_some_and(|key| number(key, u32::from_be_bytes) == NFT_CT_STATE);
+                self.state = value(data, NFTA_CT_KEY)
+                    .is_some_and(|key| number(key, u32::from_be_bytes) == NFT_CT_STATE);
                 None
             }
-            // NFTA_BITWISE_MASK 4 in a NFTA_DATA_VALUE 1.
             "bitwise" => {
-                let mask = value(data, 4).and_then(|mask| value(mask, 1)).unwrap_or_default();
+                let mask = value(data, NFTA_BITWISE_MASK)
+                    .and_then(|mask| value(mask, NFTA_DATA_VALUE))
+                    .unwrap_or_default();
                 self.masked = state && number(mask, u32::from_ne_bytes) == STATE_INVALID;
                 None
             }
-            // NFTA_CMP_OP 2: not zero.
             "cmp" => {
-                let unequal = value(data, 2).is_some_and(|op| number(op, u32::from_be_bytes) == NFT_CMP_NEQ);
+                let unequal =
+                    value(data, NFTA_CMP_OP).is_some_and(|op| number(op, u32::from_be_bytes) == NFT_CMP_NEQ);
                 self.invalid_only |= masked && unequal;
                 None
             }
@@ -209,21 +199,21 @@ impl Expressions {
                 self.invalid_only |= matches_invalid(data);
                 None
             }
-            // NFTA_LOOKUP_SET 1, DREG 3: a map of verdicts.
+            // A verdict map.
             "lookup"
-                if value(data, 3).is_some_and(|to| number(to, u32::from_be_bytes) == NFT_REG_VERDICT) =>
+                if value(data, NFTA_LOOKUP_DREG)
+                    .is_some_and(|to| number(to, u32::from_be_bytes) == NFT_REG_VERDICT) =>
             {
-                let name = text(value(data, 1)?);
+                let name = text(value(data, NFTA_LOOKUP_SET)?);
                 return Some(What::Map { name, by_state: state, invalid_only: self.invalid_only });
             }
             // A program in user space decides and may refuse.
             "reject" | "queue" => Some(refuse),
             "target" => {
-                let target = text(value(data, 1).unwrap_or_default());
+                let target = text(value(data, NFTA_TARGET_NAME).unwrap_or_default());
                 ["DROP", "REJECT", "NFQUEUE"].contains(&target.as_str()).then_some(refuse)
             }
-            // NFTA_IMMEDIATE_DATA 2.
-            "immediate" => value(data, 2).and_then(|data| verdict(data, refuse)),
+            "immediate" => value(data, NFTA_IMMEDIATE_DATA).and_then(|data| verdict(data, refuse)),
             _ => None,
         };
         effect.map(What::Effect)
@@ -234,12 +224,12 @@ const fn refusal(invalid_only: bool) -> Effect {
     if invalid_only { Effect::RefuseInvalid } else { Effect::Refuse }
 }
 
-/// NFTA_DATA_VERDICT 2, NFTA_VERDICT_CODE 1 and CHAIN 2.
+/// The effect of a verdict.
 fn verdict(data: &[u8], refuse: Effect) -> Option<Effect> {
-    let verdict = value(data, 2)?;
-    match value(verdict, 2) {
+    let verdict = value(data, NFTA_DATA_VERDICT)?;
+    match value(verdict, NFTA_VERDICT_CHAIN) {
         Some(chain) => Some(Effect::Jump(text(chain))),
-        None => (number(value(verdict, 1)?, u32::from_be_bytes) == NF_DROP).then_some(refuse),
+        None => (number(value(verdict, NFTA_VERDICT_CODE)?, u32::from_be_bytes) == NF_DROP).then_some(refuse),
     }
 }
 
@@ -266,22 +256,25 @@ fn resolved(found: Vec<RuleEffect>) -> io::Result<Vec<ChainRule>> {
     Ok(rules)
 }
 
-/// NFTA_SET_ELEM_LIST_ELEMENTS 3, each with NFTA_SET_ELEM_KEY 1 (NFTA_DATA_VALUE 1) and DATA 2.
+/// The effects of the elements of a verdict map.
 fn verdicts(attributes: &[u8], by_state: bool, invalid_only: bool) -> Vec<Effect> {
     let effect = |element: &[u8]| {
-        let key = value(element, 1).and_then(|key| value(key, 1)).unwrap_or_default();
+        let key =
+            value(element, NFTA_SET_ELEM_KEY).and_then(|key| value(key, NFTA_DATA_VALUE)).unwrap_or_default();
         let is_invalid = by_state && number(key, u32::from_ne_bytes) == STATE_INVALID;
-        verdict(value(element, 2)?, refusal(invalid_only || is_invalid))
+        verdict(value(element, NFTA_SET_ELEM_DATA)?, refusal(invalid_only || is_invalid))
     };
-    all(value(attributes, 3).unwrap_or_default()).filter_map(|(_, element)| effect(element)).collect()
+    all(value(attributes, NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default())
+        .filter_map(|(_, element)| effect(element))
+        .collect()
 }
 
-/// A `conntrack` match of iptables (NFTA_MATCH_NAME 1, INFO 3: `xt_conntrack_mtinfo3`) for packets of no known
-/// connection, and for no others.
+/// A `conntrack` match of iptables (`xt_conntrack_mtinfo3`) for `INVALID` only.
 fn matches_invalid(data: &[u8]) -> bool {
     const FLAGS: usize = 146;
     const STATE_MASK: usize = 150;
-    let (name, info) = (value(data, 1).unwrap_or_default(), value(data, 3).unwrap_or_default());
+    let (name, info) =
+        (value(data, NFTA_MATCH_NAME).unwrap_or_default(), value(data, NFTA_MATCH_INFO).unwrap_or_default());
     let half =
         |at: usize| info.get(at..at + 2).and_then(|two| Some(u16::from_ne_bytes(two.try_into().ok()?)));
     let (flags, inverted) = (half(FLAGS), half(FLAGS + 2));
@@ -292,7 +285,7 @@ fn matches_invalid(data: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// This kernel's own `queue` is rare, and was not there to be tried.
+    /// Kernels without `queue` cannot show it.
     #[test]
     fn a_program_that_decides_may_refuse() {
         assert_eq!(Expressions::default().follow("queue", &[]), Some(What::Effect(Effect::Refuse)));
