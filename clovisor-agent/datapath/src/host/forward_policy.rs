@@ -31,12 +31,12 @@ impl ForwardPolicy {
         let chain = read("rules of nftables", forward_policy).await;
         let tables = read("names of iptables-legacy's tables", legacy_tables).await;
         if let Some(policy) = chain.as_ref().filter(|_| chain != self.chain) {
-            tracing::warn!(%policy, "the node has a policy for forwarded packets, which links in mode Redirect bypass");
+            tracing::warn!(%policy, "links in mode Redirect bypass the node's policy for forwarded packets");
         }
         if !tables.is_empty() && tables != self.tables {
             tracing::warn!(
                 %tables,
-                "tables of iptables-legacy, whose rules the agent cannot read: links that are redirected to bypass what \
+                "tables of iptables-legacy, whose rules the agent cannot read: links in mode Redirect bypass what \
                  they do with forwarded packets"
             );
         }
