@@ -91,27 +91,27 @@ struct Points {
 pub async fn bind(args: &RunArgs) -> Result<Bound> {
     folder_of_ours(&args.run_dir)?;
     folder_of_ours(&args.state_dir)?;
-    let (programs, tables, flows) = load(&args.bpffs, args.attach, &args.state_dir)?;
+    let (programs, tables, flows) = load(&args.datapath.bpffs, args.datapath.attach, &args.state_dir)?;
     let cluster = cluster(args).await?;
     let snapshots = snapshots(args, cluster.as_ref()).await?;
     let file = AllocationFile::in_dir(&args.state_dir);
     let numbers = file.load();
     let network = host::watch::watch().await?;
-    let marks = MarkMask(args.mark_mask);
+    let marks = MarkMask(args.datapath.mark_mask);
     let links = link::watch::watch(numbers.links.clone(), marks, snapshots.clone(), network.clone());
     let (compiler, policy) = Compiler::new(snapshots, file, numbers, purpose(args));
     let record = PortRecord::in_dir(&args.run_dir);
-    PortKeeper::new(args.nat_ports, args.reserve_nat_ports, record).watch(network.clone());
-    let ports = PortRange { min: args.nat_ports.0, max: args.nat_ports.1 };
+    PortKeeper::new(args.datapath.nat_ports, args.datapath.reserve_nat_ports, record).watch(network.clone());
+    let ports = PortRange { min: args.datapath.nat_ports.0, max: args.datapath.nat_ports.1 };
     let inputs = Inputs { policy: policy.clone(), links: links.clone(), host: network.clone(), ports };
     let (desired, to_kernel, pods) = desired::run::bind(inputs);
     let (kernel, handle) = kernel::run::bind(programs, tables, flows, to_kernel)?;
     let socket = args.run_dir.join("callout/callout.sock");
-    let callout = session::listen::bind(&socket, Some(args.proxy_gid))?;
+    let callout = session::listen::bind(&socket, Some(args.envoy.proxy_gid))?;
     let api_socket = args.run_dir.join("agent.sock");
     let local_api = serve::bind(&api_socket)
         .with_context(|| format!("cannot listen on {}; set --run-dir", api_socket.display()))?;
-    let listener = listen(args.listen).await?;
+    let listener = listen(args.status.listen).await?;
     let ready = Ready::default();
     let points = Points { maps: ready.hold("kernel maps and programs"), envoy: ready.hold("Envoy files") };
     let (envoy_status, envoy_state) = watch::channel(Arc::default());
@@ -126,7 +126,7 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
         ready,
         started: jiff::Timestamp::now(),
     };
-    let envoy = args.envoy_dir.as_ref().map(|dir| envoy_config(args, dir, &socket));
+    let envoy = args.envoy.envoy_dir.as_ref().map(|dir| envoy_config(args, dir, &socket));
     Ok(Bound {
         compiler,
         desired,
@@ -165,28 +165,28 @@ pub async fn control(args: &ControllerArgs, shutdown: impl Future<Output = ()>) 
 
 fn purpose(args: &RunArgs) -> Purpose {
     Purpose {
-        proxies: if args.sidecars { Proxies::Sidecars } else { Proxies::Managed },
-        numbering: if args.controller { Numbering::Status } else { Numbering::Own },
-        local: args.kubernetes,
+        proxies: if args.source.sidecars { Proxies::Sidecars } else { Proxies::Managed },
+        numbering: if args.source.controller { Numbering::Status } else { Numbering::Own },
+        local: args.source.kubernetes,
     }
 }
 
 /// The way to the API server, if the objects come from there.
 async fn cluster(args: &RunArgs) -> Result<Option<Cluster>> {
-    let Some(node) = args.node_name.clone().filter(|_| args.kubernetes) else {
+    let Some(node) = args.source.node_name.clone().filter(|_| args.source.kubernetes) else {
         return Ok(None);
     };
     let client = api::client().await?;
-    Ok(Some(Cluster { client, node, pace: args.status_pace() }))
+    Ok(Some(Cluster { client, node, pace: args.status.status_pace() }))
 }
 
 /// Follows the source of objects that the flags name.
 async fn snapshots(args: &RunArgs, cluster: Option<&Cluster>) -> Result<watch::Receiver<Arc<Snapshot>>> {
-    match (&args.config, cluster) {
+    match (&args.source.config, cluster) {
         (Some(dir), _) => Ok(folder::watch(dir)?),
         (None, Some(Cluster { client, node, .. })) => {
             let saved = SavedFile::in_dir(&args.state_dir);
-            let view = View::Node { name: node.clone(), saved, sidecars: args.sidecars };
+            let view = View::Node { name: node.clone(), saved, sidecars: args.source.sidecars };
             Ok(api::watch(client.clone(), view).await)
         }
         (None, None) => bail!("no source of objects; give --config DIR, or --kubernetes with --node-name"),
@@ -200,10 +200,10 @@ fn folder_of_ours(dir: &Path) -> Result<()> {
 
 fn envoy_config(args: &RunArgs, dir: &Path, callout: &Path) -> EnvoyConfig {
     let mut config = EnvoyConfig::new(dir.to_owned());
-    config.mount = args.envoy_mount.clone();
+    config.mount = args.envoy.envoy_mount.clone();
     config.render.callout = callout.to_owned();
-    config.render.certificates = args.envoy_certs.clone();
-    config.render.callout_timeout = args.callout_timeout();
+    config.render.certificates = args.envoy.envoy_certs.clone();
+    config.render.callout_timeout = args.envoy.callout_timeout();
     config
 }
 

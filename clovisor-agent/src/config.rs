@@ -45,6 +45,29 @@ pub enum AgentCommand {
 /// Flags of `run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    #[command(flatten)]
+    pub status: StatusArgs,
+    #[command(flatten)]
+    pub envoy: EnvoyArgs,
+    /// Folder of the sockets: agent.sock (clovisorctl) and callout/callout.sock (Envoy); and of the note which ports
+    /// are reserved.
+    #[arg(long, value_name = "DIR", env = "CLOVISOR_RUN_DIR", default_value = "/run/clovisor")]
+    pub run_dir: PathBuf,
+    /// Folder of what must outlive a restart: the numbers of namespaces, classes and links.
+    #[arg(long, value_name = "DIR", env = "CLOVISOR_STATE_DIR", default_value = "/var/lib/clovisor")]
+    pub state_dir: PathBuf,
+    #[command(flatten)]
+    pub datapath: DatapathArgs,
+    /// One JSON object a line for collectors, or text for people.
+    #[arg(long, value_enum, default_value_t, env = "CLOVISOR_LOG_FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// Flags of the source of objects, and of how their meaning is shared.
+#[derive(Args, Clone, Debug)]
+pub struct SourceArgs {
     /// Folder with the YAML files of WanLinks, WanMappings, Istio's objects and Pods; watched.
     #[arg(long, value_name = "DIR", env = "CLOVISOR_CONFIG", required_unless_present = "kubernetes")]
     pub config: Option<PathBuf>,
@@ -62,12 +85,22 @@ pub struct RunArgs {
     /// (or `clovisorctl render istio`) writes.
     #[arg(long, conflicts_with = "envoy_dir", requires = "controller", env = "CLOVISOR_SIDECARS")]
     pub sidecars: bool,
+}
+
+/// Flags of what the agent tells about itself.
+#[derive(Args, Clone, Debug)]
+pub struct StatusArgs {
     /// Answer /healthz, /readyz and /metrics (OpenMetrics) over TCP. Not set: no TCP port at all.
     #[arg(long, value_name = "ADDR:PORT", env = "CLOVISOR_LISTEN")]
     pub listen: Option<SocketAddr>,
     /// Between two writes of this node's WanNode, milliseconds; it is written on change only.
     #[arg(long, value_name = "MS", default_value_t = 30_000)]
     status_pace_ms: u64,
+}
+
+/// Flags of the files of Envoys, and of their callout.
+#[derive(Args, Clone, Debug)]
+pub struct EnvoyArgs {
     /// Write the files of the pods' Envoys here, a folder per namespace. Not set: no files.
     #[arg(long, value_name = "DIR", env = "CLOVISOR_ENVOY_DIR")]
     pub envoy_dir: Option<PathBuf>,
@@ -77,22 +110,23 @@ pub struct RunArgs {
     /// Where a pod sees cert-chain.pem, key.pem and root-cert.pem.
     #[arg(long, value_name = "DIR", env = "CLOVISOR_ENVOY_CERTS", default_value = "/etc/clovisor/certs")]
     pub envoy_certs: PathBuf,
-    /// Folder of the sockets: agent.sock (clovisorctl) and callout/callout.sock (Envoy); and of the note which ports
-    /// are reserved.
-    #[arg(long, value_name = "DIR", env = "CLOVISOR_RUN_DIR", default_value = "/run/clovisor")]
-    pub run_dir: PathBuf,
-    /// Folder of what must outlive a restart: the numbers of namespaces, classes and links.
-    #[arg(long, value_name = "DIR", env = "CLOVISOR_STATE_DIR", default_value = "/var/lib/clovisor")]
-    pub state_dir: PathBuf,
-    /// A mounted BPF file system, where programs and maps are pinned.
-    #[arg(long, value_name = "DIR", env = "CLOVISOR_BPFFS", default_value = "/sys/fs/bpf")]
-    pub bpffs: PathBuf,
     /// Group that may connect to the callout's socket: that of the proxies.
     #[arg(long, value_name = "GID", env = "CLOVISOR_PROXY_GID", default_value_t = 1337)]
     pub proxy_gid: u32,
     /// How long a request waits for the agent's decision before onAgentLoss holds, milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     callout_timeout_ms: u64,
+}
+
+/// Flags of the kernel half and of the node's network.
+#[derive(Args, Clone, Debug)]
+pub struct DatapathArgs {
+    /// A mounted BPF file system, where programs and maps are pinned.
+    #[arg(long, value_name = "DIR", env = "CLOVISOR_BPFFS", default_value = "/sys/fs/bpf")]
+    pub bpffs: PathBuf,
+    /// How programs are attached.
+    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = attach_modes(), env = "CLOVISOR_ATTACH")]
+    pub attach: AttachMode,
     /// Source ports of connections whose address is translated: outside net.ipv4.ip_local_port_range, so that the
     /// node's own sockets and its masquerade of other connections never have the same.
     #[arg(long, value_name = "MIN-MAX", default_value = "10240-29999", value_parser = ports)]
@@ -106,21 +140,17 @@ pub struct RunArgs {
     /// use them too (kube-proxy has 0xc000, Cilium 0x0f00, Calico from 0x10000 up).
     #[arg(long, value_name = "MASK", default_value = "0x7f000000", value_parser = mark_mask, env = "CLOVISOR_MARK_MASK")]
     pub mark_mask: u32,
-    /// How programs are attached.
-    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = attach_modes(), env = "CLOVISOR_ATTACH")]
-    pub attach: AttachMode,
-    /// One JSON object a line for collectors, or text for people.
-    #[arg(long, value_enum, default_value_t, env = "CLOVISOR_LOG_FORMAT")]
-    pub log_format: LogFormat,
 }
 
-impl RunArgs {
+impl StatusArgs {
     /// Between two writes of this node's WanNode.
     #[must_use]
     pub const fn status_pace(&self) -> Duration {
         Duration::from_millis(self.status_pace_ms)
     }
+}
 
+impl EnvoyArgs {
     /// How long a request waits for the agent's decision.
     #[must_use]
     pub const fn callout_timeout(&self) -> Duration {
