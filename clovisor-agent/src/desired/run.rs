@@ -92,7 +92,7 @@ impl Task {
         };
         let desired = Desired {
             generation: compiled.generation,
-            image: image(&compiled.policy, &links, &veths, self.inputs.ports),
+            image: Arc::new(image(&compiled.policy, &links, &veths, self.inputs.ports)),
             devices: host.devices.iter().map(named).collect(),
         };
         self.pods.send_replace(Arc::new(pods));

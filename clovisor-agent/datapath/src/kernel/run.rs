@@ -30,9 +30,9 @@ pub struct Kernel {
     desired: watch::Receiver<Arc<Desired>>,
     asked: mpsc::Receiver<oneshot::Sender<Dump>>,
     state: watch::Sender<Arc<KernelState>>,
-    current: Image,
+    current: Arc<Image>,
     /// The image without lingering entries, and when it becomes the current one.
-    trimmed: Option<(Image, Instant)>,
+    trimmed: Option<(Arc<Image>, Instant)>,
     devices: BTreeMap<u32, NamedDevice>,
     /// Gateways of links that went down, whose queued packets are to be dropped.
     dead: Vec<(u32, IpAddr)>,
@@ -49,7 +49,7 @@ pub fn bind(
     flows: Flows,
     desired: watch::Receiver<Arc<Desired>>,
 ) -> Result<(Kernel, KernelHandle), TableError> {
-    let current = tables.read()?;
+    let current = Arc::new(tables.read()?);
     let (ask, asked) = mpsc::channel(16);
     let (ask_flows, flows_asked) = mpsc::channel(16);
     let (state, published) = watch::channel(Arc::default());
@@ -103,8 +103,8 @@ impl Kernel {
         let desired = self.desired.borrow_and_update().clone();
         let both = union(&self.current, &desired.image);
         self.dead.extend(dead_gateways(&self.current, &desired.image));
-        let mut error = self.write(both.clone()).err();
-        let lingers = both != desired.image;
+        let lingers = both != *desired.image;
+        let mut error = self.write(if lingers { Arc::new(both) } else { desired.image.clone() }).err();
         self.trimmed = lingers.then(|| (desired.image.clone(), Instant::now() + LINGER));
         for ifindex in remade(&self.devices, &desired.devices) {
             self.programs.forget(ifindex);
@@ -120,12 +120,12 @@ impl Kernel {
             generation: desired.generation,
             attached: self.programs.attached().clone(),
             error,
-            image: Arc::new(desired.image.clone()),
+            image: desired.image.clone(),
         };
         self.state.send_replace(Arc::new(state));
     }
 
-    fn write(&mut self, wanted: Image) -> Result<(), String> {
+    fn write(&mut self, wanted: Arc<Image>) -> Result<(), String> {
         for op in diff(&self.current, &wanted) {
             tracing::debug!(?op, "map write");
             self.tables.apply(&op).map_err(|e| e.to_string())?;

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub struct Desired {
     /// Generation of the policy that the image implements; 0 before the first.
     pub generation: u64,
-    pub image: Image,
+    pub image: Arc<Image>,
     /// The node's devices, by ifindex.
     pub devices: BTreeMap<u32, NamedDevice>,
 }
