@@ -3,10 +3,13 @@
 //!
 //! **In**: the offending packet. **Out**: whole frames, checksums complete. **Never**: sends.
 
-use crate::packet::{ACK, Address, Bytes, ETHERNET, FIN, IPV4_BE, IPV6_BE, RST, SYN, Segment, TCP, fold};
+use crate::packet::{
+    ACK, Address, Bytes, ETHERNET, FIN, ICMP_CHECKSUM, IPV4_BE, IPV6_BE, RST, SYN, Segment, TCP, TCP_HEADER,
+    fold,
+};
 use crate::rule::sum_bytes;
 
-const HOPS: u8 = 64;
+const TTL: u8 = 64;
 const ICMP4: u8 = 1;
 const ICMP6: u8 = 58;
 
@@ -51,11 +54,12 @@ impl Reply for [u8; 4] {
         payload: u32,
         frame: &mut Frame,
     ) -> Option<usize> {
+        const L4: usize = ETHERNET + 20;
         ethernet(bytes, frame, IPV4_BE)?;
         header4(frame, of, 40, TCP);
         let sums = of.saddr.sum() + of.daddr.sum();
-        put(frame, 34, tcp_reset(bytes, of, payload, sums)?);
-        Some(54)
+        put(frame, L4, tcp_reset(bytes, of, payload, sums)?);
+        Some(L4 + TCP_HEADER)
     }
 
     #[inline(always)]
@@ -65,20 +69,24 @@ impl Reply for [u8; 4] {
         error: IcmpError,
         frame: &mut Frame,
     ) -> Option<usize> {
+        const L4: usize = ETHERNET + 20;
+        /// The quoted IP header, behind the header of the error.
+        const QUOTE: usize = L4 + 8;
+        const END: usize = QUOTE + 20 + 8;
         ethernet(bytes, frame, IPV4_BE)?;
         header4(frame, of, 56, ICMP4);
         let (code, mtu) = match error {
             IcmpError::TooBig(mtu) => (4, mtu.min(0xffff) as u16),
             IcmpError::Unreachable => (0, 0),
         };
-        put(frame, 34, [3, code, 0, 0, 0, 0]);
-        put(frame, 40, mtu.to_be_bytes());
-        put(frame, 42, words::<5, 20, B>(bytes, of.l3())?);
-        put(frame, 42, [0x45]);
-        put(frame, 62, words::<2, 8, B>(bytes, of.l4())?);
-        let sum = sum_bytes(frame.get(34..70)?);
-        put(frame, 36, (!sum).to_ne_bytes());
-        Some(70)
+        put(frame, L4, [3, code, 0, 0, 0, 0]);
+        put(frame, L4 + 6, mtu.to_be_bytes());
+        put(frame, QUOTE, words::<5, 20, B>(bytes, of.l3())?);
+        put(frame, QUOTE, [0x45]);
+        put(frame, QUOTE + 20, words::<2, 8, B>(bytes, of.l4())?);
+        let sum = sum_bytes(frame.get(L4..END)?);
+        put(frame, L4 + ICMP_CHECKSUM, (!sum).to_ne_bytes());
+        Some(END)
     }
 }
 
@@ -90,11 +98,12 @@ impl Reply for [u8; 16] {
         payload: u32,
         frame: &mut Frame,
     ) -> Option<usize> {
+        const L4: usize = ETHERNET + 40;
         ethernet(bytes, frame, IPV6_BE)?;
         header6(frame, of, 20, TCP);
         let sums = of.saddr.sum() + of.daddr.sum();
-        put(frame, 54, tcp_reset(bytes, of, payload, sums)?);
-        Some(74)
+        put(frame, L4, tcp_reset(bytes, of, payload, sums)?);
+        Some(L4 + TCP_HEADER)
     }
 
     #[inline(always)]
@@ -104,21 +113,25 @@ impl Reply for [u8; 16] {
         error: IcmpError,
         frame: &mut Frame,
     ) -> Option<usize> {
+        const L4: usize = ETHERNET + 40;
+        /// The quoted IP header, behind the header of the error.
+        const QUOTE: usize = L4 + 8;
+        const END: usize = QUOTE + 40 + 8;
         ethernet(bytes, frame, IPV6_BE)?;
         header6(frame, of, 56, ICMP6);
         let (kind, mtu) = match error {
             IcmpError::TooBig(mtu) => (2, mtu),
             IcmpError::Unreachable => (1, 0),
         };
-        put(frame, 54, [kind, 0, 0, 0]);
-        put(frame, 58, mtu.to_be_bytes());
-        put(frame, 62, words::<10, 40, B>(bytes, of.l3())?);
-        put(frame, 68, [of.proto]);
-        put(frame, 102, words::<2, 8, B>(bytes, of.l4())?);
+        put(frame, L4, [kind, 0, 0, 0]);
+        put(frame, L4 + 4, mtu.to_be_bytes());
+        put(frame, QUOTE, words::<10, 40, B>(bytes, of.l3())?);
+        put(frame, QUOTE + 6, [of.proto]);
+        put(frame, QUOTE + 40, words::<2, 8, B>(bytes, of.l4())?);
         let pseudo = fold(of.saddr.sum() + of.daddr.sum() + be(56) + be(u16::from(ICMP6)));
-        let sum = fold(u32::from(sum_bytes(frame.get(54..110)?)) + u32::from(pseudo));
-        put(frame, 56, (!sum).to_ne_bytes());
-        Some(110)
+        let sum = fold(u32::from(sum_bytes(frame.get(L4..END)?)) + u32::from(pseudo));
+        put(frame, L4 + ICMP_CHECKSUM, (!sum).to_ne_bytes());
+        Some(END)
     }
 }
 
@@ -164,7 +177,7 @@ fn header4(frame: &mut [u8], of: &Segment<[u8; 4]>, len: u16, proto: u8) {
     let mut header = [0; 20];
     put(&mut header, 0, [0x45, 0]);
     put(&mut header, 2, len.to_be_bytes());
-    put(&mut header, 8, [HOPS, proto]);
+    put(&mut header, 8, [TTL, proto]);
     put(&mut header, 12, of.daddr);
     put(&mut header, 16, of.saddr);
     let checksum = !sum_bytes(&header);
@@ -176,7 +189,7 @@ fn header4(frame: &mut [u8], of: &Segment<[u8; 4]>, len: u16, proto: u8) {
 fn header6(frame: &mut [u8], of: &Segment<[u8; 16]>, payload: u16, proto: u8) {
     put(frame, ETHERNET, [0x60, 0, 0, 0]);
     put(frame, ETHERNET + 4, payload.to_be_bytes());
-    put(frame, ETHERNET + 6, [proto, HOPS]);
+    put(frame, ETHERNET + 6, [proto, TTL]);
     put(frame, ETHERNET + 8, of.daddr);
     put(frame, ETHERNET + 24, of.saddr);
 }

@@ -35,6 +35,27 @@ pub(crate) trait Rewrite: Sized {
     fn send(packet: &Packet, ifindex: u32, gateway: Self) -> i32;
 }
 
+/// Writes traffic class and TTL into the first and third word of an IPv4 header and updates its checksum, also for
+/// addresses that change it by `addrs`.
+#[inline(always)]
+fn header4(first: &mut u32, third: &mut u32, tos: u8, ttl: u8, addrs: u16) {
+    let [a, old_tos, c, d] = first.to_ne_bytes();
+    let [old_ttl, proto, s0, s1] = third.to_ne_bytes();
+    let new = [[a, tos], [ttl, proto]].map(u16::from_ne_bytes);
+    let old = [[a, old_tos], [old_ttl, proto]].map(|word| !u16::from_ne_bytes(word));
+    let change = new.into_iter().chain(old).map(u32::from).sum::<u32>() + u32::from(addrs);
+    let [s0, s1] = checksum_after(u16::from_ne_bytes([s0, s1]), change).to_ne_bytes();
+    *first = u32::from_ne_bytes([a, tos, c, d]);
+    *third = u32::from_ne_bytes([ttl, proto, s0, s1]);
+}
+
+/// The first word of an IPv6 header with another traffic class.
+#[inline(always)]
+const fn with_traffic_class(first: u32, class: u8) -> u32 {
+    let [a, b, c, d] = first.to_ne_bytes();
+    u32::from_ne_bytes([a & 0xf0 | class >> 4, class << 4 | b & 0x0f, c, d])
+}
+
 impl Rewrite for [u8; 4] {
     #[inline(always)]
     fn rewrite(packet: &mut Packet, of: &Segment<Self>, flow: &Flow<Self>, tos: u8, ttl: u8) -> Option<()> {
@@ -43,14 +64,7 @@ impl Rewrite for [u8; 4] {
             packet.set_ports(of, flow)?;
         }
         let [first, _, third, saddr, daddr] = packet.view::<[u32; 5]>(of.l3())?;
-        let [a, old_tos, c, d] = first.to_ne_bytes();
-        let [old_hops, proto, s0, s1] = third.to_ne_bytes();
-        let words = [[a, tos], [ttl, proto]].map(u16::from_ne_bytes);
-        let old = [[a, old_tos], [old_hops, proto]].map(|word| !u16::from_ne_bytes(word));
-        let change = words.into_iter().chain(old).map(u32::from).sum::<u32>() + u32::from(flow.addr_delta);
-        let [s0, s1] = checksum_after(u16::from_ne_bytes([s0, s1]), change).to_ne_bytes();
-        *first = u32::from_ne_bytes([a, tos, c, d]);
-        *third = u32::from_ne_bytes([ttl, proto, s0, s1]);
+        header4(first, third, tos, ttl, flow.addr_delta);
         *saddr = u32::from_ne_bytes(flow.saddr);
         *daddr = u32::from_ne_bytes(flow.daddr);
         Some(())
@@ -75,15 +89,8 @@ impl Rewrite for [u8; 4] {
         *from = u32::from_ne_bytes(flow.daddr);
         *to = u32::from_ne_bytes(flow.saddr);
         let [first, _, third, from, to] = packet.view::<[u32; 5]>(of.l3())?;
-        let [a, old_tos, c, d] = first.to_ne_bytes();
-        let [old_hops, proto, s0, s1] = third.to_ne_bytes();
-        let words = [[a, tos], [ttl, proto]].map(u16::from_ne_bytes);
-        let old = [[a, old_tos], [old_hops, proto]].map(|word| !u16::from_ne_bytes(word));
         let addrs = delta(of.saddr.sum() + of.daddr.sum(), saddr.sum() + flow.daddr.sum());
-        let change = words.into_iter().chain(old).map(u32::from).sum::<u32>() + u32::from(addrs);
-        let [s0, s1] = checksum_after(u16::from_ne_bytes([s0, s1]), change).to_ne_bytes();
-        *first = u32::from_ne_bytes([a, tos, c, d]);
-        *third = u32::from_ne_bytes([ttl, proto, s0, s1]);
+        header4(first, third, tos, ttl, addrs);
         *from = u32::from_ne_bytes(saddr);
         *to = u32::from_ne_bytes(flow.daddr);
         Some(())
@@ -92,12 +99,8 @@ impl Rewrite for [u8; 4] {
     #[inline(always)]
     fn set_tos(packet: &mut Packet, of: &Segment<Self>, tos: u8) -> Option<()> {
         let [first, _, third] = packet.view::<[u32; 3]>(of.l3())?;
-        let [a, old_tos, c, d] = first.to_ne_bytes();
-        let [ttl, proto, s0, s1] = third.to_ne_bytes();
-        let change = u32::from(u16::from_ne_bytes([a, tos])) + u32::from(!u16::from_ne_bytes([a, old_tos]));
-        let [s0, s1] = checksum_after(u16::from_ne_bytes([s0, s1]), change).to_ne_bytes();
-        *first = u32::from_ne_bytes([a, tos, c, d]);
-        *third = u32::from_ne_bytes([ttl, proto, s0, s1]);
+        let [ttl, ..] = third.to_ne_bytes();
+        header4(first, third, tos, ttl, 0);
         Some(())
     }
 
@@ -120,9 +123,8 @@ impl Rewrite for [u8; 16] {
             *packet.view::<[u128; 2]>(of.l3() + 8)? = [flow.saddr, flow.daddr].map(u128::from_ne_bytes);
         }
         let header = packet.view::<[u32; 2]>(of.l3())?;
-        let [a, b, c, d] = header[0].to_ne_bytes();
         let [e, f, next, _] = header[1].to_ne_bytes();
-        header[0] = u32::from_ne_bytes([a & 0xf0 | tos >> 4, tos << 4 | b & 0x0f, c, d]);
+        header[0] = with_traffic_class(header[0], tos);
         header[1] = u32::from_ne_bytes([e, f, next, ttl]);
         Some(())
     }
@@ -142,9 +144,8 @@ impl Rewrite for [u8; 16] {
         packet.store(of.quote() + 8, &[flow.daddr, flow.saddr], 0)?;
         packet.store(of.l3() + 8, &[saddr, flow.daddr], BPF_F_RECOMPUTE_CSUM)?;
         let header = packet.view::<[u32; 2]>(of.l3())?;
-        let [a, b, c, d] = header[0].to_ne_bytes();
         let [e, f, next, _] = header[1].to_ne_bytes();
-        header[0] = u32::from_ne_bytes([a & 0xf0 | tos >> 4, tos << 4 | b & 0x0f, c, d]);
+        header[0] = with_traffic_class(header[0], tos);
         header[1] = u32::from_ne_bytes([e, f, next, ttl]);
         Some(())
     }
@@ -152,8 +153,7 @@ impl Rewrite for [u8; 16] {
     #[inline(always)]
     fn set_tos(packet: &mut Packet, of: &Segment<Self>, tos: u8) -> Option<()> {
         let [header] = packet.view::<[u32; 1]>(of.l3())?;
-        let [a, b, c, d] = header.to_ne_bytes();
-        *header = u32::from_ne_bytes([a & 0xf0 | tos >> 4, tos << 4 | b & 0x0f, c, d]);
+        *header = with_traffic_class(*header, tos);
         Some(())
     }
 
