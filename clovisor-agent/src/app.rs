@@ -58,7 +58,7 @@ pub struct Bound {
     sources: Sources,
     envoy_status: watch::Sender<Arc<EnvoyStatus>>,
     points: Points,
-    /// Where and as which node to say how it goes, and how often.
+    /// The API server, the node's name and the interval of its status.
     cluster: Option<Cluster>,
     /// Health and metrics over TCP.
     listener: Option<TcpListener>,
@@ -208,7 +208,7 @@ fn envoy_config(args: &RunArgs, dir: &Path, callout: &Path) -> EnvoyConfig {
 }
 
 impl Bound {
-    /// Runs until `shutdown` is ready, then drains: the callout answers what it has, the programs stay.
+    /// Runs until `shutdown` is ready, then drains: the callout answers requests in flight, the programs stay.
     ///
     /// # Errors
     /// A stage ended by itself: the agent is better restarted than half alive.

@@ -36,7 +36,7 @@ pub enum AgentCommand {
     /// Steer until stopped. Programs and maps stay when the agent ends: established flows keep their link.
     Run(Box<RunArgs>),
     /// Give class numbers, write statuses and, for sidecars, Istio's objects; one replica of a cluster works, the
-    /// others wait. Steering does not need it: nodes go on by what it wrote.
+    /// others wait. Steering does not depend on it: nodes continue with what it wrote.
     Controller(ControllerArgs),
     /// Remove Clovisor's programs, maps, pins, rules, routes and reserved ports from the kernel, and nothing else.
     Cleanup(CleanupArgs),

@@ -1,7 +1,7 @@
 //! The node half of Clovisor in user space: everything but the kernel programs.
 //!
-//! The modules below form one list, and each may use only those above it. A module's own page says what goes in and
-//! out, what it owns and what it never does.
+//! The modules below form one list, and each may use only those above it. The documentation of each module
+//! states its inputs and outputs, what it owns and what it never does.
 #![forbid(unsafe_code)]
 
 /// Readiness.

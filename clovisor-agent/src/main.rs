@@ -49,7 +49,7 @@ fn shutdown() -> Result<impl Future<Output = ()>> {
 }
 
 fn log(format: LogFormat) {
-    // What the client cannot do is said by those who wanted it, once.
+    // Callers log failures of the Kubernetes client themselves, once.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_client=off"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {

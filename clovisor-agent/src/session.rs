@@ -3,7 +3,7 @@
 //! **In**: ext_proc streams on a unix socket, the current `Policy`. **Out**: one answer per request that sets or
 //! removes `x-clovisor-class`. **Owns**: the socket. **Never**: Istio types, header values in logs.
 
-/// What the agent says to one message of the proxy; pure.
+/// The answer to one message of the proxy; pure.
 pub mod answer;
 
 /// The socket: its folder, its rights, its connections.

@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// What the agent writes into its state folder.
 const STATE: [&str; 4] = ["numbers.json", "numbers.damaged", "objects.json", "envoy"];
 
-/// Removes everything of ours; with `--dry-run` only shows it.
+/// Removes everything of Clovisor's; with `--dry-run` only lists it.
 ///
 /// # Errors
 /// Something could not be removed, or the question was not answered with yes.

@@ -29,7 +29,7 @@ async fn main() -> ExitCode {
     finish(result)
 }
 
-/// Help and version are answers, not errors; where they cannot be printed nobody reads them.
+/// Help and version are no errors; a failure to print them is ignored.
 fn answered(error: &clap::Error) -> ExitCode {
     let _printed = error.print();
     if error.use_stderr() { ExitCode::from(Code::Usage as u8) } else { ExitCode::SUCCESS }

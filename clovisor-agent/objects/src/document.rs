@@ -1,4 +1,4 @@
-//! One YAML document to one typed object, or a problem that says where and why.
+//! One YAML document to one typed object, or to a problem with place and cause.
 
 use super::identity::{Identity, ObjectKey, ObjectKind};
 use super::object::{Body, Metadata, Object, decode, insert};
@@ -87,7 +87,7 @@ pub fn read(file: &str, offset: usize, text: &str) -> Document {
     }
 }
 
-/// The objects of a text with any number of documents; what is refused is among the snapshot's problems.
+/// The objects of a text with any number of documents; refused ones are among the snapshot's problems.
 #[must_use]
 pub fn read_all(file: &str, text: &str) -> Snapshot {
     let mut snapshot = Snapshot::default();
@@ -108,7 +108,7 @@ fn kept(subject: Subject, refusal: Refusal, in_force: &str) -> Problem {
     Problem::new(subject, Refusal { message, ..refusal })
 }
 
-/// One YAML document; what is wrong with it is told by line and column.
+/// One YAML document; errors name line and column.
 struct Text<'a> {
     text: &'a str,
     offset: usize,

@@ -3,7 +3,7 @@
 use super::problem::Problem;
 use std::collections::BTreeMap;
 
-/// The last good value of each key, and what is wrong with the key's newest version.
+/// The last good value of each key, and the problem of the key's newest version.
 #[derive(Clone, Debug)]
 pub struct LastGood<K, V> {
     entries: BTreeMap<K, Entry<V>>,

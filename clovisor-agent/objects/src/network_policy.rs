@@ -12,16 +12,16 @@ pub struct NetworkPolicy {
     /// Pods of its namespace; empty: all.
     #[serde(default)]
     pub pod_selector: LabelSelector,
-    /// `Ingress`, `Egress`; the API server fills in what is left out.
+    /// `Ingress`, `Egress`; the API server sets the default.
     #[serde(default)]
     pub policy_types: Vec<String>,
-    /// What the rules say is not read.
+    /// The rules are not read.
     #[serde(default)]
     pub egress: Vec<serde_json::Value>,
 }
 
 impl NetworkPolicy {
-    /// It judges what its pods send: `policyTypes` says so, or, where that is left out, there are rules for it.
+    /// The policy is for egress: by `policyTypes` or, without it, by its egress rules.
     #[must_use]
     pub fn is_for_egress(&self) -> bool {
         match self.policy_types.is_empty() {

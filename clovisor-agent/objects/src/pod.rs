@@ -10,7 +10,7 @@ pub const PROXY_UID: &str = "clovisor.io/proxy-uid";
 /// Uid of Istio's proxy.
 pub const ISTIO_PROXY_UID: u32 = 1337;
 
-/// A pod: who it is and where.
+/// A pod: identity and addresses.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodObject {
     pub labels: BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! Problems: what is not in force, and what to do about it.
+//! Problems: parts of objects that are not in force, with the remedy.
 
 use super::identity::{Identity, ObjectKey, ObjectKind};
 use super::reason::ProblemReason;

@@ -31,7 +31,7 @@ pub struct Snapshot {
     /// Labels of this node; none where there is no API server.
     pub node_labels: Option<Arc<BTreeMap<String, String>>>,
     pub pods: BTreeMap<ObjectKey, Arc<PodObject>>,
-    /// Since when the API server has not been heard, while objects come from disk.
+    /// Since when the API server is unreachable, while objects come from disk.
     pub stale_since: Option<jiff::Timestamp>,
     /// What was refused while reading; the last good state of the same object, if any, is kept above.
     pub problems: Vec<Problem>,

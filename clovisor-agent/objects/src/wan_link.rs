@@ -86,7 +86,7 @@ pub struct WanLinkSpec {
 }
 
 impl WanLinkSpec {
-    /// What the API server's rules refuse too: field, and what is wrong.
+    /// Fields that the API server's CEL rules refuse too, with the message.
     ///
     /// # Errors
     /// Device and selector are both there, both absent, or the selector selects nothing; peers with mode Mark; a DSCP of
@@ -111,7 +111,7 @@ impl WanLinkSpec {
     }
 }
 
-/// What the controller says of the link on all its nodes.
+/// The state of the link on all its nodes, as the controller sums it up.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct WanLinkStatus {
@@ -165,10 +165,10 @@ pub enum Mode {
     Mark,
 }
 
-/// Packets that are redirected pass by the node's own rules.
+/// Redirected packets bypass the node's firewall rules.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PolicyBypass {
-    /// Not where there are such rules.
+    /// The link stays down where such rules exist.
     #[default]
     Refused,
     /// The operator knows: the rules are not meant for steered traffic, or are enforced elsewhere too.

@@ -77,7 +77,7 @@ pub struct WanMappingSpec {
     pub dscp: Option<i32>,
 }
 
-/// What the controller says of the mapping.
+/// The state of the mapping, written by the controller.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct WanMappingStatus {

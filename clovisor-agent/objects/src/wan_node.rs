@@ -1,4 +1,4 @@
-//! `WanNode`: what one node's agent says of its links. Status only; written on change.
+//! `WanNode`: the links of one node as its agent reports them. Status only; written on change.
 #![allow(
     unreachable_pub,
     clippy::duplicated_attributes,

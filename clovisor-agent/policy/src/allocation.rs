@@ -34,7 +34,7 @@ struct Numbers {
 }
 
 impl Numbers {
-    /// Frees what is not wanted and numbers what is new, from 1 to `max`; what finds no number stays without.
+    /// Frees the numbers of absent owners and numbers new ones, from 1 to `max`; an owner may stay without.
     fn assign(&mut self, wanted: &BTreeSet<String>, max: u16) {
         let gone: Vec<_> = self
             .taken
@@ -115,7 +115,7 @@ impl Allocation {
         u8::try_from(*number).ok().map(ClassId)
     }
 
-    /// Checks what was read from disk: every number in range and given once.
+    /// The numbers read from disk are in range and unique.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         let sound = |numbers: &Numbers, max: u16| {

@@ -1,4 +1,4 @@
-//! What the proxy's routes and the agent's callout say to each other: the names of headers and metadata.
+//! The contract between the proxies' routes and the agent's callout: names of headers and metadata.
 //!
 //! A route that a mapping with rules governs asks the agent. Its stream carries the names of the mapping; the answer is
 //! one request header, by which the proxy chooses the route again.

@@ -14,6 +14,6 @@ pub struct Compiled {
     pub problems: Vec<Problem>,
     /// What Istio's sidecars need; empty where Clovisor configures the proxies itself.
     pub sidecars: Vec<SidecarPlan>,
-    /// Since when the objects come from disk because the API server is not heard.
+    /// Since when the objects come from disk because the API server is unreachable.
     pub stale_since: Option<jiff::Timestamp>,
 }

@@ -25,7 +25,7 @@ enum Value {
     In(HashSet<String>),
 }
 
-/// What a rule says of a request.
+/// The result of a rule for a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleVerdict {
     Matches,

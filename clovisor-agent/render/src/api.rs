@@ -30,14 +30,14 @@ pub struct Status {
     pub waiting_for: Vec<String>,
     /// RFC 3339.
     pub started: String,
-    /// RFC 3339, while objects come from disk because the API server is not heard.
+    /// RFC 3339, while objects come from disk because the API server is unreachable.
     pub stale_since: Option<String>,
     /// Generation of the policy that the kernel maps implement.
     pub policy_generation: u64,
     /// Entries of the policy's kernel maps written and removed since the agent's start.
     #[serde(default)]
     pub map_writes: u64,
-    /// The files of the proxies say the newest policy.
+    /// The files of the proxies implement the newest policy.
     pub proxies_current: bool,
     pub attachments: Vec<Attachment>,
     pub maps: Vec<MapFill>,
@@ -57,7 +57,7 @@ pub struct Attachment {
     pub device: String,
     /// `Tcx` or `Clsact`.
     pub hook: String,
-    /// `Fresh`, or `Replaced` where an agent before had attached its own.
+    /// `Fresh`, or `Replaced` where an earlier agent had attached its program.
     pub origin: String,
 }
 

@@ -1,4 +1,4 @@
-//! One match block of a route as Envoy says it; `policy::matcher` says the same in Rust.
+//! One match block of a route as Envoy configuration, equivalent to `policy::matcher`.
 
 use clovisor_objects::identity::{ObjectKey, ObjectKind};
 use clovisor_objects::problem::{Problem, Subject};
@@ -97,7 +97,7 @@ fn no_header(name: &str, value: &StringMatch) -> Value {
     matcher
 }
 
-/// The files are per namespace: a match that holds for some of its pods only cannot be said in them.
+/// The files are per namespace: a match for some of its pods only cannot be expressed.
 pub(crate) fn separate_pods(namespace: &str, service: &Service, route: &Route) -> Problem {
     let subject = match &route.origin {
         Some(origin) => origin.subject(),

@@ -153,7 +153,7 @@ fn refuse(namespace: &str, mapping: &str, route: &Route, condition: &Value) -> V
     })
 }
 
-/// Turns the callout on, and says for whom it asks.
+/// Enables the callout, with the namespace and mapping of the route.
 pub(crate) fn ask(filter: &str, namespace: &str, mapping: &str) -> Value {
     json!({ filter: {
         "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",

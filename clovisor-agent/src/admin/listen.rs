@@ -1,4 +1,4 @@
-//! Health and metrics over TCP: all that is heard from outside the node.
+//! Health and metrics over TCP, the only endpoint outside the node.
 
 use super::metrics::{self, Moment};
 use super::serve::Sources;

@@ -24,7 +24,7 @@ pub struct Moment {
     pub problems: Vec<Problem>,
     pub generation: u64,
     pub pods: usize,
-    /// Whether objects come from disk because the API server is not heard.
+    /// Whether objects come from disk because the API server is unreachable.
     pub stale: bool,
 }
 
@@ -55,7 +55,7 @@ impl Collector for Collected {
         gauge(
             out,
             "stale",
-            "1 while objects come from disk because the API server is not heard",
+            "1 while objects come from disk because the API server is unreachable",
             [([], u64::from(*stale))],
         )?;
         let mut reasons = BTreeMap::<&str, u64>::new();

@@ -28,7 +28,7 @@ impl AllocationFile {
         Self(dir.join("numbers.json"))
     }
 
-    /// What an agent before left; nothing at the first start. A damaged file is put aside and counts as nothing:
+    /// The numbers of an earlier agent; none at the first start. A damaged file is put aside and counts as none:
     /// steering by new numbers is right for every new connection.
     #[must_use]
     pub(super) fn load(&self) -> Allocations {

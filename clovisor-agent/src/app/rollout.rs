@@ -35,7 +35,7 @@ pub(super) async fn after_kernel(
     }
 }
 
-/// Passes on a policy once the files of the proxies say it.
+/// Passes on a policy once the files of the proxies implement it.
 pub(super) async fn after_envoy(
     mut status: watch::Receiver<Arc<EnvoyStatus>>,
     publish: watch::Sender<Arc<Policy>>,

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 const LEASE: &str = "clovisor-controller";
 const LEASE_SECONDS: u64 = 15;
 const RENEW_BEFORE_SECONDS: u64 = 5;
-/// Between two looks at what is there without a change of the objects: what others changed is put right.
+/// Between two reconciliations without a change of the objects, which repair what others changed.
 const RESYNC: Duration = Duration::from_secs(300);
 /// After a write that failed.
 const RETRY: Duration = Duration::from_secs(5);
@@ -180,7 +180,7 @@ impl Controller {
         any
     }
 
-    /// Brings Istio's objects to what is wanted, stage by stage.
+    /// Reconciles Istio's objects, stage by stage.
     async fn istio(&mut self, snapshot: &Snapshot, compiled: &Compiled) -> Written {
         if !self.manages_istio {
             return Written::NotNeeded;

@@ -36,7 +36,7 @@ pub struct Task {
     unseen: Vec<(IpAddr, String)>,
 }
 
-/// Puts the task together, with what it publishes: nothing before it runs.
+/// Puts the task together, with the receivers of what it publishes once it runs.
 #[must_use]
 pub fn bind(inputs: Inputs) -> (Task, watch::Receiver<Arc<Desired>>, watch::Receiver<Arc<Pods>>) {
     let (desired, to_kernel) = watch::channel(Arc::default());
@@ -78,7 +78,7 @@ impl Task {
         }
     }
 
-    /// Publishes also what has not changed: a program that could not be attached is tried again with each event.
+    /// Publishes also an unchanged value, so that each event retries programs that could not be attached.
     fn publish(&mut self) {
         let compiled = self.inputs.policy.borrow_and_update().clone();
         let links = self.inputs.links.borrow_and_update().clone();

@@ -1,4 +1,4 @@
-//! The folder on disk: what is there, and one write at a time.
+//! The folder of a namespace's files: reading, and one write at a time.
 
 use super::steps::EnvoyStep;
 use clovisor_datapath::files::{Access, FileError, create_folder, remove, replace_with_mode};

@@ -51,7 +51,7 @@ impl EnvoyConfig {
 pub struct EnvoyStatus {
     /// The policy that the files say; none before the first write.
     pub policy: Option<Arc<Policy>>,
-    /// What could not be said or written.
+    /// Parts of the policy that Envoy cannot express, and files that cannot be written.
     pub problems: Vec<Problem>,
 }
 

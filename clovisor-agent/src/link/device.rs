@@ -5,7 +5,7 @@ use clovisor_datapath::host::net::{Device, HostNet};
 use clovisor_objects::wan_link::WanLinkSpec;
 use clovisor_objects::wan_link::selector::DeviceSelector;
 
-/// The device of a link now. `chosen`: what was taken by the number of a default route before.
+/// The device of a link now. `chosen`: the device that was chosen earlier by the number of a default route.
 ///
 /// # Errors
 /// There is none, or the selector means several.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 /// Between two solicitations of a gateway.
 const SOLICIT: Duration = Duration::from_millis(200);
 
-/// The table now, and a task that follows snapshot and network. `kept`: by an agent before.
+/// The table now, and a task that follows snapshot and network. `kept`: of an earlier agent.
 #[must_use]
 pub fn watch(
     kept: Kept,

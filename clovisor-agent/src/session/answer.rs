@@ -1,4 +1,4 @@
-//! What the agent says to one message of the proxy.
+//! The answer to one message of the proxy.
 
 use super::counters::AnswerReason;
 use clovisor_policy::callout::{CLASS_HEADER, DEFAULT_ANSWER, MAPPING_KEY, NAMESPACE_KEY};
@@ -23,7 +23,7 @@ const MAX_HEADERS: usize = 128;
 /// Bytes of names and values that the agent looks at.
 const MAX_BYTES: usize = 32 << 10;
 
-/// For whom a stream asks, as the route in the proxy says it.
+/// The namespace and mapping of a stream, from the metadata that the proxy's route sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asker {
     pub namespace: String,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why a callout was answered as it was.
+/// Reason of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerReason {
     /// A rule of the mapping matched.
@@ -17,7 +17,7 @@ pub enum AnswerReason {
     TooLarge,
     /// A message of another phase than the request's headers: go on.
     OtherPhase,
-    /// The stream does not say for whom it asks, or a message is no ext_proc: the stream is closed.
+    /// The stream has no metadata, or a message is no ext_proc: the stream is closed.
     Malformed,
     /// Nothing came for too long: the stream is closed.
     Idle,

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 const STREAMS: u32 = 128;
 /// Bytes of one HTTP/2 frame, and of one header list.
 const FRAME: u32 = 16 << 10;
-/// Bytes of one message: the headers that Envoy was told to send.
+/// Bytes of one message: the headers that Envoy is configured to send.
 const MESSAGE: usize = 64 << 10;
 /// How long a stream may be silent.
 const IDLE: Duration = Duration::from_secs(5);

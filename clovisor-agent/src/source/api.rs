@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 /// Changes come in bursts; one snapshot serves those that follow each other this closely, up to a limit.
 const BURST: Duration = Duration::from_millis(20);
 const LONGEST_BURST: Duration = Duration::from_millis(200);
-/// Between lines that say what a start still waits for.
+/// Between log lines about a start that waits.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A watch that breaks is tried again within half a minute; one that has not broken again by then works.
 const RECOVERY: Duration = Duration::from_secs(60);
@@ -158,7 +158,7 @@ fn resource(kind: ObjectKind, group: &str, version: &str, plural: &str) -> ApiRe
     }
 }
 
-/// Waits for the first complete answer, and logs now and then what is missing.
+/// Waits until every kind is listed, and logs at intervals which are missing.
 async fn complete(store: &mut Store, received: &mut mpsc::Receiver<KindMessage>) -> Snapshot {
     loop {
         if let Some(snapshot) = store.snapshot() {

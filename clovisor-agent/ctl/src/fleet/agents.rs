@@ -27,7 +27,7 @@ pub(super) struct Agents {
     pub(super) pods: Vec<(String, String)>,
 }
 
-/// What the nodes said, and which did not.
+/// The answers of the nodes, and the nodes that did not answer.
 pub(super) struct NodeAnswers<T> {
     pub(super) got: Vec<(String, T)>,
     pub(super) failed: Vec<(String, String)>,

@@ -200,7 +200,7 @@ async fn lease(agents: &Agents) -> Result<Finding, CtlError> {
     })
 }
 
-/// What the agents say of themselves.
+/// The agents' own reports.
 async fn nodes(agents: &Agents) -> Vec<Finding> {
     let Ok(answers) = agents.ask::<Status>(&["status", "-o", "json"]).await else { return Vec::new() };
     let one = |(node, status): (String, Status)| {

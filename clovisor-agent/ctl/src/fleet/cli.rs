@@ -67,7 +67,7 @@ pub enum FleetCommand {
         #[arg(last = true, required = true)]
         words: Vec<String>,
     },
-    /// Look for what is wrong, each with its fix; exit code 79 if something is.
+    /// Look for problems, each with its fix; exit code 79 if there are any.
     Check {
         /// Before an installation: nodes and rights.
         #[arg(long)]

@@ -38,7 +38,7 @@ pub async fn run(cli: &FleetCli) -> Result<String, CtlError> {
     }
 }
 
-/// Prints what was got; nodes that did not answer are an error after that.
+/// Prints the answers; nodes that did not answer are an error after that.
 fn print<T: Serialize>(
     cli: &FleetCli,
     answers: NodeAnswers<T>,

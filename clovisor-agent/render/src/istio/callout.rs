@@ -111,7 +111,7 @@ fn script(answers: &AnswerClusters, otherwise: &str) -> String {
     )
 }
 
-/// A string of Lua; what is not plain is written by its bytes.
+/// A Lua string literal; other than plain characters are escaped by their bytes.
 fn quoted(text: &str) -> String {
     let byte = |b: u8| match b {
         b'"' | b'\\' => format!("\\{}", char::from(b)),

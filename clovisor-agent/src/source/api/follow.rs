@@ -34,7 +34,7 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Sends the events of the kind until nobody receives them.
+    /// Sends the events of the kind until the receiver is gone.
     pub(super) async fn run(self) {
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &self.resource);
         let mut config = watcher::Config::default();

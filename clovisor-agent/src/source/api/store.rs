@@ -30,7 +30,7 @@ pub(super) enum KindEvent {
     Absent,
     /// The kind cannot be read now.
     Failed(String),
-    /// A watch broke. It goes on where it was; the failure is over at this time unless the watch breaks again.
+    /// A watch broke and resumes; the failure is over at this time unless the watch breaks again.
     Interrupted(String, Instant),
 }
 
