@@ -11,6 +11,8 @@ use clovisor_datapath::host::local_ports::{LocalPorts, list, local_ports};
 use clovisor_datapath::host::net::FwmarkEntry;
 use clovisor_datapath::host::reserved_ports::{PortPlan, PortRecord, command, plan};
 use clovisor_datapath::kernel::cleanup::{Report, cleanup, held};
+use clovisor_datapath::kernel::plan::Hook;
+use clovisor_datapath::kernel::verifier::log_name;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -86,7 +88,8 @@ fn kernel(args: &CleanupArgs, runtime: &Runtime) -> Result<()> {
 
 /// Only what the agent writes there.
 fn files(dir: &Path) -> Result<()> {
-    for name in STATE {
+    let logs = Hook::ALL.map(|hook| log_name(hook.program()));
+    for name in STATE.map(str::to_owned).into_iter().chain(logs) {
         let path = dir.join(name);
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         match removed {

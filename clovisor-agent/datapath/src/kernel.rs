@@ -26,7 +26,7 @@ pub mod pins;
 
 pub mod versions;
 
-mod verifier;
+pub mod verifier;
 
 pub mod attach;
 

@@ -28,10 +28,16 @@ impl RefusedProgram {
         };
         let text = verifier_log.to_string();
         let reason = summary(&text);
-        let path = log_dir.join(format!("verifier-{program}.log"));
+        let path = log_dir.join(log_name(program));
         let written = reason.is_some() && files::replace(&path, text.as_bytes()).is_ok();
         Self { program, reason, log: written.then_some(path), source: io_error }
     }
+}
+
+/// Name of the file with the verifier's log of a program.
+#[must_use]
+pub fn log_name(program: &str) -> String {
+    format!("verifier-{program}.log")
 }
 
 /// The line by which the verifier gives up, and the length of the log; none for an empty log. Statistics follow that
