@@ -136,7 +136,7 @@ fn none() -> anyhow::Error {
 }
 
 #[test]
-fn a_full_table_leaves_new_flows_among_the_embryos() -> Result<()> {
+fn a_full_table_leaves_new_flows_unreplied() -> Result<()> {
     for v6 in [false, true] {
         let machine = roomy(5)?;
         for sport in [1001, 1002] {
@@ -156,7 +156,7 @@ fn a_full_table_leaves_new_flows_among_the_embryos() -> Result<()> {
 }
 
 #[test]
-fn a_pod_with_its_share_goes_on_among_the_embryos() -> Result<()> {
+fn a_pod_at_its_quota_continues_in_the_unreplied_table() -> Result<()> {
     let mut machine = roomy(64)?;
     machine.put("POD_USAGE", VETH, PodUsage { established: POD_QUOTA, ..PodUsage::default() })?;
     answered(&machine, 1001, false)?;
