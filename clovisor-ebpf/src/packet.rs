@@ -137,14 +137,14 @@ impl Packet {
     }
 
     #[inline(always)]
-    fn usage<T: Copy>(&self, at: usize) -> Option<T> {
+    fn load<T: Copy>(&self, at: usize) -> Option<T> {
         // SAFETY: in bounds by `at`; T is a plain integer or an array of them; this target loads unaligned words.
         self.at::<T>(at).map(|scratch| unsafe { *scratch })
     }
 
     #[inline(always)]
     pub(crate) fn view<T>(&mut self, at: usize) -> Option<&mut T> {
-        // SAFETY: as in `usage`, and the borrow ends before any helper moves the bytes.
+        // SAFETY: as in `load`, and the borrow ends before any helper moves the bytes.
         self.at::<T>(at).map(|scratch| unsafe { &mut *scratch })
     }
 
@@ -267,23 +267,23 @@ impl Bytes for Packet {
         let place = self.ctx.data() + at;
         // Without the black box the compiler emits `place < end`, which the verifier does not accept as a bounds check.
         let end = place + core::hint::black_box(1);
-        // SAFETY: in bounds, as in `usage`.
+        // SAFETY: in bounds, as in `load`.
         (end <= self.ctx.data_end()).then(|| unsafe { *(place as *const u8) })
     }
 
     #[inline(always)]
     fn half(&self, at: usize) -> Option<u16> {
-        self.usage(at)
+        self.load(at)
     }
 
     #[inline(always)]
     fn words<const N: usize>(&self, at: usize) -> Option<[u32; N]> {
-        self.usage(at)
+        self.load(at)
     }
 
     #[inline(always)]
     fn wide(&self, at: usize) -> Option<u128> {
-        let words = self.usage::<[u64; 2]>(at)?;
+        let words = self.load::<[u64; 2]>(at)?;
         let [low, high] = if cfg!(target_endian = "big") { [words[1], words[0]] } else { words };
         Some(u128::from(low) | u128::from(high) << 64)
     }

@@ -23,7 +23,7 @@ pub(crate) fn promote<A: Family>(key: &FlowKey<A>) -> u32 {
 fn try_promote<A: Family>(key: &FlowKey<A>) -> Result<(), Reason> {
     let reverse = maps::unreplied::<A>(key).ok_or(Reason::Passed)?;
     let usage = maps::usage(reverse.state.veth);
-    if usage.as_ref().is_some_and(|usage| usage.established >= POD_QUOTA) {
+    if usage.as_ref().is_some_and(|usage| usage.replied >= POD_QUOTA) {
         return Err(Reason::PodQuota);
     }
     let forward_key = key.paired(reverse);
@@ -39,7 +39,7 @@ fn try_promote<A: Family>(key: &FlowKey<A>) -> Result<(), Reason> {
     maps::forget(Stage::Unreplied, &forward_key);
     maps::forget(Stage::Unreplied, key);
     if let Some(usage) = usage {
-        usage.established += 1;
+        usage.replied += 1;
     }
     Ok(())
 }

@@ -158,7 +158,7 @@ fn a_full_table_leaves_new_flows_unreplied() -> Result<()> {
 #[test]
 fn a_pod_at_its_quota_continues_in_the_unreplied_table() -> Result<()> {
     let mut machine = roomy(64)?;
-    machine.put("POD_USAGE", VETH, PodUsage { established: POD_QUOTA, ..PodUsage::default() })?;
+    machine.put("POD_USAGE", VETH, PodUsage { replied: POD_QUOTA, ..PodUsage::default() })?;
     answered(&machine, 1001, false)?;
     ensure!(places(&machine, false)? == (2, 0), "{:?}", places(&machine, false)?);
     machine.expect_counted(&[Reason::FlowOpened, Reason::PodQuota, Reason::Returned])

@@ -123,12 +123,12 @@ pub const POD_OPENS: u32 = 2048;
 pub const WINDOW_SHIFT: u32 = 27;
 
 /// Value of `POD_USAGE` (key: ifindex of the host side veth, `u32`). The programs count up; the agent sets
-/// `established` to the number that it counted.
+/// `replied` to the number that it counted.
 #[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PodUsage {
     /// Flows of the pod in `FLOW4` and `FLOW6`.
-    pub established: u32,
+    pub replied: u32,
     /// `bpf_ktime_get_ns() >> WINDOW_SHIFT` of the last flow that was opened, the lower 32 bits.
     pub window: u32,
     /// Flows opened in that window.

@@ -122,11 +122,11 @@ impl Flows {
     fn count(&mut self, counts: &BTreeMap<u32, u32>, alive: &dyn Fn(u32) -> bool) -> Result<(), MapError> {
         let loads: Vec<_> = self.usage.iter().flatten().collect();
         for (veth, usage) in loads {
-            let established = counts.get(&veth).copied().unwrap_or(0);
+            let replied = counts.get(&veth).copied().unwrap_or(0);
             if !alive(veth) {
                 ignore_missing(self.usage.remove(&veth))?;
-            } else if usage.established != established {
-                self.usage.insert(veth, PodUsage { established, ..usage }, 0)?;
+            } else if usage.replied != replied {
+                self.usage.insert(veth, PodUsage { replied, ..usage }, 0)?;
             }
         }
         Ok(())
