@@ -121,7 +121,7 @@ pub struct DestinationRule {
     pub traffic_policy: Option<Value>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subsets: Vec<Subset>,
-    /// Written by Clovisor: no word of the user's.
+    /// The object is Clovisor's own.
     #[serde(skip)]
     pub is_ours: bool,
 }

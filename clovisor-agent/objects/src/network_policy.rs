@@ -1,4 +1,4 @@
-//! The part of a `NetworkPolicy` that Clovisor reads: whose packets it judges on their way out.
+//! The part of a `NetworkPolicy` that Clovisor reads: its pods, and whether it is for egress.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt as _};
@@ -30,7 +30,7 @@ impl NetworkPolicy {
         }
     }
 
-    /// It is for one of the pods with these labels. A selector that makes no sense selects every pod: that is the safe side.
+    /// The policy selects a pod with these labels. An invalid selector selects every pod, to be on the safe side.
     #[must_use]
     pub fn selects_any<'a>(&self, mut pods: impl Iterator<Item = &'a BTreeMap<String, String>>) -> bool {
         let selector = Selector::try_from(self.pod_selector.clone()).unwrap_or_default();

@@ -52,14 +52,14 @@ impl Snapshot {
             .collect()
     }
 
-    /// Namespaces of which a pod's packets are judged on their way out, each with the name of a NetworkPolicy that does so.
+    /// Namespaces with a NetworkPolicy for egress that selects a pod of the snapshot, each with the name of one.
     #[must_use]
-    pub fn policed(&self) -> BTreeMap<String, String> {
+    pub fn egress_policies(&self) -> BTreeMap<String, String> {
         let judges = |(key, policy): &(&ObjectKey, &Arc<NetworkPolicy>)| {
             let pods = self.pods.iter().filter(|(pod, _)| pod.namespace == key.namespace);
             policy.is_for_egress() && policy.selects_any(pods.map(|(_, pod)| &pod.labels))
         };
-        // The first one's name stays: it is put in last.
+        // In reverse order: the alphabetically first policy's name wins.
         let found = self.network_policies.iter().rev().filter(judges);
         found.map(|(key, _)| (key.namespace.clone(), key.name.clone())).collect()
     }
@@ -122,7 +122,7 @@ mod tests {
             let head = "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n";
             let one =
                 |name: &str| format!("{head}metadata: {{name: {name}, namespace: shop}}\nspec: {spec}\n");
-            let found = snapshot(&(one("b") + &one("a"))).policed();
+            let found = snapshot(&(one("b") + &one("a"))).egress_policies();
             let wanted = closed.then(|| ("shop".to_owned(), "a".to_owned()));
             assert_eq!(found, wanted.into_iter().collect(), "{spec}");
         }

@@ -22,7 +22,7 @@ pub fn watch(
     mut snapshot: watch::Receiver<Arc<Snapshot>>,
     mut host: watch::Receiver<Arc<HostNet>>,
 ) -> watch::Receiver<Arc<LinkTable>> {
-    let mut egress_policies = Arc::new(snapshot.borrow_and_update().policed());
+    let mut egress_policies = Arc::new(snapshot.borrow_and_update().egress_policies());
     let none = LinkTable::default();
     let table = look(&snapshot.borrow(), &egress_policies, &host.borrow_and_update(), &none, &kept, marks);
     let (publish, links) = watch::channel(Arc::new(table));
@@ -43,7 +43,7 @@ pub fn watch(
                     if changed.is_err() {
                         return;
                     }
-                    egress_policies = Arc::new(snapshot.borrow().policed());
+                    egress_policies = Arc::new(snapshot.borrow().egress_policies());
                 }
                 changed = host.changed() => if changed.is_err() { return },
                 () = publish.closed() => return,
@@ -56,7 +56,7 @@ pub fn watch(
     links
 }
 
-/// See [`Snapshot::policed`]: looked for when objects change, not with each word of the network.
+/// See [`Snapshot::egress_policies`]: computed when objects change, not at each event of the network.
 type EgressPolicies = Arc<BTreeMap<String, String>>;
 
 /// The table as it is now.
