@@ -101,10 +101,12 @@ impl Script<'_> {
         self.output.heading("s9 loses its carrier while minions send requests");
         let running = setup::minions(100_000).start(&site.pods[0].netns, Stop::default())?;
         let settle = Duration::from_millis(500);
+        #[expect(clippy::disallowed_methods, reason = "the load runs for a while")]
         std::thread::sleep(settle);
         let on_s9_now = flows(site)?.iter().filter(|(_, link)| link == "s9").count();
         let cut = running.started.elapsed();
         site.carrier("s9", false)?;
+        #[expect(clippy::disallowed_methods, reason = "the load runs for a while")]
         std::thread::sleep(settle * 3);
         let seen = running.stop()?;
         let (before, after): (Vec<_>, Vec<_>) =

@@ -12,6 +12,7 @@ pub fn eventually<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> R
             Err(error) if start.elapsed() >= limit => {
                 return Err(anyhow!("{what}: not within {limit:?}: {error:#}"));
             }
+            #[expect(clippy::disallowed_methods, reason = "between two attempts")]
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }

@@ -132,6 +132,10 @@ impl Load {
                         let seen = load.once(&client, number, caller, start).await;
                         results.borrow_mut().push(seen);
                         if !load.pace.is_zero() {
+                            #[expect(
+                                clippy::disallowed_methods,
+                                reason = "between two requests of a paced load"
+                            )]
                             tokio::time::sleep(load.pace).await;
                         }
                     }

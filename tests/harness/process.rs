@@ -89,6 +89,7 @@ impl Process {
             if self.exited()?.is_some() {
                 return Ok(true);
             }
+            #[expect(clippy::disallowed_methods, reason = "between two looks at the process")]
             std::thread::sleep(Duration::from_millis(10));
         }
         self.kill()?;

@@ -62,6 +62,7 @@ pub(crate) fn boot(kernel: &Kernel, tests: &Path, filter: Option<&str>) -> Resul
             child.wait().context("QEMU was lost")?;
             break;
         }
+        #[expect(clippy::disallowed_methods, reason = "between two looks at QEMU")]
         std::thread::sleep(Duration::from_millis(100));
     }
     let said = std::fs::read(&log).context("read the console")?;

@@ -80,6 +80,7 @@ pub fn remove_cgroups(root: &Path) {
     let start = Instant::now();
     for group in noted.lines().rev().map(Path::new).filter(|group| group.starts_with("/sys/fs/cgroup")) {
         while group.exists() && !empty(group) && start.elapsed() < Duration::from_secs(10) {
+            #[expect(clippy::disallowed_methods, reason = "between two looks at the cgroup")]
             std::thread::sleep(Duration::from_millis(20));
         }
     }

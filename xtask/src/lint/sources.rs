@@ -1,4 +1,4 @@
-//! Sizes, names, unsafe code, waiting and exceptions, file by file.
+//! Sizes, names, unsafe code and exceptions, file by file.
 
 use crate::workspace::Source;
 use anyhow::Result;
@@ -24,17 +24,6 @@ const UNSAFE: [&str; 9] = [
     "clovisor-agent/datapath/src/batch.rs",
     "tests/harness/saved_syn.rs",
     "tests/kernel/summed.rs",
-];
-
-/// Where tests may sleep: between two looks at something, between two requests of a paced load, and to let a
-/// load run for a while.
-const SLEEPS: [&str; 6] = [
-    "tests/harness/eventually.rs",
-    "tests/harness/process.rs",
-    "tests/harness/load.rs",
-    "tests/harness/site/journal.rs",
-    "tests/demo/script.rs",
-    "tests/kernels/guest.rs",
 ];
 
 /// Every finding in these files.
@@ -65,17 +54,11 @@ fn file(path: &Path, text: &str) -> Vec<String> {
     if is_program {
         findings.extend(functions(path, text));
     }
-    let is_test = shown.to_string().starts_with("tests/") || path.ends_with("tests.rs");
-    let slow = is_test && !SLEEPS.iter().any(|allowed| path.ends_with(allowed));
     let unsafe_here = UNSAFE.iter().any(|allowed| path.ends_with(allowed));
     let code = text.lines().enumerate().map(|(i, line)| (i + 1, line.split("//").next().unwrap_or_default()));
     for (number, line) in code {
         if !unsafe_here && is_unsafe(line) {
             findings.push(format!("{shown}:{number}: unsafe code outside its files; find a safe crate"));
-        }
-        if slow && line.contains("sleep(") {
-            findings
-                .push(format!("{shown}:{number}: a test that sleeps; wait for what it needs: `eventually`"));
         }
         let exception = is_program
             && ["#[allow(", "#[expect(", "#![allow(", "#![expect("]
@@ -141,7 +124,6 @@ mod tests {
         assert_eq!(findings("clovisor-ebpf/src/f.rs", &long), 1);
         assert_eq!(findings("a/src/u.rs", "let x = unsafe { y };\n"), 1);
         assert_eq!(findings("clovisor-ebpf/src/maps.rs", "let x = unsafe { y };\n"), 0);
-        assert_eq!(findings("tests/site/a.rs", "std::thread::sleep(x);\n"), 1);
         assert_eq!(findings("clovisor-ebpf/src/e.rs", "#[allow(dead_code)]\nx\n"), 1);
         assert_eq!(findings("clovisor-ebpf/src/e.rs", "#[allow(dead_code, reason = \"y\")]\n"), 0);
     }
