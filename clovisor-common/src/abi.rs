@@ -4,6 +4,7 @@
 //! every other number is in host byte order. Padding is explicit and zero: keys are hashed byte by byte.
 //! IPv4 addresses in 16-byte fields are IPv4-mapped (`::ffff:a.b.c.d`).
 //! Any change of a layout or of a map's meaning raises [`ABI_VERSION`].
+#![allow(unsafe_code, reason = "layouts of maps are plain data")]
 
 mod flow;
 mod reason;

@@ -2,7 +2,7 @@
 //! programs on the same hook in tests.
 //!
 //! **In**: every packet of a device, one map entry. **Out**: the packet on another device. **Never**: part of the agent.
-
+#![allow(unsafe_code, reason = "map values and packets are raw pointers")]
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]

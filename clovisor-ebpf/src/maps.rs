@@ -1,6 +1,7 @@
 //! The maps and the only code that dereferences their values.
 //!
 //! **Never**: keeps a reference across a packet; the agent may rewrite any entry at any time.
+#![allow(unsafe_code, reason = "map values are raw pointers")]
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;

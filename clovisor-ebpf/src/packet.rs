@@ -1,4 +1,5 @@
 //! One packet in the kernel: bounds-checked access, rewriting, verdicts.
+#![allow(unsafe_code, reason = "packets and helpers of the kernel")]
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_redir_neigh};
 use aya_ebpf::helpers::{

@@ -1,4 +1,5 @@
 //! Entry points: each dispatches by address family.
+#![allow(unsafe_code, reason = "the licence is a symbol that the kernel reads")]
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;

@@ -1,5 +1,6 @@
 //! Reading the SYN that the kernel kept of an accepted connection. The only unsafe code of the tests:
 //! no crate wraps `TCP_SAVE_SYN` and `TCP_SAVED_SYN`.
+#![allow(unsafe_code, reason = "socket options that no safe crate has")]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

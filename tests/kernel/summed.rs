@@ -1,6 +1,7 @@
 //! Packets whose bytes the device has summed up (`CHECKSUM_COMPLETE`), as many network cards do: the sum must follow every
 //! change, or the pod's stack takes the packet for broken. No virtual device makes such packets; a test run may (Linux
 //! 6.11), and compares.
+#![allow(unsafe_code, reason = "a system call that aya does not have")]
 
 use anyhow::{Context as _, Result, ensure};
 use clovisor_common::abi::LINK_UP;
