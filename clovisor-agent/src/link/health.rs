@@ -10,7 +10,7 @@ use clovisor_datapath::host::net::{Device, HostNet, Reachability};
 use clovisor_datapath::host::resolve::route_to;
 use clovisor_objects::wan_link::{LinkState, Mode, Peer, PolicyBypass, WanLinkSpec};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// The table of `specs` now. Numbers, chosen devices and times of change are taken from `before` where the link was
@@ -58,16 +58,20 @@ fn link(
     let device = found.ok();
     let selected = || spec.device_selector.as_ref().map(ToString::to_string);
     let wanted = || spec.device.clone().or_else(selected).unwrap_or_default();
-    let mut link = LinkEntry {
+    let (health, addresses) = match found {
+        Ok(device) => connectivity(spec, net, device, old),
+        Err(reason) => (Health::Down(reason), Addresses::default()),
+    };
+    LinkEntry {
         id,
         name: name.to_owned(),
         device: device.map_or_else(wanted, |d| d.name.clone()),
         chosen: device.map_or_else(|| chosen.cloned(), |device| choice(spec, device)),
         ifindex: device.map(|d| d.ifindex),
-        gateway4: None,
-        gateway6: None,
-        source4: None,
-        source6: None,
+        gateway4: addresses.gateway4,
+        gateway6: addresses.gateway6,
+        source4: addresses.source4,
+        source6: addresses.source6,
         mtu: spec
             .mtu
             .and_then(|m| u32::try_from(m).ok())
@@ -82,13 +86,19 @@ fn link(
         peers: spec.peers.iter().filter_map(peer).collect(),
         allowed_namespaces: spec.allowed_namespaces.clone(),
         egress_policies: Arc::default(),
-        health: Health::Down(found.err().unwrap_or(DownReason::DeviceMissing)),
+        health,
         since: jiff::Timestamp::UNIX_EPOCH,
-    };
-    if let Some(device) = device {
-        link.health = judge(&mut link, spec, net, device, old);
     }
-    link
+}
+
+/// Source addresses and next hops of a link, of the families that have both.
+#[derive(Clone, Copy, Debug, Default)]
+struct Addresses {
+    source4: Option<Ipv4Addr>,
+    source6: Option<Ipv6Addr>,
+    /// None with a source address: destinations are on the link.
+    gateway4: Option<Ipv4Addr>,
+    gateway6: Option<Ipv6Addr>,
 }
 
 fn peer(peer: &Peer) -> Option<PeerAddress> {
@@ -107,23 +117,24 @@ enum Hop {
     Unknown,
 }
 
-fn judge(
-    link: &mut LinkEntry,
+/// Whether packets can leave by the device, and how. `old`: the link before, whose gateways hold until they fail to answer.
+fn connectivity(
     spec: &WanLinkSpec,
     net: &HostNet,
     device: &Device,
     old: Option<&LinkEntry>,
-) -> Health {
-    if spec.state == LinkState::Disabled {
-        return Health::Down(DownReason::Disabled);
-    }
-    if !device.carrier {
-        return Health::Down(DownReason::NoCarrier);
-    }
+) -> (Health, Addresses) {
+    let mut addresses = Addresses::default();
     let source = |v4: bool| device.addresses.iter().map(|(ip, _)| *ip).find(|ip| ip.is_ipv4() == v4);
     let (source4, source6) = (source(true), source(false));
-    if source4.is_none() && source6.is_none() {
-        return Health::Down(DownReason::NoAddress);
+    let down = match (spec.state, device.carrier, source4.or(source6)) {
+        (LinkState::Disabled, ..) => Some(DownReason::Disabled),
+        (_, false, _) => Some(DownReason::NoCarrier),
+        (_, _, None) => Some(DownReason::NoAddress),
+        _ => None,
+    };
+    if let Some(reason) = down {
+        return (Health::Down(reason), addresses);
     }
     let known = old.filter(|old| old.ifindex == Some(device.ifindex));
     let known4 = known.and_then(|old| old.gateway4).map(IpAddr::V4);
@@ -132,20 +143,21 @@ fn judge(
     let hop6 = source6.map(|_| hop(net, device, spec.gateway.ipv6.map(IpAddr::V6), false, known6));
     // A family without a next hop takes no traffic; the other one still may.
     if let (Some(Hop::Via(_) | Hop::OnLink), Some(IpAddr::V4(source))) = (hop4, source4) {
-        link.source4 = Some(source);
-        link.gateway4 = if let Some(Hop::Via(IpAddr::V4(hop))) = hop4 { Some(hop) } else { None };
+        addresses.source4 = Some(source);
+        addresses.gateway4 = if let Some(Hop::Via(IpAddr::V4(hop))) = hop4 { Some(hop) } else { None };
     }
     if let (Some(Hop::Via(_) | Hop::OnLink), Some(IpAddr::V6(source))) = (hop6, source6) {
-        link.source6 = Some(source);
-        link.gateway6 = if let Some(Hop::Via(IpAddr::V6(hop))) = hop6 { Some(hop) } else { None };
+        addresses.source6 = Some(source);
+        addresses.gateway6 = if let Some(Hop::Via(IpAddr::V6(hop))) = hop6 { Some(hop) } else { None };
     }
-    if link.source4.is_some() || link.source6.is_some() {
+    let health = if addresses.source4.is_some() || addresses.source6.is_some() {
         Health::Up
     } else if [hop4, hop6].contains(&Some(Hop::Unresolved)) {
         Health::Down(DownReason::GatewayUnresolved)
     } else {
         Health::Down(DownReason::GatewayUnknown)
-    }
+    };
+    (health, addresses)
 }
 
 /// Closes links that would bypass a NetworkPolicy to its namespace. `egress_policies`: namespace -> name of a NetworkPolicy that
@@ -200,7 +212,7 @@ fn hop(net: &HostNet, device: &Device, wanted: Option<IpAddr>, v4: bool, known: 
         // Without a link layer there is no next hop to know.
         return if device.l3 { Hop::OnLink } else { Hop::Unknown };
     };
-    match reach(net, device, gateway) {
+    match reachability(net, device, gateway) {
         _ if device.l3 => Hop::Via(gateway),
         Some(Reachability::Known) => Hop::Via(gateway),
         Some(Reachability::Asked) | None if known == Some(gateway) => Hop::Via(gateway),
@@ -208,7 +220,7 @@ fn hop(net: &HostNet, device: &Device, wanted: Option<IpAddr>, v4: bool, known: 
     }
 }
 
-fn reach(net: &HostNet, device: &Device, gateway: IpAddr) -> Option<Reachability> {
+fn reachability(net: &HostNet, device: &Device, gateway: IpAddr) -> Option<Reachability> {
     let entry = net.neighbours.iter().find(|n| n.ifindex == device.ifindex && n.address == gateway);
     entry.map(|n| n.reachability)
 }
@@ -239,7 +251,7 @@ pub fn unresolved(
         {
             let has_source = device.addresses.iter().any(|(ip, _)| ip.is_ipv4() == v4);
             let hop = given.or_else(|| gateway(net, device, v4)).filter(|_| has_source);
-            let lacking = hop.filter(|hop| reach(net, device, *hop) != Some(Reachability::Known));
+            let lacking = hop.filter(|hop| reachability(net, device, *hop) != Some(Reachability::Known));
             wanted.extend(lacking.map(|ip| (ip, device.name.clone())));
         }
     }

@@ -22,9 +22,9 @@ pub fn watch(
     mut snapshot: watch::Receiver<Arc<Snapshot>>,
     mut host: watch::Receiver<Arc<HostNet>>,
 ) -> watch::Receiver<Arc<LinkTable>> {
-    let mut egress_policies = Arc::new(snapshot.borrow_and_update().egress_policies());
-    let none = LinkTable::default();
-    let table = look(&snapshot.borrow(), &egress_policies, &host.borrow_and_update(), &none, &kept, marks);
+    let egress_policies = Arc::new(snapshot.borrow_and_update().egress_policies());
+    let mut observer = Observer { kept, marks, egress_policies };
+    let table = observer.table(&snapshot.borrow(), &host.borrow_and_update(), &LinkTable::default());
     let (publish, links) = watch::channel(Arc::new(table));
     tokio::spawn(async move {
         let mut next = Instant::now();
@@ -43,67 +43,62 @@ pub fn watch(
                     if changed.is_err() {
                         return;
                     }
-                    egress_policies = Arc::new(snapshot.borrow().egress_policies());
+                    observer.egress_policies = Arc::new(snapshot.borrow().egress_policies());
                 }
                 changed = host.changed() => if changed.is_err() { return },
                 () = publish.closed() => return,
                 () = sleep_until(next), if waiting => continue,
             }
             let (specs, net) = (snapshot.borrow_and_update(), host.borrow_and_update());
-            update(&publish, &specs, &egress_policies, &net, &kept, marks);
+            observer.update(&publish, &specs, &net);
         }
     });
     links
 }
 
-/// See [`Snapshot::egress_policies`]: computed when objects change, not at each event of the network.
-type EgressPolicies = Arc<BTreeMap<String, String>>;
-
-/// The table as it is now.
-fn look(
-    snapshot: &Snapshot,
-    egress_policies: &EgressPolicies,
-    net: &HostNet,
-    old: &LinkTable,
-    kept: &Kept,
+/// The settings by which links are observed.
+struct Observer {
+    /// Of an earlier agent.
+    kept: Kept,
     marks: MarkMask,
-) -> LinkTable {
-    let here = snapshot.links_here();
-    let mut table = observe(&here, net, old, kept, marks, jiff::Timestamp::now());
-    close(&mut table, &here, egress_policies);
-    table.pending = unresolved(&here, &table, net).len() + table.pending_marks();
-    table
+    /// See [`Snapshot::egress_policies`]: computed when objects change, not at each event of the network.
+    egress_policies: Arc<BTreeMap<String, String>>,
 }
 
-fn update(
-    publish: &watch::Sender<Arc<LinkTable>>,
-    snapshot: &Snapshot,
-    egress_policies: &EgressPolicies,
-    net: &HostNet,
-    kept: &Kept,
-    marks: MarkMask,
-) {
-    publish.send_if_modified(|old| {
-        let table = look(snapshot, egress_policies, net, old, kept, marks);
-        if table == **old {
-            return false;
-        }
-        for (name, link) in &table.links {
-            let before = old.links.get(name).map(|l| l.health);
-            if old.links.get(name).is_none_or(|before| before.egress_policies != link.egress_policies)
-                && let Some(closed) = link.closed()
-            {
-                tracing::warn!(link = name, "{closed}");
+impl Observer {
+    /// The table as it is now.
+    fn table(&self, snapshot: &Snapshot, net: &HostNet, old: &LinkTable) -> LinkTable {
+        let here = snapshot.links_here();
+        let mut table = observe(&here, net, old, &self.kept, self.marks, jiff::Timestamp::now());
+        close(&mut table, &here, &self.egress_policies);
+        table.pending = unresolved(&here, &table, net).len() + table.pending_marks();
+        table
+    }
+
+    /// Publishes the table if it changed, and logs the changes.
+    fn update(&self, publish: &watch::Sender<Arc<LinkTable>>, snapshot: &Snapshot, net: &HostNet) {
+        publish.send_if_modified(|old| {
+            let table = self.table(snapshot, net, old);
+            if table == **old {
+                return false;
             }
-            match link.health {
-                health if before == Some(health) => {}
-                Health::Up => tracing::info!(link = name, device = link.device, "link up"),
-                Health::Down(reason) => {
-                    tracing::warn!(link = name, device = link.device, %reason, "link down")
+            for (name, link) in &table.links {
+                let before = old.links.get(name).map(|l| l.health);
+                if old.links.get(name).is_none_or(|before| before.egress_policies != link.egress_policies)
+                    && let Some(closed) = link.closed()
+                {
+                    tracing::warn!(link = name, "{closed}");
+                }
+                match link.health {
+                    health if before == Some(health) => {}
+                    Health::Up => tracing::info!(link = name, device = link.device, "link up"),
+                    Health::Down(reason) => {
+                        tracing::warn!(link = name, device = link.device, %reason, "link down")
+                    }
                 }
             }
-        }
-        *old = Arc::new(table);
-        true
-    });
+            *old = Arc::new(table);
+            true
+        });
+    }
 }
