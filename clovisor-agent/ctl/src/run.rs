@@ -134,7 +134,7 @@ fn check(cli: &CtlCli, dir: &Path) -> Result<String, CtlError> {
     let problems = problems::documents(&compiled.problems);
     if problems.is_empty() {
         let policy = &compiled.policy;
-        let mappings: usize = policy.namespaces.values().map(|own| own.mappings.len()).sum();
+        let mappings: usize = policy.namespaces.values().map(|ns| ns.mappings.len()).sum();
         eprintln!(
             "no problems: {} in force for {}",
             counted(mappings, "mapping"),

@@ -28,8 +28,8 @@ pub(crate) fn fixed() -> Vec<Value> {
 }
 
 /// The clusters of one service: without a class, and one for each class that may go there.
-pub(crate) fn clusters(own: &NamespacePolicy, service: &Service, config: &RenderConfig) -> Vec<String> {
-    let classes = own.classes_towards(service).into_iter().map(Some);
+pub(crate) fn clusters(ns: &NamespacePolicy, service: &Service, config: &RenderConfig) -> Vec<String> {
+    let classes = ns.classes_towards(service).into_iter().map(Some);
     std::iter::once(None).chain(classes).map(|class| cluster(service, class, config).to_string()).collect()
 }
 

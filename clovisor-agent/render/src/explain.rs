@@ -49,10 +49,10 @@ pub fn explain(
         Some(protocol) => packet(policy, &key, &pod.labels, &request.host, protocol),
         None => trace(policy, &key, &pod.labels, &asked),
     };
-    let own = policy.namespaces.get(&key.namespace);
-    let class = trace.class.and_then(|id| own?.classes.get(&id));
+    let ns = policy.namespaces.get(&key.namespace);
+    let class = trace.class.and_then(|id| ns?.classes.get(&id));
     let links = class.map(|class| links(class, &key.namespace, node)).unwrap_or_default();
-    let zone = own.map_or(0, |own| own.zone);
+    let zone = ns.map_or(0, |ns| ns.zone);
     let entries = match (class, node) {
         (Some(class), Some(node)) => node.entries(zone, class),
         _ => Vec::new(),

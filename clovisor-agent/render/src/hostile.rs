@@ -109,11 +109,11 @@ fn good(snapshot: &Snapshot, proxies: Proxies) -> (NamespacePolicy, usize) {
     let istio = objects(snapshot, &compiled.sidecars, &IstioConfig::default());
     let ours = istio.iter().filter(|object| object.key.namespace == "shop").count();
     let _wild = render("wild", &compiled.policy, &RenderConfig::default());
-    let mut own = compiled.policy.namespaces.get("shop").cloned().unwrap_or_default();
+    let mut ns = compiled.policy.namespaces.get("shop").cloned().unwrap_or_default();
     // Others may export services of their own to it, and further ports of its own, as in Istio.
-    own.services.retain(|service| service.host.starts_with("reviews") && service.port == 8000);
-    own.destinations.clear();
-    (own, ours)
+    ns.services.retain(|service| service.host.starts_with("reviews") && service.port == 8000);
+    ns.destinations.clear();
+    (ns, ours)
 }
 
 /// How it goes with one object.
@@ -159,7 +159,7 @@ fn a_hundred_thousand_broken_objects_cost_themselves() {
         .map(|text| serde_saphyr::from_str(text).unwrap_or_else(|e| panic!("{e}")))
         .collect();
     let expected = [Proxies::Managed, Proxies::Sidecars].map(|proxies| good(&base, proxies));
-    assert!(expected.iter().all(|(own, _)| own.mappings.len() == 1) && expected[1].1 == 3);
+    assert!(expected.iter().all(|(ns, _)| ns.mappings.len() == 1) && expected[1].1 == 3);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut objects = wild.iter().cycle().enumerate().take(count).map(|(round, object)| {
         let mut object = object.clone();

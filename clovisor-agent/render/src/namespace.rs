@@ -23,19 +23,19 @@ pub struct Rendered {
 #[must_use]
 pub fn render(namespace: &str, policy: &Policy, config: &RenderConfig) -> Rendered {
     let nothing = NamespacePolicy::default();
-    let own = policy.namespaces.get(namespace).unwrap_or(&nothing);
+    let ns = policy.namespaces.get(namespace).unwrap_or(&nothing);
     let mut rendered = Rendered::default();
     let mut clusters: Vec<String> = cluster::fixed().iter().map(ToString::to_string).collect();
     let mut chains = Vec::new();
-    for (port, services) in by_port(&own.services) {
-        let scope = Scope::new(namespace, policy, own, port, &services);
+    for (port, services) in by_port(&ns.services) {
+        let scope = Scope::new(namespace, policy, ns, port, &services);
         let (routes, mut problems) = route::configuration(&scope, &services);
         chains.push(listener::chain(&scope, &services, config));
         rendered.files.insert(scope.file(), response([routes]));
         rendered.problems.append(&mut problems);
-        clusters.extend(services.iter().flat_map(|s| cluster::clusters(own, s, config)));
+        clusters.extend(services.iter().flat_map(|s| cluster::clusters(ns, s, config)));
     }
-    if own.services.iter().any(|service| service.tls != Tls::Disable) {
+    if ns.services.iter().any(|service| service.tls != Tls::Disable) {
         rendered.files.extend(cluster::secrets(config));
     }
     let listener = listener::outbound(chains, config);

@@ -20,7 +20,7 @@ impl<'a> Scope<'a> {
     pub(crate) fn new(
         namespace: &'a str,
         policy: &'a Policy,
-        own: &NamespacePolicy,
+        ns: &NamespacePolicy,
         port: u16,
         services: &[&Service],
     ) -> Self {
@@ -29,7 +29,7 @@ impl<'a> Scope<'a> {
             namespace,
             port,
             pods: pods.map(|(_, pod)| &pod.labels).collect(),
-            callout_headers: callout_headers(own, services),
+            callout_headers: callout_headers(ns, services),
         }
     }
 
@@ -55,12 +55,12 @@ impl<'a> Scope<'a> {
     }
 }
 
-fn callout_headers(own: &NamespacePolicy, services: &[&Service]) -> BTreeSet<String> {
+fn callout_headers(ns: &NamespacePolicy, services: &[&Service]) -> BTreeSet<String> {
     let mut headers = BTreeSet::new();
     for route in services.iter().flat_map(|s| &s.routes) {
         if let RouteDecision::Callout { mapping, .. } = &route.decision {
             headers.extend([":authority", ":method", ":path"].map(str::to_owned));
-            let rules = own.mappings.get(mapping).map_or(&[][..], |m| m.rules.as_slice());
+            let rules = ns.mappings.get(mapping).map_or(&[][..], |m| m.rules.as_slice());
             headers.extend(rules.iter().flat_map(|r| r.header_names()).map(str::to_owned));
         }
     }

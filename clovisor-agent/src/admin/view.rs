@@ -50,7 +50,7 @@ pub fn pods(policy: &Policy, found: &Pods, devices: &BTreeMap<u32, String>) -> V
     let steered = policy
         .pods
         .iter()
-        .filter(|(key, _)| policy.namespaces.get(&key.namespace).is_some_and(|own| own.zone != 0));
+        .filter(|(key, _)| policy.namespaces.get(&key.namespace).is_some_and(|ns| ns.zone != 0));
     let one = |(key, pod): (&ObjectKey, &clovisor_policy::model::PodIdentity)| {
         let (device, reason) = match found.get(key) {
             Some(Ok(ifindex)) => (devices.get(ifindex).cloned(), None),
@@ -164,8 +164,8 @@ fn session(
     let class = policy
         .namespaces
         .values()
-        .find(|own| own.zone == state.zone)
-        .and_then(|own| own.classes.get(&clovisor_policy::class::ClassId(state.class)));
+        .find(|ns| ns.zone == state.zone)
+        .and_then(|ns| ns.classes.get(&clovisor_policy::class::ClassId(state.class)));
     let link = table.links.values().find(|link| link.id.0 == state.link);
     let back = flow.reverse.as_ref();
     let last = back.map_or(state.last_seen_ns, |b| b.last_seen_ns.max(state.last_seen_ns));

@@ -38,8 +38,8 @@ pub(super) enum Written {
 /// The class numbers of each mapping in force.
 pub(super) fn classes(compiled: &Compiled) -> BTreeMap<ObjectKey, Vec<ClassNumber>> {
     let mut all = BTreeMap::<ObjectKey, Vec<ClassNumber>>::new();
-    for (namespace, own) in &compiled.policy.namespaces {
-        for class in own.classes.values() {
+    for (namespace, ns) in &compiled.policy.namespaces {
+        for class in ns.classes.values() {
             let key = ObjectKey { namespace: namespace.clone(), name: class.key.mapping.clone() };
             let number = ClassNumber { rule: class.key.rule.clone(), number: class.id.0.into() };
             all.entry(key).or_default().push(number);
