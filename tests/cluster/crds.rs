@@ -4,8 +4,10 @@ use crate::kubernetes::{file, start};
 use anyhow::{Result, ensure};
 use harness::agent::binary;
 use harness::apiserver::User;
+use harness::eventually::eventually;
 use harness::netns::run;
 use harness::site::Site;
+use std::time::Duration;
 
 fn link(name: &str, spec: &str) -> String {
     format!("apiVersion: clovisor.io/v1alpha1\nkind: WanLink\nmetadata: {{name: {name}}}\nspec: {spec}\n")
@@ -27,7 +29,10 @@ fn the_kinds_are_served_explained_and_listed() -> Result<()> {
         for path in
             ["wanlink.spec", "wanlink.status", "wannode.status", "wanmapping.spec", "wanmapping.spec.rules"]
         {
-            let text = api.kubectl(User::Admin, &["explain", path], None)?;
+            // The server publishes the schemas a moment after the kinds are established.
+            let text = eventually("the schema", Duration::from_secs(20), || {
+                api.kubectl(User::Admin, &["explain", path], None)
+            })?;
             ensure!(!text.contains("<empty>") && text.contains("FIELDS:"), "{path}:\n{text}");
         }
         for name in ["1-links", "2-service", "3-routes", "4-mappings", "5-crew"] {
