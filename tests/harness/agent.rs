@@ -162,6 +162,17 @@ impl Agent {
         })
     }
 
+    /// Waits until this many gateways of a link are known: it is up with the first of its families.
+    pub fn wait_gateways(&self, name: &str, count: usize) -> Result<()> {
+        eventually(&format!("{count} gateways of link {name}"), Duration::from_secs(10), || {
+            let links = self.links()?;
+            let link = links.iter().find(|link| link["name"] == name).context("no such link")?;
+            let known = link["gateways"].as_array().map_or(0, Vec::len);
+            ensure!(known == count && link["state"] == "Up", "{link}");
+            Ok(())
+        })
+    }
+
     /// Resident memory, bytes.
     pub fn memory(&self) -> Result<u64> {
         let path = format!("/proc/{}/status", self.process.pid());

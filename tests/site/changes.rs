@@ -115,7 +115,7 @@ fn a_device_that_is_made_again_is_attached_again() -> Result<()> {
                 println!("{attach}, same number {same_number}: attached after {took:?}");
                 ensure!(took < Duration::from_millis(500), "{attach}: {took:?}");
                 // The kernel itself may take a second to activate a device whose carrier came.
-                site.agent()?.wait_link("s9", "Up")?;
+                site.agent()?.wait_gateways("s9", 2)?;
                 shop::reconnect(site)?;
                 let (summary, _) = minions(site)?;
                 ensure!(summary.clean(), "{attach}, same number {same_number}: {summary:#?}");

@@ -2,6 +2,7 @@
 
 use super::pins::{self, FILTERS, HANDLE, LINKS, PRIORITY, QDISC, direction, filter};
 use super::plan::{AttachMode, AttachOrigin, AttachPoint, Attached, Hook};
+use crate::causes::causes;
 use aya::Ebpf;
 use aya::pin::PinError;
 use aya::programs::links::{FdLink, LinkError, LinkOrder, PinnedLink};
@@ -19,7 +20,7 @@ pub enum AttachError {
     Link(#[from] LinkError),
     #[error("the attachment cannot be pinned")]
     Pin(#[from] PinError),
-    #[error("the pin {path} of a removed link cannot be removed")]
+    #[error("the pin {path} of an attachment that is gone cannot be removed")]
     DefunctPin { path: PathBuf, source: io::Error },
     #[error("the clsact filter cannot be opened")]
     Filter(#[source] io::Error),
@@ -74,8 +75,7 @@ fn attach_tcx(
             Ok(()) => return Ok(Attached { mode: AttachMode::Tcx, origin: AttachOrigin::Replaced }),
             Err(error) => {
                 tracing::info!(%point, %error, "pinned link is defunct, attaching anew");
-                std::fs::remove_file(&pin)
-                    .map_err(|source| AttachError::DefunctPin { path: pin.clone(), source })?;
+                forget_pin(pin.clone())?;
             }
         }
     }
@@ -103,24 +103,39 @@ fn attach_clsact(
 ) -> Result<Attached, AttachError> {
     let folder = dir.join(FILTERS);
     if qdisc_add_clsact(name).is_ok() {
+        // There was no qdisc, so that a marker is of a device that had this ifindex before.
+        pins::forget_qdisc(dir, point.ifindex);
         // Cleanup removes the qdisc only where an agent made it; a pin is the only mark that bpffs can hold.
         program.pin(folder.join(format!("{QDISC}{}", point.ifindex)))?;
     }
     let pin = folder.join(point.to_string());
-    let replaced = pin.exists();
-    let id = if replaced {
-        program.attach_to_link(filter(name, point.hook).map_err(AttachError::Filter)?)
-    } else {
-        let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
-        program.attach_with_options(name, direction(point.hook), TcAttachOptions::Netlink(options))
-    }?;
-    // Dropping the link would remove the filter, which must outlive the agent.
-    std::mem::forget(program.take_link(id)?);
-    if !replaced {
-        program.pin(&pin)?;
+    if pin.exists() {
+        let old = filter(name, point.hook).map_err(AttachError::Filter)?;
+        match program.attach_to_link(old) {
+            Ok(id) => {
+                keep_filter(program.take_link(id)?);
+                return Ok(Attached { mode: AttachMode::Clsact, origin: AttachOrigin::Replaced });
+            }
+            Err(error) => {
+                tracing::info!(%point, error = causes(&error), "the filter is gone, attaching anew");
+                forget_pin(pin.clone())?;
+            }
+        }
     }
-    let origin = if replaced { AttachOrigin::Replaced } else { AttachOrigin::Fresh };
-    Ok(Attached { mode: AttachMode::Clsact, origin })
+    let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+    let id = program.attach_with_options(name, direction(point.hook), TcAttachOptions::Netlink(options))?;
+    keep_filter(program.take_link(id)?);
+    program.pin(&pin)?;
+    Ok(Attached { mode: AttachMode::Clsact, origin: AttachOrigin::Fresh })
+}
+
+/// Dropping the link would remove the filter, which must outlive the agent.
+fn keep_filter(link: SchedClassifierLink) {
+    std::mem::forget(link);
+}
+
+fn forget_pin(path: PathBuf) -> Result<(), AttachError> {
+    std::fs::remove_file(&path).map_err(|source| AttachError::DefunctPin { path, source })
 }
 
 /// Probes for TCX by a query, which kernels without it refuse. The version would not tell: vendors backport.

@@ -104,7 +104,7 @@ impl Programs {
         &self.attached
     }
 
-    /// Another device has this ifindex now: the attachments went with the old one.
+    /// The device is gone, and its attachments with it; another one may have its ifindex.
     pub fn forget(&mut self, ifindex: u32) {
         let gone: Vec<_> = self.attached.keys().filter(|place| place.ifindex == ifindex).copied().collect();
         for place in gone {

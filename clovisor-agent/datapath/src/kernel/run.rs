@@ -106,7 +106,7 @@ impl Kernel {
         let lingers = both != *desired.image;
         let mut error = self.write(if lingers { Arc::new(both) } else { desired.image.clone() }).err();
         self.trimmed = lingers.then(|| (desired.image.clone(), Instant::now() + LINGER));
-        for ifindex in remade(&self.devices, &desired.devices) {
+        for ifindex in removed(&self.devices, &desired.devices) {
             self.programs.forget(ifindex);
         }
         self.devices.clone_from(&desired.devices);
@@ -162,12 +162,12 @@ fn far_future() -> Instant {
     Instant::now() + Duration::from_secs(3600)
 }
 
-/// Devices whose epoch changed.
-fn remade(old: &BTreeMap<u32, NamedDevice>, new: &BTreeMap<u32, NamedDevice>) -> Vec<u32> {
-    let other = |(ifindex, device): &(&u32, &NamedDevice)| {
-        old.get(ifindex).is_some_and(|before| before.epoch != device.epoch)
+/// Devices that are gone, or whose ifindex another device has now.
+fn removed(old: &BTreeMap<u32, NamedDevice>, new: &BTreeMap<u32, NamedDevice>) -> Vec<u32> {
+    let gone = |(ifindex, device): &(&u32, &NamedDevice)| {
+        new.get(ifindex).is_none_or(|now| now.epoch != device.epoch)
     };
-    new.iter().filter(other).map(|(ifindex, _)| *ifindex).collect()
+    old.iter().filter(gone).map(|(ifindex, _)| *ifindex).collect()
 }
 
 /// Devices and gateways of links that new packets no longer take.
