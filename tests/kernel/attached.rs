@@ -6,7 +6,6 @@ use clovisor_common::abi::Reason;
 use clovisor_datapath::kernel::plan::AttachMode;
 use clovisor_datapath::kernel::plan::AttachOrigin;
 use harness::datapath_site::{DatapathSite, FAR, POD, SOURCE, Steered, TOS, Translation};
-use harness::netns::run;
 use harness::sockets::{datagrams, stream};
 use std::net::IpAddr;
 
@@ -43,21 +42,6 @@ fn connections_and_datagrams_take_the_link_both_ways() -> Result<()> {
         let opened = counters.get(&Reason::FlowOpened).map_or(0, |counter| counter.packets);
         ensure!(opened == 4, "{mode:?}: {opened} flows opened, not a connection and a datagram each");
     }
-    Ok(())
-}
-
-/// A device that was made again under its number while no agent ran has neither qdisc nor filter, but has their pins.
-#[test]
-fn pins_of_a_device_that_is_gone_hinder_nothing() -> Result<()> {
-    let wire = DatapathSite::build()?;
-    drop(wire.steer(AttachMode::Clsact, Translation::Nat)?);
-    for device in ["v0", "w0", "w1"] {
-        let arguments = ["qdisc", "del", "dev", device, "clsact"];
-        run(wire.edge.command("tc").args(arguments), None)?;
-    }
-    ensure!(exchange(&wire, 0, TOS)? == POD[0], "steered without programs");
-    let _steered = wire.steer(AttachMode::Clsact, Translation::Nat)?;
-    ensure!(exchange(&wire, 0, TOS)? == SOURCE[0], "not steered");
     Ok(())
 }
 
