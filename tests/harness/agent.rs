@@ -182,6 +182,16 @@ impl Agent {
         Ok(kib * 1024)
     }
 
+    /// CPU time that it has used, all threads.
+    pub fn cpu(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/stat", self.process.pid());
+        let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let (_, fields) = stat.rsplit_once(") ").context("no fields")?;
+        // Fields 14 and 15 of proc(5), in hundredths of a second.
+        let ticks: u64 = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
     /// SIGSTOP: it holds its sockets and answers nothing.
     pub fn hang(&self) -> Result<()> {
         self.process.signal(Signal::SIGSTOP)

@@ -13,6 +13,7 @@ mod gateway;
 mod lifecycle;
 mod links;
 mod matching;
+mod network;
 mod offloads;
 mod plain;
 mod readme;

@@ -10,6 +10,8 @@ mod firewall;
 
 pub mod legacy;
 
+pub mod routes;
+
 pub mod net;
 
 mod netlink;
@@ -29,6 +31,16 @@ pub mod raw;
 pub mod resolve;
 
 mod sysctl;
+
+mod route_set;
+
+mod event;
+
+mod event_socket;
+
+mod state;
+
+pub mod dump;
 
 pub mod watch;
 

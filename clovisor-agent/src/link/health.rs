@@ -125,7 +125,7 @@ fn connectivity(
     old: Option<&LinkEntry>,
 ) -> (Health, Addresses) {
     let mut addresses = Addresses::default();
-    let source = |v4: bool| device.addresses.iter().map(|(ip, _)| *ip).find(|ip| ip.is_ipv4() == v4);
+    let source = |v4: bool| global(device, v4);
     let (source4, source6) = (source(true), source(false));
     let down = match (spec.state, device.carrier, source4.or(source6)) {
         (LinkState::Disabled, ..) => Some(DownReason::Disabled),
@@ -213,7 +213,7 @@ fn hop(net: &HostNet, device: &Device, wanted: Option<IpAddr>, v4: bool, known: 
         return if device.l3 { Hop::OnLink } else { Hop::Unknown };
     };
     match reachability(net, device, gateway) {
-        _ if device.l3 => Hop::Via(gateway),
+        _ if device.l3 || device.no_arp => Hop::Via(gateway),
         Some(Reachability::Known) => Hop::Via(gateway),
         Some(Reachability::Asked) | None if known == Some(gateway) => Hop::Via(gateway),
         Some(_) | None => Hop::Unresolved,
@@ -227,8 +227,12 @@ fn reachability(net: &HostNet, device: &Device, gateway: IpAddr) -> Option<Reach
 
 /// The gateway that the node's own routes use on the device: of the default route, else of any route.
 fn gateway(net: &HostNet, device: &Device, v4: bool) -> Option<IpAddr> {
-    let through = net.routes.iter().filter(|r| r.ifindex == device.ifindex && r.destination.is_ipv4() == v4);
-    through.filter(|r| r.gateway.is_some()).min_by_key(|r| (r.prefix, r.metric))?.gateway
+    net.routes.gateway(device.ifindex, v4)?.gateway.filter(|gateway| gateway.is_ipv4() == v4)
+}
+
+fn global(device: &Device, v4: bool) -> Option<IpAddr> {
+    let addresses = device.addresses.iter().filter(|address| address.scope == 0);
+    addresses.map(|address| address.address).find(|ip| ip.is_ipv4() == v4)
 }
 
 /// Next hops whose link-layer address is wanted and not known: what to solicit, with the device's name. `table`: what
@@ -243,13 +247,13 @@ pub fn unresolved(
     for (name, spec) in specs.iter().filter(|(_, s)| s.state != LinkState::Disabled) {
         let ifindex = table.links.get(name).and_then(|link| link.ifindex);
         let device = ifindex.and_then(|ifindex| net.devices.get(&ifindex));
-        let Some(device) = device.filter(|d| d.carrier && !d.l3) else {
+        let Some(device) = device.filter(|d| d.carrier && !d.l3 && !d.no_arp) else {
             continue;
         };
         for (given, v4) in
             [(spec.gateway.ipv4.map(IpAddr::V4), true), (spec.gateway.ipv6.map(IpAddr::V6), false)]
         {
-            let has_source = device.addresses.iter().any(|(ip, _)| ip.is_ipv4() == v4);
+            let has_source = global(device, v4).is_some();
             let hop = given.or_else(|| gateway(net, device, v4)).filter(|_| has_source);
             let lacking = hop.filter(|hop| reachability(net, device, *hop) != Some(Reachability::Known));
             wanted.extend(lacking.map(|ip| (ip, device.name.clone())));

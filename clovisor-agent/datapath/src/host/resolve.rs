@@ -1,6 +1,7 @@
 //! From a pod's address to the host side of its veth, on any CNI, without entering the pod.
 
-use super::net::{Device, HostNet, HostRoute, Reachability};
+use super::net::{Device, HostNet, Reachability};
+use super::routes::HostRoute;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -64,25 +65,10 @@ fn port(net: &HostNet, bridge: &Device, address: IpAddr) -> Result<u32, Unresolv
     Ok(entry.ok_or(Unresolved::PortUnknown)?.ifindex)
 }
 
-/// The route the kernel would take: longest prefix, then lowest metric.
+/// The route the kernel would take.
 #[must_use]
 pub fn route_to(net: &HostNet, address: IpAddr) -> Option<&HostRoute> {
-    let covers = |r: &&HostRoute| covers(r.destination, r.prefix, address);
-    net.routes.iter().filter(covers).max_by_key(|r| (r.prefix, std::cmp::Reverse(r.metric)))
-}
-
-fn covers(network: IpAddr, prefix: u8, address: IpAddr) -> bool {
-    match (network, address) {
-        (IpAddr::V4(n), IpAddr::V4(a)) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-            n.to_bits() & mask == a.to_bits() & mask
-        }
-        (IpAddr::V6(n), IpAddr::V6(a)) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
-            n.to_bits() & mask == a.to_bits() & mask
-        }
-        _ => false,
-    }
+    net.routes.to(address)
 }
 
 #[cfg(test)]

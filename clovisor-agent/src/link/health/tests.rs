@@ -1,6 +1,7 @@
 use super::*;
 use clovisor_datapath::host::legacy::LegacyTables;
-use clovisor_datapath::host::net::{HostRoute, Neighbour};
+use clovisor_datapath::host::net::{DeviceAddress, Neighbour};
+use clovisor_datapath::host::routes::{HostRoute, Routes};
 use clovisor_objects::wan_link::{Gateway, Nat};
 use std::net::Ipv4Addr;
 
@@ -23,6 +24,15 @@ fn spec(device: &str) -> WanLinkSpec {
     }
 }
 
+fn default(gateway: Option<IpAddr>, ifindex: u32, metric: u32) -> HostRoute {
+    let destination = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    HostRoute { destination, prefix: 0, gateway, ifindex, metric, source: None }
+}
+
+fn address(address: IpAddr) -> DeviceAddress {
+    DeviceAddress { address, prefix: 24, scope: 0, tentative: false, deprecated: false, secondary: false }
+}
+
 fn net() -> HostNet {
     let s9 = Device {
         ifindex: 9,
@@ -30,13 +40,12 @@ fn net() -> HostNet {
         mtu: 1500,
         carrier: true,
         mac: vec![2, 0, 0, 0, 0, 9],
-        addresses: vec![(IpAddr::V4(Ipv4Addr::new(10, 9, 0, 2)), 24)],
+        addresses: vec![address(Ipv4Addr::new(10, 9, 0, 2).into())],
         ..Device::default()
     };
-    let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     HostNet {
         devices: [(9, s9)].into(),
-        routes: vec![HostRoute { destination: any, prefix: 0, gateway: Some(HOP), ifindex: 9, metric: 0 }],
+        routes: vec![default(Some(HOP), 9, 0)].into(),
         neighbours: vec![Neighbour {
             address: HOP,
             ifindex: 9,
@@ -75,7 +84,7 @@ fn a_link_is_up_when_everything_on_the_way_is() {
         (|n| n.devices.clear(), DownReason::DeviceMissing),
         (|n| n.devices.values_mut().for_each(|d| d.carrier = false), DownReason::NoCarrier),
         (|n| n.devices.values_mut().for_each(|d| d.addresses.clear()), DownReason::NoAddress),
-        (|n| n.routes.clear(), DownReason::GatewayUnknown),
+        (|n| n.routes = Routes::default(), DownReason::GatewayUnknown),
         (|n| n.neighbours.clear(), DownReason::GatewayUnresolved),
     ];
     for (break_it, reason) in rows {
@@ -110,7 +119,7 @@ fn a_forgotten_gateway_holds_until_it_fails_to_answer() {
 #[test]
 fn the_gateway_may_be_given_and_is_solicited() {
     let mut net = net();
-    net.routes.clear();
+    net.routes = Routes::default();
     net.neighbours.clear();
     let mut spec = spec("s9");
     spec.gateway.ipv4 = Some(Ipv4Addr::new(10, 9, 0, 1));
@@ -130,7 +139,7 @@ fn the_gateway_may_be_given_and_is_solicited() {
 #[test]
 fn a_device_without_link_layer_needs_no_gateway() {
     let mut net = net();
-    net.routes.clear();
+    net.routes = Routes::default();
     net.devices.values_mut().for_each(|d| d.l3 = true);
     assert_eq!(health(&spec("s9"), &net), Health::Up);
 }
@@ -184,9 +193,9 @@ fn a_link_by_mark_waits_for_its_rule_and_minds_the_reverse_path() {
     assert_eq!(observed(&net).health, Health::Up);
     net.devices.values_mut().for_each(|d| d.strict = true);
     assert_eq!(observed(&net).health, Health::Up, "the default route is its own");
-    net.routes[0].ifindex = 8;
+    net.routes = vec![default(Some(HOP), 8, 0)].into();
     assert_eq!(observed(&net).health, Health::Down(DownReason::GatewayUnknown));
-    net.routes.push(HostRoute { metric: 100, ifindex: 9, ..net.routes[0].clone() });
+    net.routes.extend([default(Some(HOP), 9, 100)]);
     assert_eq!(observed(&net).health, Health::Down(DownReason::StrictReversePath));
 }
 

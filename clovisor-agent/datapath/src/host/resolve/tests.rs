@@ -8,7 +8,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn route(destination: &str, prefix: u8, ifindex: u32, gateway: Option<&str>) -> HostRoute {
-    HostRoute { destination: ip(destination), prefix, gateway: gateway.map(ip), ifindex, metric: 0 }
+    HostRoute { destination: ip(destination), prefix, gateway: gateway.map(ip), ifindex, metric: 0, source: None }
 }
 
 fn device(ifindex: u32, kind: &str) -> (u32, Device) {
@@ -18,7 +18,7 @@ fn device(ifindex: u32, kind: &str) -> (u32, Device) {
 fn node() -> HostNet {
     HostNet {
         devices: [device(3, "veth"), device(4, "bridge"), device(5, "veth"), device(9, "")].into(),
-        routes: vec![route("0.0.0.0", 0, 9, Some("192.0.2.1"))],
+        routes: vec![route("0.0.0.0", 0, 9, Some("192.0.2.1"))].into(),
         ..HostNet::default()
     }
 }
@@ -27,8 +27,8 @@ fn node() -> HostNet {
 fn a_point_to_point_veth_is_found_by_its_route() {
     let mut net = node();
     assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::NotLocal));
-    net.routes.push(route("10.244.0.0", 24, 4, None));
-    net.routes.push(route(POD, 32, 3, None));
+    net.routes.extend([route("10.244.0.0", 24, 4, None)]);
+    net.routes.extend([route(POD, 32, 3, None)]);
     assert_eq!(resolve_pod(&net, ip(POD)), Ok(3));
     net.devices.remove(&3);
     assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::DeviceMissing));
@@ -37,7 +37,7 @@ fn a_point_to_point_veth_is_found_by_its_route() {
 #[test]
 fn behind_a_bridge_the_port_counts() {
     let mut net = node();
-    net.routes.push(route("10.244.0.0", 24, 4, None));
+    net.routes.extend([route("10.244.0.0", 24, 4, None)]);
     assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::NeighbourUnknown));
     let mac = vec![2, 0, 0, 0, 0, 1];
     net.neighbours.push(Neighbour {
@@ -56,7 +56,7 @@ fn behind_a_bridge_the_port_counts() {
 #[test]
 fn pods_of_other_nodes_are_not_local() {
     let mut net = node();
-    net.routes.push(route("10.244.0.0", 24, 9, Some("192.0.2.7")));
+    net.routes.extend([route("10.244.0.0", 24, 9, Some("192.0.2.7"))]);
     assert_eq!(resolve_pod(&net, ip(POD)), Err(Unresolved::NotLocal));
     assert_eq!(resolve_pod(&net, ip("fd00::1")), Err(Unresolved::NotLocal));
 }
@@ -64,8 +64,8 @@ fn pods_of_other_nodes_are_not_local() {
 #[test]
 fn the_longest_prefix_wins_then_the_metric() {
     let mut net = node();
-    net.routes.push(HostRoute { metric: 100, ..route("10.0.0.0", 8, 3, None) });
-    net.routes.push(HostRoute { metric: 10, ..route("10.0.0.0", 8, 5, None) });
+    net.routes.extend([HostRoute { metric: 100, ..route("10.0.0.0", 8, 3, None) }]);
+    net.routes.extend([HostRoute { metric: 10, ..route("10.0.0.0", 8, 5, None) }]);
     assert_eq!(route_to(&net, ip(POD)).map(|r| r.ifindex), Some(5));
     assert_eq!(route_to(&net, ip("8.8.8.8")).map(|r| r.ifindex), Some(9));
 }
