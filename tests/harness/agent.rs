@@ -188,7 +188,8 @@ impl Agent {
         let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         let (_, fields) = stat.rsplit_once(") ").context("no fields")?;
         // Fields 14 and 15 of proc(5), in hundredths of a second.
-        let ticks: u64 = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        let ticks: u64 =
+            fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
         Ok(Duration::from_millis(ticks * 10))
     }
 

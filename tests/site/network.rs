@@ -35,7 +35,8 @@ impl Random {
 fn change(random: &mut Random) -> String {
     let device = random.pick(&["d0", "d1", "d2", "d3", "b0"]);
     let other = random.pick(&["d0", "d1", "d2", "d3"]);
-    let verb = random.pick(&["add", "add", "append", "prepend", "replace", "replace", "change", "del", "del"]);
+    let verb =
+        random.pick(&["add", "add", "append", "prepend", "replace", "replace", "change", "del", "del"]);
     let add = random.pick(&["add", "add", "replace", "del"]);
     let n = random.below(4);
     let metric = random.pick(&["", "", " metric 7"]);
@@ -89,7 +90,8 @@ async fn ip(script: &str) -> Result<()> {
 }
 
 async fn follow_churn() -> Result<()> {
-    ip("link add b0 type bridge\nlink add d0 type dummy\nlink add d1 type dummy\nlink add d2 type dummy\n").await?;
+    ip("link add b0 type bridge\nlink add d0 type dummy\nlink add d1 type dummy\nlink add d2 type dummy\n")
+        .await?;
     let mut host = watch::watch().await?;
     let mut random = Random(0x5eed);
     let mut seen = 0;
@@ -160,6 +162,11 @@ fn routes(verb: &str, numbers: impl Iterator<Item = u32>) -> String {
     numbers.map(|n| format!("route {verb} {}/28 via 10.8.0.1\n", address(n))).collect()
 }
 
+#[expect(clippy::disallowed_methods, reason = "the pace of the changes, which no state tells")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// A node with 100,000 routes loses a carrier, and its routes change 200 times a second: the loss is acted on at once, and
 /// the agent has little to do.
 #[test]
@@ -175,10 +182,12 @@ fn many_routes_and_many_changes_cost_little() -> Result<()> {
             site.agent()?.wait_link("s9", "Down")?;
             took.push(start.elapsed());
             site.carrier("s9", true)?;
+            // The kernel tells of a device's carrier once a second.
+            pause(Duration::from_millis(1500));
         }
         took.sort();
         println!("carrier losses with {ROUTES} routes: {took:?}");
-        ensure!(took[0] < Duration::from_millis(100), "{took:?}");
+        ensure!(took[2] < Duration::from_millis(100), "{took:?}");
         site.agent()?.wait_link("s9", "Up")?;
         let changes = |site: &mut Site, pace: Option<Duration>| -> Result<f64> {
             let (start, cpu) = (Instant::now(), site.agent()?.cpu()?);
@@ -190,8 +199,7 @@ fn many_routes_and_many_changes_cost_little() -> Result<()> {
                     site.edge.ip(&routes(verb, (0..20).map(|k| n / 2 * 20 + k)))?;
                 }
                 n += 1;
-                #[expect(clippy::disallowed_methods, reason = "the pace of the changes")]
-                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                pause(due.saturating_duration_since(Instant::now()));
             }
             Ok((site.agent()?.cpu()? - cpu).as_secs_f64() / start.elapsed().as_secs_f64() * 100.0)
         };

@@ -1,6 +1,6 @@
 //! The network of this node.
 //!
-//! **In**: rtnetlink dumps and events, `/proc/sys`, nf_tables. **Out**: `watch<Arc<HostNet>>`. **Owns**: the netlink
+//! **In**: rtnetlink events and dumps, `/proc/sys`, nf_tables. **Out**: `watch<Arc<HostNet>>`. **Owns**: the netlink
 //! sockets, the reserved ports. **Never**: changes the node but in `change` (neighbours, a qdisc), `fwmark` (rules and
 //! routes for marked packets), `reserved_ports` and `raw` (packets to pods).
 

@@ -4,9 +4,7 @@ use super::fwmark;
 use super::net::{Device, DeviceAddress, FwmarkEntry, Reachability};
 use super::route_set::{RouteHop, RouteKey, RouteUpdate};
 use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_REPLACE, NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
-};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -43,7 +41,9 @@ pub(super) fn event(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Net
     };
     match inner {
         RouteNetlinkMessage::NewLink(link) => device(link),
-        RouteNetlinkMessage::DelLink(link) => is_plain(link).then_some(NetEvent::DeviceGone(link.header.index)),
+        RouteNetlinkMessage::DelLink(link) => {
+            is_plain(link).then_some(NetEvent::DeviceGone(link.header.index))
+        }
         RouteNetlinkMessage::NewAddress(new) => Some(NetEvent::Address(new.header.index, address(new)?)),
         RouteNetlinkMessage::DelAddress(old) => Some(NetEvent::AddressGone(old.header.index, address(old)?)),
         RouteNetlinkMessage::NewRoute(new) => {
@@ -57,7 +57,8 @@ pub(super) fn event(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Net
             })
         }
         RouteNetlinkMessage::DelRoute(old) => {
-            route(old, |key, hops, source| RouteUpdate::Remove { key, hops, source }).map(|event| match event {
+            route(old, |key, hops, source| RouteUpdate::Remove { key, hops, source }).map(|event| match event
+            {
                 NetEvent::Fwmark(entry, _) => NetEvent::Fwmark(entry, false),
                 event => event,
             })

@@ -119,7 +119,9 @@ mod tests {
     #[test]
     fn a_message_that_cannot_be_read_costs_itself() {
         let datagram = [bytes(None), bytes(Some(0xffff)), bytes(Some(104)), bytes(None)].concat();
-        let read = |datagram: &[u8]| parse(datagram).iter().map(|notice| matches!(notice, Notice::Message(_))).collect();
+        let read = |datagram: &[u8]| {
+            parse(datagram).iter().map(|notice| matches!(notice, Notice::Message(_))).collect()
+        };
         let all: Vec<bool> = read(&datagram);
         assert_eq!(all, [true, false, true]);
         let cut: Vec<bool> = read(&datagram[..datagram.len() - 1]);

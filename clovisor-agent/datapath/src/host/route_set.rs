@@ -65,13 +65,21 @@ impl RouteSet {
                 let placed = self.0.entry(*key).or_default();
                 let new = placed_hops(key.v6, hops, *source);
                 let before = placed.clone();
-                if key.v6 { put6(placed, &new, *replaces) } else { put4(placed, &new, *replaces, *appends) }
+                if key.v6 {
+                    put6(placed, &new, *replaces)
+                } else {
+                    put4(placed, &new, *replaces, *appends)
+                }
                 *placed != before
             }
             RouteUpdate::Remove { key, hops, source } => {
                 let Some(placed) = self.0.get_mut(key) else { return false };
                 let length = placed.len();
-                if key.v6 { remove6(placed, hops) } else { remove4(placed, hops, *source) }
+                if key.v6 {
+                    remove6(placed, hops)
+                } else {
+                    remove4(placed, hops, *source)
+                }
                 let changed = placed.len() != length;
                 if placed.is_empty() {
                     self.0.remove(key);
@@ -83,7 +91,12 @@ impl RouteSet {
 
     /// Removes the routes by a device that have no living hop any more, as the kernel does without a word when the device goes
     /// down or is removed. `v4_only`: as it does when the device loses its last address of IPv4. Returns whether there were any.
-    pub(super) fn drop_dead(&mut self, ifindex: u32, v4_only: bool, is_dead: impl Fn(&RouteHop) -> bool) -> bool {
+    pub(super) fn drop_dead(
+        &mut self,
+        ifindex: u32,
+        v4_only: bool,
+        is_dead: impl Fn(&RouteHop) -> bool,
+    ) -> bool {
         let mut changed = false;
         self.0.retain(|key, placed| {
             if !(v4_only && key.v6) && placed.iter().any(|placed| placed.hop.ifindex == ifindex) {
@@ -103,7 +116,10 @@ impl RouteSet {
             if key.v6 == address.is_ipv6() && placed.iter().any(|hop| hop.source == Some(address)) {
                 changed = true;
                 if key.v6 {
-                    placed.iter_mut().filter(|hop| hop.source == Some(address)).for_each(|hop| hop.source = None);
+                    placed
+                        .iter_mut()
+                        .filter(|hop| hop.source == Some(address))
+                        .for_each(|hop| hop.source = None);
                 } else {
                     placed.retain(|hop| hop.source != Some(address));
                 }
@@ -193,7 +209,8 @@ fn find4(placed: &[PlacedHop], hops: &[RouteHop], source: Option<IpAddr>) -> Opt
     let mut ranges = firsts.map(|from| (from, end(placed, from)));
     ranges.find(|(from, to)| {
         placed.get(*from..*to).is_some_and(|part| {
-            part.iter().map(|placed| &placed.hop).eq(hops) && part.iter().all(|placed| placed.source == source)
+            part.iter().map(|placed| &placed.hop).eq(hops)
+                && part.iter().all(|placed| placed.source == source)
         })
     })
 }

@@ -72,7 +72,9 @@ impl Routes {
         for (place, route) in all.iter().enumerate() {
             let v4 = route.destination.is_ipv4();
             match lengths.last_mut() {
-                Some(length) if (length.v4, length.prefix) == (v4, route.prefix) => length.part.end = place + 1,
+                Some(length) if (length.v4, length.prefix) == (v4, route.prefix) => {
+                    length.part.end = place + 1
+                }
                 _ => lengths.push(Length { v4, prefix: route.prefix, part: place..place + 1 }),
             }
             // Most routes of a large node are of one device: of these only the first ones may be the best.

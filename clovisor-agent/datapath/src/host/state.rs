@@ -80,7 +80,9 @@ impl NetState {
             }
             NetEvent::Fwmark(entry, true) => Effect::of(self.fwmark.insert(*entry), Urgency::Urgent),
             NetEvent::Fwmark(entry, false) => Effect::of(self.fwmark.remove(entry), Urgency::Urgent),
-            NetEvent::Neighbour(ifindex, address, entry) => self.put_neighbour((*ifindex, *address), entry.as_ref()),
+            NetEvent::Neighbour(ifindex, address, entry) => {
+                self.put_neighbour((*ifindex, *address), entry.as_ref())
+            }
             NetEvent::Fdb(key, port) => {
                 let before = match port {
                     Some(port) => self.fdb.insert(key.clone(), *port),
@@ -153,7 +155,9 @@ impl NetState {
             self.routes = None;
         }
         if !v4_only || !is_up(ifindex) {
-            self.fwmark.retain(|entry| !matches!(entry, FwmarkEntry::Route { hop: Some((by, _)), .. } if *by == ifindex));
+            self.fwmark.retain(
+                |entry| !matches!(entry, FwmarkEntry::Route { hop: Some((by, _)), .. } if *by == ifindex),
+            );
         } else {
             self.fwmark.retain(
                 |entry| !matches!(entry, FwmarkEntry::Route { v4: true, hop: Some((by, _)), .. } if *by == ifindex),
@@ -188,7 +192,9 @@ impl NetState {
     /// The addresses and routes of a device are the `found` ones, as later events changed them.
     pub(super) fn replace(&mut self, ifindex: u32, found: &[NetEvent], later: &[NetEvent]) -> Effect {
         let before = (self.view().routes, self.devices.get(&ifindex).cloned());
-        let updates = found.iter().filter_map(|event| if let NetEvent::Route(update) = event { Some(update) } else { None });
+        let updates = found
+            .iter()
+            .filter_map(|event| if let NetEvent::Route(update) = event { Some(update) } else { None });
         self.set.retain(ifindex, updates);
         if let Some(device) = self.devices.get_mut(&ifindex) {
             device.addresses.clear();
@@ -199,7 +205,9 @@ impl NetState {
         for event in later {
             match event {
                 NetEvent::Route(_) => _ = self.apply(event),
-                NetEvent::Address(of, _) | NetEvent::AddressGone(of, _) if *of == ifindex => _ = self.apply(event),
+                NetEvent::Address(of, _) | NetEvent::AddressGone(of, _) if *of == ifindex => {
+                    _ = self.apply(event)
+                }
                 _ => {}
             }
         }
@@ -252,9 +260,15 @@ impl NetState {
         let Self { devices, set, routes, .. } = self;
         let is_up = |ifindex: u32| devices.get(&ifindex).is_some_and(|device| device.up);
         let routes = routes.get_or_insert_with(|| set.routes(is_up)).clone();
-        let neighbour = |((ifindex, address), (mac, reachability)): (&(u32, IpAddr), &(Vec<u8>, Reachability))| {
-            Neighbour { address: *address, ifindex: *ifindex, mac: mac.clone(), reachability: *reachability }
-        };
+        let neighbour =
+            |((ifindex, address), (mac, reachability)): (&(u32, IpAddr), &(Vec<u8>, Reachability))| {
+                Neighbour {
+                    address: *address,
+                    ifindex: *ifindex,
+                    mac: mac.clone(),
+                    reachability: *reachability,
+                }
+            };
         let port = |((bridge, mac, _), ifindex): (&FdbKey, &u32)| FdbEntry {
             mac: mac.clone(),
             ifindex: *ifindex,

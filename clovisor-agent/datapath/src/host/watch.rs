@@ -162,7 +162,9 @@ impl Follower {
                 Notice::Message(message) => self.follow(event(&message).map(complete)),
                 Notice::NextHop => self.lost = true,
                 Notice::Overrun => {
-                    tracing::info!("more events of the network than the socket had room for: reading everything");
+                    tracing::info!(
+                        "more events of the network than the socket had room for: reading everything"
+                    );
                     self.lost = true;
                 }
             }

@@ -18,7 +18,8 @@ fn link(family: AddressFamily, attributes: Vec<LinkAttribute>) -> LinkMessage {
 fn only_whole_messages_describe_a_device() {
     let (name, mtu) = (LinkAttribute::IfName("s9".into()), LinkAttribute::Mtu(1500));
     let whole = || vec![name.clone(), mtu.clone()];
-    let is_device = |message| matches!(said(RouteNetlinkMessage::NewLink(message)), Some(NetEvent::Device(_)));
+    let is_device =
+        |message| matches!(said(RouteNetlinkMessage::NewLink(message)), Some(NetEvent::Device(_)));
     assert!(is_device(link(AddressFamily::Unspec, whole())));
     assert!(!is_device(link(AddressFamily::Unspec, vec![name.clone()])), "of a wireless device");
     assert!(!is_device(link(AddressFamily::Bridge, whole())), "of a bridge's port");

@@ -8,7 +8,14 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn route(destination: &str, prefix: u8, ifindex: u32, gateway: Option<&str>) -> HostRoute {
-    HostRoute { destination: ip(destination), prefix, gateway: gateway.map(ip), ifindex, metric: 0, source: None }
+    HostRoute {
+        destination: ip(destination),
+        prefix,
+        gateway: gateway.map(ip),
+        ifindex,
+        metric: 0,
+        source: None,
+    }
 }
 
 fn device(ifindex: u32, kind: &str) -> (u32, Device) {

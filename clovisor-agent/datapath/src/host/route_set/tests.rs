@@ -24,7 +24,10 @@ fn with(update: RouteUpdate, replace: bool, append: bool) -> RouteUpdate {
 
 fn hops(set: &RouteSet) -> Vec<RouteHop> {
     let routes = set.routes(|_| true);
-    routes.iter().map(|route| RouteHop { ifindex: route.ifindex, gateway: route.gateway, refusal: 0 }).collect()
+    routes
+        .iter()
+        .map(|route| RouteHop { ifindex: route.ifindex, gateway: route.gateway, refusal: 0 })
+        .collect()
 }
 
 /// `ip route add`, `append`, `prepend`, `replace`, `del` with one destination and metric.

@@ -4,7 +4,13 @@ use super::*;
 const GATEWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
 fn device(ifindex: u32, up: bool) -> NetEvent {
-    NetEvent::Device(Box::new(Device { ifindex, name: format!("s{ifindex}"), up, carrier: up, ..Device::default() }))
+    NetEvent::Device(Box::new(Device {
+        ifindex,
+        name: format!("s{ifindex}"),
+        up,
+        carrier: up,
+        ..Device::default()
+    }))
 }
 
 fn neighbour(reachability: Option<Reachability>) -> NetEvent {
@@ -53,7 +59,8 @@ fn a_neighbour_that_failed_is_known_only_by_an_answer() {
 
 #[test]
 fn what_follows_from_an_event_needs_none() {
-    let mut state = state(&[device(2, true), default(2, Some(GATEWAY)), neighbour(Some(Reachability::Known))]);
+    let mut state =
+        state(&[device(2, true), default(2, Some(GATEWAY)), neighbour(Some(Reachability::Known))]);
     assert_eq!(state.view().routes.len(), 1);
     let effect = state.apply(&device(2, false));
     assert_eq!(effect, Effect { changed: Some(Urgency::Urgent), doubt: Some(Doubt::Device(2)) });
