@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use harness::agent::{binary, ctl};
 use harness::load::Http;
 use harness::site::Site;
+use harness::site::try_out::{commands, quoted};
 use std::path::Path;
 use std::process::Command;
 
@@ -80,5 +81,34 @@ fn failures_have_codes_and_remedies() -> Result<()> {
         let (found, out, _) = ctl_all(&socket, &["check", "-f", config])?;
         ensure!(found == 79 && out.contains("devise") && out.contains("line 4"), "{found}\n{out}");
         Ok(())
+    })
+}
+
+/// What the demo prints with `--keep` is pasted as it is.
+#[test]
+fn printed_commands_work_as_they_are() -> Result<()> {
+    ensure!(quoted(Path::new("/a b/o'c")) == r"'/a b/o'\''c'", "{}", quoted(Path::new("/a b/o'c")));
+    Site::builder("pasted").run(|site| {
+        shop::open(site)?;
+        let commands = commands(site, "h1v4.shop.svc.cluster.local:8001")?;
+        let paste = |what: &str| -> Result<String> {
+            let one = commands.iter().find(|one| one.what == what).with_context(|| format!("no {what}"))?;
+            let mut shell = Command::new("sh");
+            shell.arg("-c").arg(&one.command).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+            let output = shell.output().context("sh did not start")?;
+            let (out, err) = (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned());
+            ensure!(output.status.success(), "{}: {}\n{err}", one.command, output.status);
+            String::from_utf8(out).context("no text")
+        };
+        ensure!(paste("the agent")?.contains("2 of 2 up"), "the agent's status");
+        let why = paste("why a request takes its link")?;
+        ensure!(why.contains("Link      s9"), "{why}");
+        paste("cut s9")?;
+        site.agent()?.wait_link("s9", "Down")?;
+        let links = paste("its links")?;
+        ensure!(links.contains("Down"), "{links}");
+        paste("mend s9")?;
+        site.agent()?.wait_link("s9", "Up")?;
+        paste("its connections").map(drop)
     })
 }

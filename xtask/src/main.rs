@@ -116,7 +116,10 @@ fn run(command: Command) -> Result<()> {
         Command::Demo { arguments } => demo::run(&arguments),
         Command::Bench { arguments } => bench::run(&arguments),
         Command::Cluster { action } => cluster::run(&action),
-        Command::Image { arch } => image::build(arch).map(drop),
+        Command::Image { arch } => {
+            println!("{}", image::build(arch)?.display());
+            Ok(())
+        }
         Command::Test { kind, filter } => test::run(kind, filter.as_deref()).and_then(count::Count::verdict),
         Command::Lint { bless_abi } => lint::run(bless_abi),
         Command::Gen { check } => gen_files::run(check),
