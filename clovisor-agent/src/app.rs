@@ -91,11 +91,13 @@ struct Points {
 pub async fn bind(args: &RunArgs) -> Result<Bound> {
     folder_of_ours(&args.run_dir)?;
     folder_of_ours(&args.state_dir)?;
-    let (programs, tables, flows) = load(&args.datapath.bpffs, args.datapath.attach, &args.state_dir)?;
+    let file = AllocationFile::in_dir(&args.state_dir);
+    let mut numbers = file.load();
+    let secret = file.port_secret(&mut numbers).context("no random number for source ports")?;
+    let (programs, tables, flows) =
+        load(&args.datapath.bpffs, args.datapath.attach, secret, &args.state_dir)?;
     let cluster = cluster(args).await?;
     let snapshots = snapshots(args, cluster.as_ref()).await?;
-    let file = AllocationFile::in_dir(&args.state_dir);
-    let numbers = file.load();
     let network = host::watch::watch().await?;
     let marks = MarkMask(args.datapath.mark_mask);
     let links = link::watch::watch(numbers.links.clone(), marks, snapshots.clone(), network.clone());

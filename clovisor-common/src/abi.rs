@@ -11,8 +11,8 @@ mod reason;
 mod traffic;
 
 pub use flow::{
-    FLOW_AS_IS, FLOW_BY_TRAFFIC, FLOW_MARK, FLOW_NAT, FLOW_REVERSE, Flow, Flow4, Flow4Key, Flow6, Flow6Key,
-    FlowKey, FlowState, FragmentKey, POD_OPENS, POD_QUOTA, PodUsage, Ports, WINDOW_SHIFT,
+    FLOW_AS_IS, FLOW_BY_TRAFFIC, FLOW_ENDED, FLOW_MARK, FLOW_NAT, FLOW_REVERSE, Flow, Flow4, Flow4Key, Flow6,
+    Flow6Key, FlowKey, FlowState, FragmentKey, OPEN_INTERVAL_SHIFT, POD_OPENS, POD_QUOTA, PodUsage, Ports,
 };
 pub use reason::Reason;
 pub use traffic::{PortRule, TRAFFIC_RULES, Traffic, TrafficKey};
@@ -275,7 +275,7 @@ const _: () = {
     assert!(size_of::<FlowState>() == 56);
     assert!(size_of::<Flow4>() == 72);
     assert!(size_of::<Flow6>() == 96);
-    assert!(size_of::<PodUsage>() == 12);
+    assert!(size_of::<PodUsage>() == 16);
     assert!(size_of::<FragmentKey>() == 48);
     assert!(size_of::<ClassKey>() == 4);
     assert!(size_of::<Slot>() == 16);

@@ -4,6 +4,7 @@
 //! [`Disposition`], translations. **Never**: changes a map or knows where it runs.
 
 pub mod packed;
+pub mod ports;
 
 use crate::abi::{
     ANY_LINK, Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_MARK, FLOW_NAT, Flow,
@@ -11,9 +12,6 @@ use crate::abi::{
     SLOT_FOLLOW, SLOT_REFUSE, Slot, SlotIndex, Traffic, TrafficKey,
 };
 use crate::packet::{ACK, Address, FIN, RST, Segment, TCP, delta, fold};
-
-/// Source ports tried before a first packet is refused.
-pub const PORT_TRIES: u16 = 16;
 
 /// Read access to the maps by which the rule decides: those of the kernel, or the agent's image of them.
 pub trait Tables {
@@ -191,6 +189,26 @@ pub const fn scopes(index: u8, link: &Link) -> [u32; 2] {
     if link.flags & LINK_NAT != 0 { [own, any] } else { [any, own] }
 }
 
+/// Both entries of a connection that has ended: a FIN of both sides, or a RST of the pod. (A RST from outside may be forged; the
+/// pod's socket judges it.)
+#[inline(always)]
+#[must_use]
+pub const fn has_ended(forward: &FlowState, reverse: &FlowState) -> bool {
+    forward.tcp_flags & reverse.tcp_flags & FIN != 0 || forward.tcp_flags & RST != 0
+}
+
+/// The reverse entry `reverse` under `key` is the other half of the forward entry under `forward`.
+#[inline(always)]
+#[must_use]
+pub fn is_half_of<A: Address>(key: &FlowKey<A>, reverse: &Flow<A>, forward: &FlowKey<A>) -> bool {
+    let back = key.paired(reverse);
+    back.scope == forward.scope
+        && back.sport_be == forward.sport_be
+        && back.dport_be == forward.dport_be
+        && back.saddr == forward.saddr
+        && back.daddr == forward.daddr
+}
+
 /// The packet is the first one of a new connection on the tuple of an old flow, or of one that may still move.
 #[inline(always)]
 #[must_use]
@@ -296,38 +314,6 @@ pub fn movable<A: Address, T: Tables>(tables: &T, dialled: &FlowKey<A>, flow: &F
 #[must_use]
 pub fn peer_key<A: Address>(dialled: &FlowKey<A>, link: u8) -> PeerKey {
     PeerKey { addr: dialled.daddr.mapped(), port_be: dialled.dport_be, link, proto: dialled.proto as u8 }
-}
-
-/// The source ports that a flow may leave with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SourcePorts {
-    /// Host byte order.
-    first: u16,
-    /// How many, at least one.
-    count: u32,
-}
-
-/// The pod's own source port (network byte order) where its address leaves too, else the link's range. Under SNAT the
-/// pod's own port is never reused: the node's masquerade could have given the same port to another pod's connection.
-#[inline(always)]
-#[must_use]
-pub fn source_ports(own_be: u16, link: &Link) -> SourcePorts {
-    if !translates(link) || link.port_max < link.port_min || link.port_min == 0 {
-        return SourcePorts { first: u16::from_be(own_be), count: 1 };
-    }
-    SourcePorts { first: link.port_min, count: u32::from(link.port_max - link.port_min) + 1 }
-}
-
-impl SourcePorts {
-    /// The n-th one to try (network byte order), from a random place. Without a branch, since the kernel's verifier walks
-    /// each side of one as often as there are tries.
-    #[inline(always)]
-    #[must_use]
-    pub const fn nth(self, n: u16, random: u32) -> u16 {
-        // Odd stride: consecutive tries do not walk through one block of ports in use.
-        let step = (random & 0xffff) + n as u32 * 7919;
-        (self.first + (step % self.count) as u16).to_be()
-    }
 }
 
 /// Sets the addresses and the port of the destination after translation, with their checksum delta from `from`.

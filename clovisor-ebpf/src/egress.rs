@@ -3,12 +3,12 @@
 use core::hint::black_box;
 
 use clovisor_common::abi::{FLOW_MARK, Flow, FlowKey, Link, Pod, Reason, Slot};
-use clovisor_common::packet::{ETHERNET, Fragment, RST, Segment, TCP};
+use clovisor_common::packet::{ETHERNET, FIN, Fragment, RST, Segment, TCP};
 use clovisor_common::reply::IcmpError;
 use clovisor_common::rule::packed::Outcome;
 use clovisor_common::rule::{self, Disposition};
 
-use crate::maps::{self, Maps, Scratch, Stage};
+use crate::maps::{self, Maps, Scratch};
 use crate::packet::{DROP, PASS, Packet, verdict};
 use crate::rewrite::Family;
 use crate::segment::{READ, clamp_mss, read, record};
@@ -17,7 +17,15 @@ use crate::{fragment, icmp_error, new_flow, switches, unreplied};
 /// A packet that came out of a pod.
 #[inline(always)]
 pub(crate) fn egress<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
-    match Outcome::from_i32(outcome::<A>(packet, pod)) {
+    let outcome = outcome::<A>(packet, pod);
+    // Here, since the frame of `outcome` has no room for what that needs. A packet that was not parsed leaves the one before in the
+    // scratch space, whose connection has ended by then or not.
+    if let Some(Scratch { segment, key, .. }) = A::scratch()
+        && segment.flags & (FIN | RST) != 0
+    {
+        let _ended = unreplied::end(key);
+    }
+    match Outcome::from_i32(outcome) {
         Outcome::TooBig => icmp_error::<A>(packet, false),
         Outcome::Held => icmp_error::<A>(packet, true),
         Outcome::Unparsed(class) => icmp_error::outbound::<A>(packet, class),
@@ -97,11 +105,7 @@ fn known<'a, A: Family>(segment: &Segment<A>, key: &FlowKey<A>) -> Option<&'a mu
     if !rule::reopens(segment, &flow.state, stays) {
         return Some(flow);
     }
-    let paired = key.paired(flow);
-    for stage in [Stage::Replied, Stage::Unreplied] {
-        maps::forget(stage, &paired);
-        maps::forget(stage, key);
-    }
+    unreplied::forget(key, flow);
     None
 }
 

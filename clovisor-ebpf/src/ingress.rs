@@ -1,7 +1,7 @@
 //! From a link back to the pod.
 
 use clovisor_common::abi::{FLOW_MARK, Flow, FlowKey, Link, REVERSE, Reason};
-use clovisor_common::packet::{Fragment, RST, Segment};
+use clovisor_common::packet::{FIN, Fragment, RST, Segment};
 use clovisor_common::rule;
 
 use crate::maps::Scratch;
@@ -35,9 +35,16 @@ pub(crate) fn ingress<A: Family>(packet: &mut Packet, l3: usize, index: u8, link
         record(flow, segment, packets, bytes);
         maps::count(Reason::Returned, packets, bytes);
         maps::count_link(index, false, packets, bytes);
+        if segment.flags & FIN != 0 {
+            let _ended = unreplied::end(key);
+        }
         return PASS;
     }
-    hand_over(packet, segment, flow, l3, index)
+    let verdict = hand_over(packet, segment, flow, l3, index);
+    if segment.flags & FIN != 0 {
+        let _ended = unreplied::end(key);
+    }
+    verdict
 }
 
 /// Translates a packet and gives it to its pod.

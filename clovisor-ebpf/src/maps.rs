@@ -21,9 +21,9 @@ static FLOW4: HashMap<Flow4Key, Flow4> = HashMap::pinned(131_072, 0);
 #[map]
 static FLOW6: HashMap<Flow6Key, Flow6> = HashMap::pinned(32_768, 0);
 #[map]
-static UNREPLIED4: LruHashMap<Flow4Key, Flow4> = LruHashMap::pinned(32_768, 0);
+static UNREPLIED4: LruHashMap<Flow4Key, Flow4> = LruHashMap::pinned(65_536, 0);
 #[map]
-static UNREPLIED6: LruHashMap<Flow6Key, Flow6> = LruHashMap::pinned(16_384, 0);
+static UNREPLIED6: LruHashMap<Flow6Key, Flow6> = LruHashMap::pinned(32_768, 0);
 #[map]
 static POD_USAGE: HashMap<u32, PodUsage> = HashMap::pinned(2048, 0);
 #[map]

@@ -112,7 +112,7 @@ impl DatapathSite {
     /// devices with the maps filled.
     pub fn steer(&self, mode: AttachMode, translation: Translation) -> Result<Steered> {
         self.edge.within(|| {
-            let (mut programs, mut tables, flows) = load(self.bpffs.path(), mode, self.bpffs.path())?;
+            let (mut programs, mut tables, flows) = load(self.bpffs.path(), mode, 7, self.bpffs.path())?;
             let devices = ["v0", "w0", "w1"].map(|name| Ok((if_nametoindex(name)?, name.to_owned())));
             let names = devices.into_iter().collect::<Result<BTreeMap<u32, String>>>()?;
             let index = |wanted: &str| {

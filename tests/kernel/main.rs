@@ -6,6 +6,7 @@ mod admission;
 mod attached;
 mod datagrams;
 mod devices;
+mod ended;
 mod established;
 mod fast_path;
 mod features;

@@ -122,21 +122,15 @@ fn only_a_bare_syn_reopens() {
 }
 
 #[test]
-fn translated_ports_are_of_the_range_and_others_the_pods_own() {
-    let own = 40_001_u16.to_be();
-    for random in [0, 1, 0xffff_ffff] {
-        for n in 0..PORT_TRIES {
-            let nth = |link: &Link| source_ports(own, link).nth(n, random);
-            let port = u16::from_be(nth(&LINK));
-            assert!((20_000..=20_003).contains(&port), "{port}");
-            assert_eq!(nth(&Link { flags: LINK_UP, ..LINK }), own);
-            assert_eq!(nth(&Link { flags: LINK_UP | LINK_NAT | LINK_MARK, ..LINK }), own);
-            let all = Link { port_min: 1, port_max: u16::MAX, ..LINK };
-            assert_ne!(nth(&all), 0);
-            for (port_min, port_max) in [(0, 0), (0, 5), (9, 8)] {
-                assert_eq!(nth(&Link { port_min, port_max, ..LINK }), own);
-            }
-        }
+fn a_connection_ends_by_both_sides_or_by_the_pods_reset() {
+    for (out, back, wanted) in [
+        (ACK | FIN, ACK | FIN, true),
+        (ACK | FIN, ACK, false),
+        (ACK, ACK | FIN, false),
+        (ACK | RST, ACK, true),
+        (ACK, ACK | RST, false),
+    ] {
+        assert_eq!(has_ended(&flow(2, out), &flow(2, back)), wanted, "{out} {back}");
     }
 }
 

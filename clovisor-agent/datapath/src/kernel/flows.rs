@@ -1,6 +1,6 @@
 //! The flow tables: reading, and removing expired flows.
 
-use super::expiry::{expired, silent};
+use super::expiry::{ended, expired, silent};
 use super::tables::{Fill, TableError, capacity, ignore_missing, named, take};
 use crate::batch::Reader;
 use aya::Ebpf;
@@ -210,7 +210,7 @@ where
         Ok(())
     }
 
-    /// `counts`: flows that stay, by the pod's device.
+    /// `counts`: flows that go on, by the pod's device.
     fn sweep(
         &mut self,
         look: &Look<'_>,
@@ -226,7 +226,7 @@ where
             let (out, back) = if forward { (Some(flow.state), other) } else { (other, Some(flow.state)) };
             if !alive(flow.state.veth) || expired(key.proto as u8, out.as_ref(), back.as_ref(), now_ns) {
                 over.push(*key);
-            } else if forward {
+            } else if forward && !ended(&flow.state, other.as_ref()) {
                 *counts.entry(flow.state.veth).or_default() += 1;
                 if other.is_some_and(|back| silent(&flow.state, &back, before_ns, now_ns)) {
                     swept.silent.push(whole(key, flow, other));
@@ -235,9 +235,9 @@ where
         }
         // The forward entry goes first: without it the pod's next packet opens a new flow.
         over.sort_by_key(|key| key.scope & REVERSE);
-        let ended = over.iter().filter(|key| self.map.remove(key).is_ok()).count();
-        swept.ended += ended;
-        swept.fill.push(self.fill(entries.len() - ended.min(entries.len())));
+        let removed = over.iter().filter(|key| self.map.remove(key).is_ok()).count();
+        swept.ended += removed;
+        swept.fill.push(self.fill(entries.len() - removed.min(entries.len())));
         Ok(())
     }
 
