@@ -146,7 +146,8 @@ pub struct Link {
     /// With [`LINK_MARK`]: bits that steered packets get in `skb->mark`, and which bits those are.
     pub mark: u32,
     pub mark_mask: u32,
-    /// Source ports that SNAT may take when the pod's own is in use, host byte order, inclusive.
+    /// Source ports of SNAT, host byte order, inclusive. Zero with [`LINK_MARK`] while no flow here is translated by the programs: what
+    /// comes in for other addresses than the pods' is none of theirs.
     pub port_min: u16,
     pub port_max: u16,
     /// Next hop, or zero where destinations are on-link.

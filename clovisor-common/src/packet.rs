@@ -65,6 +65,11 @@ impl Address for [u8; 4] {
     }
 
     #[inline(always)]
+    fn destination_of<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Self> {
+        bytes.words::<1>(l3 + 16).map(|[daddr]| daddr.to_ne_bytes())
+    }
+
+    #[inline(always)]
     fn plain<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Plain<Self>> {
         let [w0, w1, w2, saddr, daddr] = bytes.words::<5>(l3)?;
         let ([version, tos, ..], [.., frag_hi, frag_lo]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
@@ -138,6 +143,11 @@ impl Address for [u8; 16] {
     #[inline(always)]
     fn source_of<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Self> {
         bytes.wide(l3 + 8).map(u128::to_ne_bytes)
+    }
+
+    #[inline(always)]
+    fn destination_of<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Self> {
+        bytes.wide(l3 + 24).map(u128::to_ne_bytes)
     }
 
     #[inline(always)]

@@ -180,6 +180,14 @@ pub const fn translates(link: &Link) -> bool {
     link.flags & (LINK_NAT | LINK_MARK) == LINK_NAT
 }
 
+/// Only packets for addresses of pods may belong to flows: the node's stack translates those of the link, and has its own memory of
+/// them.
+#[inline(always)]
+#[must_use]
+pub const fn serves_pods_only(link: &Link) -> bool {
+    link.flags & LINK_MARK != 0 && link.port_max == 0
+}
+
 /// The scopes of the entries that a packet of link `index` may belong to, the likelier one first: what the link translates
 /// comes back to its own address, all else to the pods'.
 #[inline(always)]

@@ -171,10 +171,26 @@ fn mark<A: Family>(
     if segment.fragment == Fragment::First && !fragment::learn(segment, flow.state.veth) {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
-    let (packets, bytes) = packet.on_wire(ETHERNET, segment.headers());
     let before = flow.state.tcp_flags;
+    let verdict = stamp(packet, segment, flow, slot, link, reason);
+    if verdict == PASS && rule::proves_answer(segment, before, &flow.state) {
+        return Outcome::Replied.to_i32();
+    }
+    verdict
+}
+
+/// Sets class and mark of a packet.
+#[inline(always)]
+pub(crate) fn stamp<A: Family>(
+    packet: &mut Packet,
+    segment: &Segment<A>,
+    flow: &mut Flow<A>,
+    slot: &Slot,
+    link: &Link,
+    reason: Reason,
+) -> i32 {
+    let (packets, bytes) = packet.on_wire(ETHERNET, segment.headers());
     record(flow, segment, packets, bytes);
-    let replied = rule::proves_answer(segment, before, &flow.state);
     let tos = rule::flow_tos(&flow.state, segment.tos, rule::wire_dscp(*slot, link));
     if A::set_tos(packet, segment, tos).is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);
@@ -182,7 +198,7 @@ fn mark<A: Family>(
     maps::count(reason, packets, bytes);
     maps::count_link(flow.state.link, true, packets, bytes);
     packet.set_mark(link);
-    if replied { Outcome::Replied.to_i32() } else { PASS }
+    PASS
 }
 
 /// The packet, or a segment that GSO will make of it, exceeds the link's MTU.

@@ -89,7 +89,7 @@ impl Story {
     }
 
     fn step(&self, dice: &mut Dice) -> Result<Step> {
-        let up = Link { flags: self.flags, ..link() };
+        let up = self.link();
         Ok(match dice.roll(14) {
             0 => {
                 let flags = dice.of(&[0, SLOT_FOLLOW])?;
@@ -111,9 +111,15 @@ impl Story {
         })
     }
 
+    /// A link whose mode is Mark from its first flow on has no source ports.
+    fn link(&self) -> Link {
+        let ports = if self.flags & LINK_MARK == 0 || self.udp { link().port_min } else { 0 };
+        Link { flags: self.flags, port_min: ports, port_max: ports, ..link() }
+    }
+
     fn machine(&self, variant: Variant) -> Result<Machine> {
         let mut machine = Machine::by(variant)?;
-        machine.link(LINK, Link { flags: self.flags, ..link() })?;
+        machine.link(LINK, self.link())?;
         govern(&mut machine)?;
         Ok(machine)
     }

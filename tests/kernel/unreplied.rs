@@ -6,8 +6,8 @@ use clovisor_common::abi::{
     Slot,
 };
 
-use crate::frames::{Seen, Shape, data, seen, syn};
-use crate::machine::{DROP, LINK, Machine, PASS, REDIRECT, VETH, link};
+use crate::frames::{Shape, data, seen, syn};
+use crate::machine::{DROP, LINK, Machine, REDIRECT, VETH, link};
 
 /// Source ports of the link's range; many enough for every flow here.
 fn roomy(flows: u32) -> Result<Machine> {

@@ -117,6 +117,8 @@ pub trait Address: Copy + PartialEq {
     fn parse<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Result<Segment<Self>, Unparsed>;
     /// Reads the source address of a packet whose IP header stands at `l3`.
     fn source_of<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Self>;
+    /// Reads the destination address of such a packet.
+    fn destination_of<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Self>;
     /// Reads an IP header without options or extensions, of a packet whose transport header follows.
     fn plain<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Plain<Self>>;
     /// The 16 byte form that `ADDRS`, `DESTS` and `PEERS` use.

@@ -1,7 +1,7 @@
 //! The contents of the kernel maps as plain data, and comparisons of two of them.
 
 use clovisor_common::abi::{
-    self, Addr, AddrKey, ClassKey, DestKey, LINK_UP, Peer, PeerKey, Pod, Slot, Traffic, TrafficKey,
+    self, Addr, AddrKey, ClassKey, DestKey, LINK_MARK, LINK_UP, Peer, PeerKey, Pod, Slot, Traffic, TrafficKey,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -37,6 +37,20 @@ pub fn wide(address: IpAddr) -> AddrKey {
     }
 }
 
+/// `new` with the source ports of links whose mode has become Mark since `old`: flows that the programs translate may be left there.
+#[must_use]
+pub fn with_ports_of(old: &Image, new: &Image) -> Image {
+    let mut kept = new.clone();
+    for (id, link) in &mut kept.links {
+        if link.flags & LINK_MARK != 0
+            && let Some(before) = old.links.get(id).filter(|before| before.ifindex == link.ifindex)
+        {
+            (link.port_min, link.port_max) = (before.port_min, before.port_max);
+        }
+    }
+    kept
+}
+
 /// Links that were up and are not any more, with their old values.
 pub fn died<'a>(old: &'a Image, new: &'a Image) -> impl Iterator<Item = &'a abi::Link> {
     let up = |link: &abi::Link| link.flags & LINK_UP != 0;
@@ -69,5 +83,25 @@ pub fn union(old: &Image, new: &Image) -> Image {
 fn keep<K: Ord + Clone, V: Clone>(both: &mut BTreeMap<K, V>, old: &BTreeMap<K, V>) {
     for (key, value) in old {
         both.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_turns_to_mark_keeps_its_ports_for_the_flows_that_it_translates() {
+        let image = |ifindex, flags, port_max| {
+            let link = abi::Link { ifindex, flags, port_max, ..abi::Link::NONE };
+            Image { links: BTreeMap::from([(3, link)]), ..Image::default() }
+        };
+        let kept = |old: &Image, new: &Image| with_ports_of(old, new).links[&3].port_max;
+        let (nat, mark) = (image(5, LINK_UP, 99), image(5, LINK_UP | LINK_MARK, 0));
+        assert_eq!(kept(&nat, &mark), 99);
+        assert_eq!(kept(&with_ports_of(&nat, &mark), &mark), 99, "for one look only");
+        assert_eq!(kept(&Image::default(), &mark), 0);
+        assert_eq!(kept(&image(6, LINK_UP, 99), &mark), 0, "another device");
+        assert_eq!(kept(&mark, &nat), 99);
     }
 }

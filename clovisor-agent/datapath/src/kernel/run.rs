@@ -3,7 +3,7 @@
 use super::diff::diff;
 use super::flows::Flows;
 use super::gc::Collector;
-use super::image::{Image, died, union};
+use super::image::{Image, died, union, with_ports_of};
 use super::load::Programs;
 use super::plan::{AttachPoint, Hook};
 use super::state::{Desired, Dump, KernelHandle, KernelState, NamedDevice, now_ns};
@@ -101,11 +101,12 @@ impl Kernel {
     /// Writes the difference to what is desired now, then attaches; at start with maps filled before any packet.
     fn converge(&mut self) {
         let desired = self.desired.borrow_and_update().clone();
-        let both = union(&self.current, &desired.image);
-        self.dead.extend(dead_gateways(&self.current, &desired.image));
-        let lingers = both != *desired.image;
-        let mut error = self.write(if lingers { Arc::new(both) } else { desired.image.clone() }).err();
-        self.trimmed = lingers.then(|| (desired.image.clone(), Instant::now() + LINGER));
+        let image = Arc::new(with_ports_of(&self.current, &desired.image));
+        let both = union(&self.current, &image);
+        self.dead.extend(dead_gateways(&self.current, &image));
+        let lingers = both != *image;
+        let mut error = self.write(if lingers { Arc::new(both) } else { image.clone() }).err();
+        self.trimmed = lingers.then(|| (image, Instant::now() + LINGER));
         for ifindex in removed(&self.devices, &desired.devices) {
             self.programs.forget(ifindex);
         }
