@@ -132,6 +132,13 @@ async fn explained(cli: &CtlCli, client: &AgentClient, args: &ExplainArgs) -> Re
 fn check(cli: &CtlCli, dir: &Path) -> Result<String, CtlError> {
     let compiled = policy(dir)?;
     let problems = problems::documents(&compiled.problems);
+    let notes = problems::documents(&compiled.notes);
+    if !notes.is_empty() {
+        eprint!(
+            "not served by managed proxies, and not the target of a mapping:\n{}",
+            show::problems(&notes)
+        );
+    }
     if problems.is_empty() {
         let policy = &compiled.policy;
         let mappings: usize = policy.namespaces.values().map(|ns| ns.mappings.len()).sum();

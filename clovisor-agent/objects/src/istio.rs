@@ -21,6 +21,11 @@ pub struct VirtualService {
     pub export_to: Vec<String>,
     #[serde(default)]
     pub http: Vec<IstioHttpRoute>,
+    /// Routes of connections that stay encrypted, and of others that are not HTTP: whether there are any.
+    #[serde(default)]
+    pub tls: Vec<Value>,
+    #[serde(default)]
+    pub tcp: Vec<Value>,
 }
 
 /// `http[]`.
@@ -37,6 +42,34 @@ pub struct IstioHttpRoute {
     /// Everything else; some of it changes where requests go.
     #[serde(flatten)]
     pub other: BTreeMap<String, Value>,
+}
+
+impl VirtualService {
+    /// Whether requests inside the mesh see the object; with gateways only, just theirs do.
+    #[must_use]
+    pub fn is_for_mesh(&self) -> bool {
+        is_for_mesh(&self.gateways)
+    }
+}
+
+impl IstioHttpRoute {
+    /// Whether some block of the entry is for requests inside the mesh.
+    #[must_use]
+    pub fn is_for_mesh(&self) -> bool {
+        self.matches.is_empty() || self.matches.iter().any(HttpMatch::is_for_mesh)
+    }
+}
+
+impl HttpMatch {
+    /// Whether the block is for requests inside the mesh.
+    #[must_use]
+    pub fn is_for_mesh(&self) -> bool {
+        is_for_mesh(&self.gateways)
+    }
+}
+
+fn is_for_mesh(gateways: &[String]) -> bool {
+    gateways.is_empty() || gateways.iter().any(|gateway| gateway == "mesh")
 }
 
 /// `http[].match[]`: all conditions must hold.
@@ -152,6 +185,9 @@ pub struct ServiceEntry {
     pub resolution: Option<String>,
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
+    /// Pods and WorkloadEntries that are endpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_selector: Option<Value>,
 }
 
 /// `ports[]`.
@@ -169,17 +205,24 @@ pub struct ServicePort {
 /// `endpoints[]`.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoint {
-    pub address: Option<IpAddr>,
+    /// An IP address, a name, or `unix://PATH`.
+    pub address: Option<String>,
     /// Port name to number.
     #[serde(default)]
     pub ports: BTreeMap<String, u16>,
 }
 
 impl Endpoint {
+    /// The address; none: it is a name, or missing.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.address.as_deref()?.parse().ok()
+    }
+
     /// Where a port of the ServiceEntry is served: at the endpoint's port of that name, else at `targetPort`.
     #[must_use]
     pub fn socket_address(&self, port: &ServicePort) -> Option<SocketAddr> {
         let number = self.ports.get(&port.name).copied().or(port.target_port).unwrap_or(port.number);
-        self.address.map(|address| SocketAddr::new(address, number))
+        self.ip().map(|address| SocketAddr::new(address, number))
     }
 }

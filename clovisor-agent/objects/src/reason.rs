@@ -58,6 +58,8 @@ reasons! {
     RouteUnnamed: "Routes that must be told apart have no name.",
     RuleNotEffective: "The target does not exist, another object takes precedence over it, or no HTTP service uses it.",
     StateNotWritten: "The agent cannot write its state folder; class and link numbers may change at the next restart.",
+    TlsNotSupported: "A DestinationRule asks for TLS that managed proxies do not support, or it is not certain which \
+        connections it means; requests to the host get 503, none leaves in plain text.",
     Unreadable: "The API server does not return the objects of a kind; their last known state stays in force.",
 }
 

@@ -4,7 +4,7 @@ mod check;
 
 mod links;
 
-mod targets;
+pub(crate) mod targets;
 
 use super::origin::RouteOrigin;
 use clovisor_objects::identity::{ObjectKey, ObjectKind};

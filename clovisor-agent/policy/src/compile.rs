@@ -3,9 +3,7 @@
 use super::allocation::{Allocation, Numbering};
 use super::attachment::attachments;
 use super::compiled::Compiled;
-use super::managed::routing::route;
-use super::managed::service::services;
-use super::managed::unused::unused;
+use super::managed;
 use super::mapping::{add_mappings, given, wanted};
 use super::model::{NamespacePolicy, PodIdentity, Policy};
 use super::objects::Objects;
@@ -50,8 +48,7 @@ pub fn compile(
         Numbering::Controller => before.adopt(given(snapshot)).assign(&wanted),
         Numbering::Status => before.with_classes(&wanted.into_keys().collect(), given(snapshot)),
     };
-    let managed = purpose.proxies == Proxies::Managed;
-    let mut problems = snapshot.problems.clone();
+    let (mut problems, mut notes) = (snapshot.problems.clone(), Vec::new());
     let mut policy = Policy { pods: pods(snapshot), ..Policy::default() };
     let objects = Objects::new(snapshot);
     for name in namespaces(snapshot, purpose.local) {
@@ -59,27 +56,29 @@ pub fn compile(
             NamespacePolicy { zone: allocation.zone(&name).unwrap_or(0), ..Default::default() };
         add_mappings(&mut namespace, &name, &mut attachments, &allocation, purpose.numbering);
         problems.extend(traffic::add(&mut namespace, &name, &attachments));
-        let found = services(snapshot, &objects.rules, &name);
-        let routed = route(&objects, &name, &found, &attachments, &namespace);
-        namespace.services = routed.services;
-        if managed {
-            problems.extend(found.problems.into_iter().chain(routed.problems));
-            problems.extend(unused(&name, &attachments, &routed.effective, &found.opaque, snapshot));
+        if purpose.proxies == Proxies::Managed {
+            let managed = managed::compile(snapshot, &objects, &name, &attachments, &namespace);
+            namespace.services = managed.services;
+            problems.extend(managed.problems);
+            notes.extend(managed.notes);
         }
         policy.namespaces.insert(name, namespace);
     }
     problems.append(&mut attachments.problems);
     let mut sidecars = Vec::new();
-    if !managed {
+    if purpose.proxies == Proxies::Sidecars {
         let (plans, refused) = sidecar::compile::plan(snapshot, &attachments, &objects, &policy);
         sidecar::compile::add_destinations(&mut policy, snapshot, &plans);
         problems.extend(refused);
         sidecars = plans;
     }
-    problems.sort();
-    problems.dedup();
+    for list in [&mut problems, &mut notes] {
+        list.sort();
+        list.dedup();
+    }
+    notes.retain(|note| problems.binary_search(note).is_err());
     let stale_since = snapshot.stale_since;
-    (Compiled { generation, policy: Arc::new(policy), problems, sidecars, stale_since }, allocation)
+    (Compiled { generation, policy: Arc::new(policy), problems, notes, sidecars, stale_since }, allocation)
 }
 
 /// Namespaces with clients; unless `local`, also those with mappings for clients to come.

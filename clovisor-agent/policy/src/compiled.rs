@@ -12,6 +12,8 @@ pub struct Compiled {
     pub generation: u64,
     pub policy: Arc<Policy>,
     pub problems: Vec<Problem>,
+    /// Refusals, for managed proxies, of objects that no mapping is about.
+    pub notes: Vec<Problem>,
     /// What Istio's sidecars need; empty where Clovisor configures the proxies itself.
     pub sidecars: Vec<SidecarPlan>,
     /// Since when the objects come from disk because the API server is unreachable.

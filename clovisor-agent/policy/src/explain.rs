@@ -28,7 +28,12 @@ pub fn explain(
         return trace;
     };
     trace.service = Some(format!("{}:{}", service.host, service.port));
-    let taken = service.routes.iter().find(|route| {
+    if let Some(closed) = &service.closed {
+        trace.reason = format!("the proxy answers 503: {closed}");
+        return trace;
+    }
+    let routes = service.routes_of(labels);
+    let taken = routes.iter().find(|route| {
         let (taken, reason) = evaluate(route, request, labels);
         let name = route.name.clone().unwrap_or_else(|| "(unnamed)".into());
         trace.routes.push(step(&name, taken, reason));

@@ -76,6 +76,18 @@ impl Compiler {
             let (kind, object) = (subject.kind(), subject.name());
             tracing::warn!(reason = reason.name(), kind, object, field = field.as_str(), message, "refused");
         }
+        for note in &compiled.notes {
+            let Problem { reason, subject, field, message } = note;
+            let (kind, object) = (subject.kind(), subject.name());
+            tracing::info!(
+                reason = reason.name(),
+                kind,
+                object,
+                field = field.as_str(),
+                message,
+                "not served; no mapping is about it"
+            );
+        }
         let (namespaces, pods) = (compiled.policy.namespaces.len(), compiled.policy.pods.len());
         tracing::info!(generation, namespaces, pods, problems = compiled.problems.len(), "policy compiled");
         self.policies.send_replace(Arc::new(compiled));

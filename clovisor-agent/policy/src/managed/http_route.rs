@@ -1,9 +1,9 @@
 //! HTTPRoutes of a mesh to the routes of one service, in the order that the Gateway API gives to matches.
 
-use super::route::{RouteScope, default_retries, duration};
+use super::route::{RouteScope, duration};
 use crate::hosts::qualify;
 use crate::matcher::{Pattern, RouteMatch, StringMatch};
-use crate::model::{Destination, Route, RouteDecision};
+use crate::model::{Destination, Retries, Route, RouteDecision};
 use crate::objects::NamedHttpRoute;
 use crate::origin::RouteOrigin;
 use clovisor_objects::gateway::{self, HttpValueMatch, PathMatch, RouteRule};
@@ -12,12 +12,16 @@ use clovisor_objects::refusal::{FieldPath, Refusal};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// The routes; `decision` says what a rule of an HTTPRoute is mapped to. A refusal names the HTTPRoute.
+/// A route, with its HTTPRoute and the index of its rule.
+pub(crate) type OfRule<'a> = (&'a ObjectKey, usize, Route);
+
+/// The routes, each with its HTTPRoute and the index of its rule; `decision` says what a rule is mapped to. A refusal
+/// names the HTTPRoute.
 pub(crate) fn routes<'a>(
     sources: &[NamedHttpRoute<'a>],
     scope: &RouteScope<'_>,
     decision: impl Fn(&ObjectKey, usize) -> RouteDecision,
-) -> Result<Vec<Route>, (&'a ObjectKey, Refusal)> {
+) -> Result<Vec<OfRule<'a>>, (&'a ObjectKey, Refusal)> {
     let mut ranked = Vec::new();
     for (key, source) in sources {
         for (i, rule) in source.spec.rules.iter().enumerate() {
@@ -29,7 +33,8 @@ pub(crate) fn routes<'a>(
                 let in_match = FieldPath::from("matches").index(j);
                 let compiled = compile(block).map_err(|refusal| under(refusal.under(&in_match)))?;
                 let rank = (rank(block), source.created, *key, i, j);
-                ranked.push((rank, route(key, rule, compiled, scope, decision(key, i)).map_err(under)?));
+                let route = route(key, rule, compiled, scope, decision(key, i)).map_err(under)?;
+                ranked.push((rank, (*key, i, route)));
             }
         }
     }
@@ -58,7 +63,7 @@ fn route(
         matches: vec![block],
         destination: destination(key, rule, scope)?,
         timeout: timeout.filter(|t| !t.is_zero()),
-        retries: Some(default_retries()),
+        retries: Some(Retries::istio()),
         decision,
     })
 }

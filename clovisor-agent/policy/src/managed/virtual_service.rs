@@ -1,9 +1,9 @@
 //! One VirtualService to the routes of one service, as Istio makes them for a sidecar.
 
-use super::route::{RETRY_ON, RouteScope, default_retries, duration};
+use super::route::{RouteScope, duration};
 use crate::hosts::qualify;
 use crate::matcher::{Pattern, RouteMatch, StringMatch};
-use crate::model::{Destination, Retries, Route, RouteDecision, Service};
+use crate::model::{Destination, RETRY_ON, Retries, Route, RouteDecision, Service};
 use crate::origin::RouteOrigin;
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::istio::{self, HttpMatch, IstioHttpRoute, Retry, VirtualService};
@@ -25,15 +25,17 @@ const UNSUPPORTED: [&str; 10] = [
     "corsPolicy",
 ];
 
-/// The routes of `service` that `key` defines; `decision` says what each entry of the list is mapped to.
+/// The routes of `service` that `key` defines, each with the index of its entry in the list; `decision` says what an
+/// entry is mapped to. None where no entry holds for the port and the clients.
 pub(crate) fn routes(
     key: &ObjectKey,
     source: &VirtualService,
     service: &Service,
     scope: &RouteScope<'_>,
     decision: impl Fn(usize) -> RouteDecision,
-) -> Result<Vec<Route>, Refusal> {
+) -> Result<Vec<(usize, Route)>, Refusal> {
     let mut routes = Vec::new();
+    let mut is_complete = false;
     for (i, http) in source.http.iter().enumerate() {
         let at = FieldPath::from("spec.http").index(i);
         let under = |refusal: Refusal| refusal.under(&at);
@@ -45,8 +47,10 @@ pub(crate) fn routes(
         let destination = destination(http, &key.namespace, service, scope).map_err(under)?;
         let timeout = http.timeout.as_deref().map(|t| duration("timeout", t)).transpose().map_err(under)?;
         let retries = retries(http.retries.as_ref()).map_err(under)?;
-        if applies {
-            routes.push(Route {
+        // As in Istio, what comes after a route for every request is none.
+        if applies && !is_complete {
+            is_complete = matches.is_empty() || matches.iter().any(RouteMatch::is_unconditional);
+            let route = Route {
                 name: http.name.clone(),
                 origin: Some(RouteOrigin::VirtualService(key.clone())),
                 matches,
@@ -54,7 +58,8 @@ pub(crate) fn routes(
                 timeout: timeout.filter(|t| !t.is_zero()),
                 retries,
                 decision: decision(i),
-            });
+            };
+            routes.push((i, route));
         }
     }
     Ok(routes)
@@ -76,7 +81,7 @@ fn matches(http: &IstioHttpRoute, port: u16, namespace: &str) -> Result<(Vec<Rou
 
 /// The conditions that are known before any request comes.
 fn applies(block: &HttpMatch, port: u16, namespace: &str) -> bool {
-    let here = block.gateways.is_empty() || block.gateways.iter().any(|g| g == "mesh");
+    let here = block.is_for_mesh();
     // As Istio: with `gateways`, the source conditions are not looked at.
     let source = !block.gateways.is_empty() || block.source_namespace.as_ref().is_none_or(|n| n == namespace);
     here && source && block.port.is_none_or(|p| p == port)
@@ -181,7 +186,7 @@ fn destination(
 
 fn retries(source: Option<&Retry>) -> Result<Option<Retries>, Refusal> {
     let Some(retry) = source else {
-        return Ok(Some(default_retries()));
+        return Ok(Some(Retries::istio()));
     };
     let per_try =
         retry.per_try_timeout.as_deref().map(|t| duration("retries.perTryTimeout", t)).transpose()?;
