@@ -2,15 +2,15 @@
 
 use super::cli::{CtlCli, CtlCommand, ExplainArgs, Output};
 use super::client::AgentClient;
-use super::folder::policy;
 use super::outcome::{Code, CtlError};
 use super::output::{format, style, unprintable, yaml};
 use super::table::counted;
-use super::{reasons, render, show};
+use super::{folder, reasons, render, show};
 use clap::CommandFactory as _;
 use clovisor_objects::wan_link::WanLink;
 use clovisor_objects::wan_mapping::WanMapping;
 use clovisor_objects::wan_node::WanNode;
+use clovisor_policy::compile::Proxies;
 use clovisor_render::api::{ExplainRequest, Explanation, LinkStatus, List, Session, Status};
 use clovisor_render::{explain, problems};
 use kube::CustomResourceExt as _;
@@ -41,7 +41,9 @@ pub async fn run(cli: &CtlCli) -> Result<String, CtlError> {
         }
         CtlCommand::Sessions { pod, link } => sessions(cli, &client, pod.as_deref(), link.as_deref()).await,
         CtlCommand::Explain(args) => explained(cli, &client, args).await,
-        CtlCommand::Check { file } => check(cli, file),
+        CtlCommand::Check { file, proxies } => {
+            check(cli, file, folder::proxies(proxies.sidecars, &client).await)
+        }
         CtlCommand::Render(args) => render::render(args),
         CtlCommand::Crds => crds(),
         CtlCommand::Reasons => Ok(reasons::table()),
@@ -116,7 +118,7 @@ async fn explained(cli: &CtlCli, client: &AgentClient, args: &ExplainArgs) -> Re
     let answer: Explanation = match &args.file {
         None => client.post("/v1/explain", &request).await?,
         Some(dir) => {
-            let compiled = policy(dir)?;
+            let compiled = folder::policy(dir, folder::proxies(args.proxies.sidecars, client).await)?;
             let problems = problems::documents(&compiled.problems);
             eprint!("{}", show::problems(&problems));
             explain::explain(&compiled.policy, &request, None).map_err(|e| CtlError {
@@ -129,8 +131,8 @@ async fn explained(cli: &CtlCli, client: &AgentClient, args: &ExplainArgs) -> Re
     format(cli.output, &answer, || show::explanation(&request, &answer, style(cli.color)))
 }
 
-fn check(cli: &CtlCli, dir: &Path) -> Result<String, CtlError> {
-    let compiled = policy(dir)?;
+fn check(cli: &CtlCli, dir: &Path, proxies: Proxies) -> Result<String, CtlError> {
+    let compiled = folder::policy(dir, proxies)?;
     let problems = problems::documents(&compiled.problems);
     let notes = problems::documents(&compiled.notes);
     if !notes.is_empty() {

@@ -1,6 +1,6 @@
 //! Documents to text.
 
-use super::table::{age, bytes, table};
+use super::table::{age, bytes, counted, table};
 use clovisor_render::api::{ExplainRequest, Explanation, LinkStatus, Problem, Session, Status};
 use std::fmt::Write as _;
 
@@ -187,6 +187,18 @@ pub(super) fn explanation(request: &ExplainRequest, answer: &Explanation, style:
     }
     lines.push(("Link", answer.link.clone()));
     lines.push(("Why", answer.reason.clone()));
+    for (i, open) in answer.connections.iter().enumerate() {
+        let counted = counted(usize::try_from(open.count).unwrap_or(usize::MAX), "open connection");
+        let times = match (&open.opened_first, &open.opened_last) {
+            (first, last) if first == last => first.clone(),
+            (first, last) => format!("{first} to {last}"),
+        };
+        let reason = open.reason.as_ref().map(|reason| format!("; {reason}")).unwrap_or_default();
+        lines.push((
+            if i == 0 { "Open" } else { "" },
+            format!("{counted} on {}, of {times}{reason}", open.link),
+        ));
+    }
     for (i, entry) in answer.entries.iter().enumerate() {
         lines.push((if i == 0 { "Kernel" } else { "" }, entry.clone()));
     }
@@ -196,7 +208,7 @@ pub(super) fn explanation(request: &ExplainRequest, answer: &Explanation, style:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clovisor_render::api::{LinkVerdict, RouteVerdict};
+    use clovisor_render::api::{LinkVerdict, OpenConnections, RouteVerdict};
 
     #[test]
     fn an_explanation_reads_from_request_to_link() {
@@ -229,6 +241,13 @@ mod tests {
             }],
             link: "s9".into(),
             reason: "WanMapping minions targets this route".into(),
+            connections: vec![OpenConnections {
+                link: "s8".into(),
+                count: 2,
+                opened_first: "2026-01-01T14:02:00Z".into(),
+                opened_last: "2026-01-01T14:02:05Z".into(),
+                reason: Some("opened before s9 came up".into()),
+            }],
             entries: vec!["CLASSES".into(), "SLOTS".into()],
         };
         let text = explanation(&request, &answer, Style::default());
@@ -242,6 +261,7 @@ Class     2 (minions)
 Links     + s9  Up       first
 Link      s9
 Why       WanMapping minions targets this route
+Open      2 open connections on s8, of 2026-01-01T14:02:00Z to 2026-01-01T14:02:05Z; opened before s9 came up
 Kernel    CLASSES
           SLOTS
 ";

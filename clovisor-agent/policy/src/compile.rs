@@ -3,26 +3,18 @@
 use super::allocation::{Allocation, Numbering};
 use super::attachment::attachments;
 use super::compiled::Compiled;
+pub use super::compiled::Proxies;
 use super::managed;
 use super::mapping::{add_mappings, given, wanted};
 use super::model::{NamespacePolicy, PodIdentity, Policy};
 use super::objects::Objects;
+use super::sidecar::services::services;
 use super::{sidecar, traffic};
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::pod::PodObject;
 use clovisor_objects::snapshot::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// Who configures the proxies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Proxies {
-    /// Clovisor, by files.
-    #[default]
-    Managed,
-    /// Istio's control plane, with Clovisor's objects beside the user's.
-    Sidecars,
-}
 
 /// For whom objects are compiled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +61,13 @@ pub fn compile(
     if purpose.proxies == Proxies::Sidecars {
         let (plans, refused) = sidecar::compile::plan(snapshot, &attachments, &objects, &policy);
         sidecar::compile::add_destinations(&mut policy, snapshot, &plans);
+        // Only for explanations, which nobody asks the controller for.
+        if purpose.numbering != Numbering::Controller {
+            for (name, namespace) in policy.namespaces.iter_mut().filter(|(_, ns)| !ns.mappings.is_empty()) {
+                let clients = (name.as_str(), &*namespace);
+                namespace.services = services(snapshot, &objects, &attachments, &plans, clients);
+            }
+        }
         problems.extend(refused);
         sidecars = plans;
     }
@@ -78,7 +77,11 @@ pub fn compile(
     }
     notes.retain(|note| problems.binary_search(note).is_err());
     let stale_since = snapshot.stale_since;
-    (Compiled { generation, policy: Arc::new(policy), problems, notes, sidecars, stale_since }, allocation)
+    let proxies = purpose.proxies;
+    (
+        Compiled { generation, proxies, policy: Arc::new(policy), problems, notes, sidecars, stale_since },
+        allocation,
+    )
 }
 
 /// Namespaces with clients; unless `local`, also those with mappings for clients to come.

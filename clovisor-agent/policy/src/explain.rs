@@ -22,7 +22,8 @@ pub fn explain(
     };
     let Some(service) = service(namespace, request.authority) else {
         trace.reason = format!(
-            "no ServiceEntry with an HTTP port has the host {}; the request passes by the default route",
+            "no service with an HTTP port has the host {} (of a ServiceEntry; with sidecars of a Service too); the request \
+             passes by the default route",
             request.authority
         );
         return trace;

@@ -22,6 +22,8 @@ mod protocol;
 
 mod objects;
 
+mod conditions;
+
 mod attachment;
 
 mod mapping;

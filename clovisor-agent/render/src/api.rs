@@ -37,6 +37,9 @@ pub struct Status {
     /// Entries of the policy's kernel maps written and removed since the agent's start.
     #[serde(default)]
     pub map_writes: u64,
+    /// The proxies are Istio's sidecars.
+    #[serde(default)]
+    pub sidecars: bool,
     /// The files of the proxies implement the newest policy.
     pub proxies_current: bool,
     pub attachments: Vec<Attachment>,
@@ -178,8 +181,24 @@ pub struct Explanation {
     /// The link now, or `default route`.
     pub link: String,
     pub reason: String,
+    /// The pod's open connections of this class, by link. A proxy may send the request over one of them.
+    #[serde(default)]
+    pub connections: Vec<OpenConnections>,
     /// Kernel map entries that implement it, e.g. `CLASSES {zone 1, class 2} = 3`.
     pub entries: Vec<String>,
+}
+
+/// Open connections of one pod and class on one link.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenConnections {
+    pub link: String,
+    pub count: u64,
+    /// RFC 3339: when the oldest and the newest of them were opened.
+    pub opened_first: String,
+    pub opened_last: String,
+    /// Why they are on another link than new ones; none: they are on the same.
+    pub reason: Option<String>,
 }
 
 /// A route or rule that was looked at.

@@ -1,6 +1,6 @@
 //! One request from the route to the link, and to the map entries that implement the decision.
 
-use super::api::{ApiError, ExplainRequest, Explanation, LinkVerdict, RouteVerdict};
+use super::api::{ApiError, ExplainRequest, Explanation, LinkVerdict, OpenConnections, RouteVerdict};
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::wan_mapping::Fallback;
 use clovisor_policy::explain::explain as trace;
@@ -8,11 +8,22 @@ use clovisor_policy::matcher::Request;
 use clovisor_policy::model::{Class, Policy};
 use clovisor_policy::packet::packet;
 use clovisor_policy::trace::{Trace, TraceStep};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 /// State of a node. Without it, as for a folder of YAML, links are `Unknown` and no map entry is named.
 pub trait NodeView {
     /// State of a link towards the pods of a namespace.
     fn link(&self, name: &str, namespace: &str) -> LinkView;
+
+    /// Open connections of a class of a zone from these addresses of a pod, by link. `chosen`: where new ones go.
+    fn connections(
+        &self,
+        addresses: &BTreeSet<IpAddr>,
+        zone: u16,
+        class: &Class,
+        chosen: Option<&str>,
+    ) -> Vec<OpenConnections>;
 
     /// Map entries that implement a class of a zone, from the class to the device.
     fn entries(&self, zone: u16, class: &Class) -> Vec<String>;
@@ -53,11 +64,15 @@ pub fn explain(
     let class = trace.class.and_then(|id| ns?.classes.get(&id));
     let links = class.map(|class| links(class, &key.namespace, node)).unwrap_or_default();
     let zone = ns.map_or(0, |ns| ns.zone);
-    let entries = match (class, node) {
-        (Some(class), Some(node)) => node.entries(zone, class),
-        _ => Vec::new(),
+    let chosen = links.iter().find(|l| l.chosen).map(|l| l.name.clone());
+    let (entries, connections) = match (class, node) {
+        (Some(class), Some(node)) => {
+            let open = node.connections(&pod.addresses, zone, class, chosen.as_deref());
+            (node.entries(zone, class), open)
+        }
+        _ => Default::default(),
     };
-    Ok(answer(&trace, class, links, entries))
+    Ok(Explanation { entries, connections, ..answer(&trace, class, links) })
 }
 
 fn unknown_pod(key: &ObjectKey, known: &[String]) -> ApiError {
@@ -71,12 +86,7 @@ fn unknown_pod(key: &ObjectKey, known: &[String]) -> ApiError {
     ApiError { error: format!("pod {wanted} is not known on this node"), fix: Some(fix) }
 }
 
-fn answer(
-    trace: &Trace,
-    class: Option<&Class>,
-    links: Vec<LinkVerdict>,
-    entries: Vec<String>,
-) -> Explanation {
+fn answer(trace: &Trace, class: Option<&Class>, links: Vec<LinkVerdict>) -> Explanation {
     let chosen = links.iter().find(|l| l.chosen).map(|l| l.name.clone());
     let link = match (&chosen, class) {
         (Some(link), _) => link.clone(),
@@ -99,7 +109,8 @@ fn answer(
         links,
         link,
         reason,
-        entries,
+        connections: Vec::new(),
+        entries: Vec::new(),
     }
 }
 

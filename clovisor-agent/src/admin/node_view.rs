@@ -1,12 +1,20 @@
 //! The state of this node for an explanation.
 
+use super::view::open_flows;
 use crate::link::choose::rejection;
 use crate::link::table::{Health, LinkTable};
+use clovisor_common::abi::FLOW_NAT;
 use clovisor_common::abi::{ClassKey, NO_LINK, dscp_of_class};
+use clovisor_datapath::kernel::flows::FlowEntry;
 use clovisor_datapath::kernel::image::Image;
+use clovisor_datapath::kernel::state::Dump;
+use clovisor_objects::wan_mapping::Established;
 use clovisor_policy::model::Class;
+use clovisor_render::api::OpenConnections;
 use clovisor_render::explain::{LinkView, NodeView};
-use std::collections::BTreeMap;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// Links and map contents of this node.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +23,7 @@ pub struct LiveNode<'a> {
     pub image: &'a Image,
     /// Names of devices by ifindex.
     pub devices: &'a BTreeMap<u32, String>,
+    pub dump: &'a Dump,
 }
 
 impl NodeView for LiveNode<'_> {
@@ -26,6 +35,24 @@ impl NodeView for LiveNode<'_> {
                 LinkView { state, rejection: rejection(link, namespace) }
             }
         }
+    }
+
+    fn connections(
+        &self,
+        addresses: &BTreeSet<IpAddr>,
+        zone: u16,
+        class: &Class,
+        chosen: Option<&str>,
+    ) -> Vec<OpenConnections> {
+        let is_meant = |flow: &&FlowEntry| {
+            let state = &flow.forward;
+            (state.zone, state.class) == (zone, class.id.0) && addresses.contains(&flow.source.ip())
+        };
+        let mut by_link = BTreeMap::<u8, Vec<&FlowEntry>>::new();
+        for flow in open_flows(self.dump).filter(is_meant) {
+            by_link.entry(flow.forward.link).or_default().push(flow);
+        }
+        by_link.into_iter().map(|(link, flows)| self.on_link(link, &flows, class, chosen)).collect()
     }
 
     fn entries(&self, zone: u16, class: &Class) -> Vec<String> {
@@ -55,5 +82,57 @@ impl NodeView for LiveNode<'_> {
             ));
         }
         entries
+    }
+}
+
+impl LiveNode<'_> {
+    /// The open connections of a class on one link.
+    fn on_link(
+        &self,
+        link: u8,
+        flows: &[&FlowEntry],
+        class: &Class,
+        chosen: Option<&str>,
+    ) -> OpenConnections {
+        let now = Timestamp::now();
+        let opened = |flow: &&FlowEntry| {
+            let age = self.dump.now_ns.saturating_sub(flow.forward.created_ns);
+            let age = SignedDuration::from_nanos(i64::try_from(age).unwrap_or(i64::MAX));
+            // To the second: the two clocks are not read at once.
+            now.checked_sub(age).unwrap_or(now).round(jiff::Unit::Second).unwrap_or(now)
+        };
+        let first = flows.iter().map(opened).min().unwrap_or(now);
+        let last = flows.iter().map(opened).max().unwrap_or(now);
+        let entry = self.links.links.values().find(|entry| entry.id.0 == link);
+        let name = entry.map_or_else(|| format!("link {link}"), |entry| entry.name.clone());
+        let has_nat = flows.iter().any(|flow| flow.forward.flags & FLOW_NAT != 0);
+        let other = chosen.filter(|chosen| *chosen != name);
+        OpenConnections {
+            link: name,
+            count: flows.len() as u64,
+            opened_first: first.to_string(),
+            opened_last: last.to_string(),
+            reason: other.map(|other| self.why_there(other, last, class, has_nat)),
+        }
+    }
+
+    /// Why connections of which the last was opened at this time are not on the link of new ones.
+    fn why_there(&self, chosen: &str, last: Timestamp, class: &Class, has_nat: bool) -> String {
+        let since = self.links.links.get(chosen).map(|link| link.since).filter(|since| last <= *since);
+        let when = match since {
+            Some(since) => {
+                let since = since.round(jiff::Unit::Second).unwrap_or(since);
+                format!("opened before {chosen} came up at {since}")
+            }
+            None => format!("opened while {chosen} took no connections of this class"),
+        };
+        let then = match class.established {
+            Established::Stay => "`established: Stay` keeps them there until they end",
+            Established::Follow if has_nat => {
+                "under NAT they stay until they end, also with `established: Follow`"
+            }
+            Established::Follow => "they are about to move, as `established: Follow` says",
+        };
+        format!("{when}; {then}")
     }
 }

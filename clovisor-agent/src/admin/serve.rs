@@ -19,7 +19,7 @@ use clovisor_datapath::host::net::HostNet;
 use clovisor_datapath::kernel::state::{Dump, KernelHandle};
 use clovisor_objects::problem::{Problem, Subject};
 use clovisor_objects::reason::ProblemReason;
-use clovisor_policy::compiled::Compiled;
+use clovisor_policy::compiled::{Compiled, Proxies};
 use clovisor_render::api::{self, ApiError, ExplainRequest, List};
 use clovisor_render::explain::explain;
 use clovisor_render::problems;
@@ -141,6 +141,7 @@ async fn status(State(sources): State<Sources>) -> Result<Json<api::Status>, Fai
         stale_since: compiled.stale_since.map(|time| time.to_string()),
         policy_generation: kernel.generation,
         map_writes: dump.map_writes,
+        sidecars: compiled.proxies == Proxies::Sidecars,
         proxies_current: kernel.generation == compiled.generation
             && envoy.policy.as_ref().is_some_and(|written| *written == compiled.policy),
         attachments: view::attachments(&kernel, &devices),
@@ -178,7 +179,8 @@ async fn explained(
     let links = sources.links.borrow().clone();
     let image = sources.kernel.state().borrow().image.clone();
     let devices = view::device_names(&sources.host.borrow());
-    let node = LiveNode { links: &links, image: &image, devices: &devices };
+    let dump = sources.dump().await?;
+    let node = LiveNode { links: &links, image: &image, devices: &devices, dump: &dump };
     let answer = explain(&compiled.policy, &request, Some(&node));
     answer.map(Json).map_err(|error| Failure(StatusCode::NOT_FOUND, error))
 }

@@ -1,7 +1,7 @@
 //! ServiceEntries and DestinationRules to the services that the pods of one namespace can reach.
 
 use super::destination_rule::{Clients, HostPort};
-use crate::hosts::{ServiceName, visible};
+use crate::hosts::{aliases, visible};
 use crate::model::{Protocol, Service, Tls};
 use crate::protocol::AppProtocol;
 use clovisor_objects::identity::{ObjectKey, ObjectKind};
@@ -194,18 +194,4 @@ fn checked(entry: &ServiceEntry) -> Result<Vec<IpAddr>, Refusal> {
         addresses.push(address);
     }
     Ok(addresses)
-}
-
-/// The short forms that a client's resolver would complete.
-fn aliases(host: &str, client: &str) -> Vec<String> {
-    let Some(name) = ServiceName::relative(host) else {
-        return Vec::new();
-    };
-    let mut aliases = vec![format!("{name}.svc"), name.to_owned()];
-    if let Some((short, namespace)) = name.split_once('.')
-        && namespace == client
-    {
-        aliases.push(short.to_owned());
-    }
-    aliases
 }
