@@ -5,6 +5,7 @@ mod churn;
 mod coexistence;
 mod connections;
 mod control;
+mod corpus;
 mod exact;
 mod forged;
 mod forward_policy;

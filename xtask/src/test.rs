@@ -52,9 +52,19 @@ pub(crate) fn run(kind: Option<Kind>, filter: Option<&str>) -> Result<Count> {
         eprintln!("--- {} tests", one.name());
         let command = if one == Kind::Kernels { kernels::command(filter)? } else { cargo_test(one, filter)? };
         sum.add(counted(command, one)?);
+        if one == Kind::Unit {
+            sum.add(counted(corpus(filter), one)?);
+        }
     }
     println!("\n{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
     Ok(sum)
+}
+
+/// The files of `tests/corpus`: as cheap as unit tests, beside the harness that also gives them to Envoy.
+fn corpus(filter: Option<&str>) -> Command {
+    let mut command = shell::cargo();
+    command.args(["test", "--locked", "--package", "clovisor-tests", "--test", "corpus", "--"]).args(filter);
+    command
 }
 
 fn cargo_test(kind: Kind, filter: Option<&str>) -> Result<Command> {
