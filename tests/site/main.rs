@@ -16,6 +16,7 @@ mod links;
 mod matching;
 mod offloads;
 mod plain;
+mod plain_text;
 mod readme;
 mod refuse;
 mod reserved_ports;

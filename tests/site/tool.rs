@@ -48,6 +48,32 @@ fn an_operator_sees_what_happens_and_why() -> Result<()> {
     })
 }
 
+/// A pool of an outage stays where it is, and `explain` says so: a request may leave by it.
+#[test]
+fn explain_names_the_connections_of_an_outage() -> Result<()> {
+    Site::builder("tool-open").run(|site| {
+        shop::open(site)?;
+        site.carrier("s9", false)?;
+        site.agent()?.wait_link("s9", "Down")?;
+        let down = shop::load(shop::SERVICES[0], Http::H1, 200).run(&site.pods[0].netns)?;
+        ensure!(
+            down.iter().all(|seen| seen.error.is_none()),
+            "{:?}",
+            down.iter().find(|s| s.error.is_some())
+        );
+        site.carrier("s9", true)?;
+        site.agent()?.wait_link("s9", "Up")?;
+        let root = site.path("");
+        let words =
+            ["explain", "--pod", "shop/client-0", "--host", "h1v4.shop:8001", "--header", "user=minions"];
+        let text = ctl(&root, &words)?;
+        for word in ["Link      s9", "on s8, of ", "opened before s9 came up at", "`established: Stay`"] {
+            ensure!(text.contains(word), "no {word:?} in\n{text}");
+        }
+        Ok(())
+    })
+}
+
 /// What goes wrong is said with a remedy, and scripts can tell it by the exit code.
 #[test]
 fn failures_have_codes_and_remedies() -> Result<()> {
