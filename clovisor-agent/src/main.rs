@@ -1,15 +1,24 @@
 //! The node daemon.
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use clovisor_agent::config::{AgentCli, AgentCommand, ControllerArgs, LogFormat, RunArgs};
 use clovisor_agent::{app, uninstall};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+/// Release, and the commit that `cargo xtask` builds from. In this file alone: another commit compiles nothing else anew.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let commit = option_env!("CLOVISOR_COMMIT").unwrap_or("unknown");
+    format!("{} (commit {commit})", env!("CARGO_PKG_VERSION"))
+});
+
 fn main() -> ExitCode {
-    let result = match AgentCli::parse().command {
+    let matches = AgentCli::command().version(VERSION.as_str()).get_matches();
+    let cli = AgentCli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let result = match cli.command {
         AgentCommand::Run(args) => run(&args),
         AgentCommand::Controller(args) => control(&args),
         AgentCommand::Cleanup(args) => uninstall::run(&args),

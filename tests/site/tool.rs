@@ -25,9 +25,14 @@ fn an_operator_sees_what_happens_and_why() -> Result<()> {
         let summary = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
         ensure!(summary.clean(), "{summary:#?}");
         let root = site.path("");
+        let version = ctl(&root, &["--version"])?;
+        ensure!(version.starts_with("clovisorctl 0.") && version.contains("(commit "), "{version}");
         let status = ctl(&root, &["status", "--wait"])?;
         ensure!(status.contains("ready") && status.contains("2 of 2 up"), "{status}");
         ensure!(status.contains("pod_in") && status.contains("flow_opened"), "{status}");
+        // Two entries each in the kernel's map.
+        let flows = status.lines().find(|line| line.starts_with("FLOW4 (flows)"));
+        ensure!(flows.is_some_and(|line| line.ends_with(" 65536")), "{status}");
         let links = ctl(&root, &["links"])?;
         ensure!(links.starts_with("LINK") && links.lines().count() == 3, "{links}");
         let sessions = ctl(&root, &["sessions", "--link", "s9"])?;

@@ -19,9 +19,20 @@ fn root_above(place: &Path) -> Option<&Path> {
     place.ancestors().find(is_root)
 }
 
-/// The cargo that runs this program.
+/// The cargo that runs this program. What it builds knows its commit.
 pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    if let Some(commit) = commit() {
+        command.env("CLOVISOR_COMMIT", commit);
+    }
+    command
+}
+
+/// The checkout's commit, with `-dirty` where files differ from it; none without git.
+fn commit() -> Option<String> {
+    let words = ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"];
+    let output = Command::new("git").args(words).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }
 
 /// Runs to the end; an error says what was run. What the program prints goes to stderr: stdout is for what the command of

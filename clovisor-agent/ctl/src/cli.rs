@@ -7,6 +7,7 @@ use std::path::PathBuf;
 /// Ask the node's Clovisor agent: what it steers, by which link, and why.
 #[derive(Parser, Clone, Debug)]
 #[command(
+    name = "clovisorctl",
     version,
     max_term_width = 100,
     after_help = "\

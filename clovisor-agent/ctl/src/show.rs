@@ -74,7 +74,7 @@ pub(super) fn sessions(sessions: &[Session], wide: bool) -> String {
             s.pod.clone(),
             s.source.clone(),
             s.destination.clone(),
-            format!("{} ({})", s.class, s.class_name),
+            class(s),
             s.link.clone(),
             age(s.age_seconds),
             age(s.idle_seconds),
@@ -137,6 +137,20 @@ pub(super) fn status(status: &Status, style: Style, now: jiff::Timestamp) -> Str
     text
 }
 
+/// What is counted in flows, each of which has two entries, says so.
+fn table_name(map: &str) -> String {
+    let of_flows = map.starts_with("FLOW") || map.starts_with("UNREPLIED");
+    if of_flows { format!("{map} (flows)") } else { map.to_owned() }
+}
+
+/// Number and name of a class; sessions outlive their mapping.
+pub(super) fn class(session: &Session) -> String {
+    match session.class_name.as_str() {
+        "" => format!("{} (no mapping any more)", session.class),
+        name => format!("{} ({name})", session.class),
+    }
+}
+
 fn details(status: &Status) -> String {
     let programs: Vec<_> = status
         .attachments
@@ -146,7 +160,7 @@ fn details(status: &Status) -> String {
     let maps: Vec<_> = status
         .maps
         .iter()
-        .map(|m| vec![m.map.clone(), m.entries.to_string(), m.capacity.to_string()])
+        .map(|m| vec![table_name(&m.map), m.entries.to_string(), m.capacity.to_string()])
         .collect();
     let counters: Vec<_> = status
         .counters
@@ -165,7 +179,7 @@ pub(super) fn explanation(request: &ExplainRequest, answer: &Explanation, style:
     let mut lines = Vec::new();
     let ExplainRequest { method, host, path, namespace, pod, .. } = request;
     let asked = match request.protocol {
-        Some(protocol) => ("Packet", format!("{protocol:?} to {host} from {namespace}/{pod}")),
+        Some(protocol) => ("Packet", format!("{protocol} to {host} from {namespace}/{pod}")),
         None => ("Request", format!("{method} {host}{path} from {namespace}/{pod}")),
     };
     lines.push(asked);
@@ -209,6 +223,20 @@ pub(super) fn explanation(request: &ExplainRequest, answer: &Explanation, style:
 mod tests {
     use super::*;
     use clovisor_render::api::{LinkVerdict, OpenConnections, RouteVerdict};
+
+    #[test]
+    fn a_session_without_its_mapping_says_so() {
+        let session = |name: &str| {
+            let json = serde_json::json!({
+                "namespace": "shop", "pod": "client-0", "protocol": "TCP", "source": "", "destination": "",
+                "translatedSource": "", "translatedDestination": "", "class": 4, "className": name, "link": "s9",
+                "ageSeconds": 1, "idleSeconds": 1, "txBytes": 1, "rxBytes": 1,
+            });
+            class(&serde_json::from_value(json).unwrap_or_else(|e| panic!("{e}")))
+        };
+        assert_eq!([session("crew"), session("")], ["4 (crew)", "4 (no mapping any more)"]);
+        assert_eq!([table_name("FLOW6"), table_name("SLOTS")], ["FLOW6 (flows)", "SLOTS"]);
+    }
 
     #[test]
     fn an_explanation_reads_from_request_to_link() {

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use selector::DeviceSelector;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// One uplink of a node: a device, its gateway, its source address.
@@ -185,6 +186,16 @@ pub enum LinkState {
     Drain,
     /// Takes no traffic.
     Disabled,
+}
+
+impl fmt::Display for LinkState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Active => "Active",
+            Self::Drain => "Drain",
+            Self::Disabled => "Disabled",
+        })
+    }
 }
 
 /// A destination with an address of its own on this link.

@@ -64,7 +64,7 @@ pub struct Attachment {
     pub origin: String,
 }
 
-/// How full a kernel map is.
+/// How full a kernel map is; the flow tables (`FLOW4`, `UNREPLIED4`, …) in flows, each of which has two entries.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct MapFill {

@@ -95,7 +95,7 @@ fn answer(trace: &Trace, class: Option<&Class>, links: Vec<LinkVerdict>) -> Expl
     };
     let reason = match (&chosen, class) {
         (None, Some(class)) => {
-            format!("{}; none of its links is usable, onLinksDown: {:?}", trace.reason, class.on_links_down)
+            format!("{}; none of its links is usable, onLinksDown: {}", trace.reason, class.on_links_down)
         }
         _ => trace.reason.clone(),
     };

@@ -100,9 +100,9 @@ impl Collector for Collected {
         });
         gauge(out, "sessions", "Open connections on the link", sessions)?;
         let fill = dump.fill.iter().map(|fill| ([("map", fill.map)], fill.entries));
-        gauge(out, "map_entries", "Entries of a kernel map", fill)?;
+        gauge(out, "map_entries", "Entries of a kernel map; of a flow table its flows", fill)?;
         let room = dump.fill.iter().map(|fill| ([("map", fill.map)], fill.capacity));
-        gauge(out, "map_capacity", "Room of a kernel map", room)?;
+        gauge(out, "map_capacity", "Room of a kernel map; of a flow table for flows", room)?;
         let writes = [([], dump.map_writes)];
         counter(out, "map_writes", "Entries of the policy's kernel maps written and removed", None, writes)
     }

@@ -115,7 +115,7 @@ fn link_status(link: &LinkEntry, dump: &Dump) -> api::LinkStatus {
         name: link.name.clone(),
         device: link.device.clone(),
         state: state.into(),
-        wanted: format!("{:?}", link.wanted),
+        wanted: link.wanted.to_string(),
         reason,
         gateways: both(link.gateway4, link.gateway6),
         sources: both(link.source4, link.source6),

@@ -78,7 +78,7 @@ fn ready(
 }
 
 fn tables_full(full: &[Fill]) -> NewCondition {
-    let one = |fill: &Fill| format!("{} holds {} of {} entries", fill.map, fill.entries, fill.capacity);
+    let one = |fill: &Fill| format!("{} holds {} of {} flows", fill.map, fill.entries, fill.capacity);
     if full.is_empty() {
         return NewCondition::new(
             "TablesFull",

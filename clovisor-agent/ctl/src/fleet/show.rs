@@ -1,5 +1,6 @@
 //! Tables with a row for each node, or for each link or session of a node.
 
+use crate::show::class;
 use crate::table::{bytes, table};
 use clovisor_render::api::{LinkStatus, List, Session, Status};
 use std::collections::BTreeSet;
@@ -57,14 +58,13 @@ pub(super) fn links(all: &[(String, List<LinkStatus>)]) -> String {
 pub(super) fn sessions(all: &[(String, List<Session>)]) -> String {
     let rows = all.iter().flat_map(|(node, list)| {
         list.items.iter().map(move |s| {
-            let class = format!("{} ({})", s.class, s.class_name);
             vec![
                 node.clone(),
                 s.namespace.clone(),
                 s.pod.clone(),
                 s.source.clone(),
                 s.destination.clone(),
-                class,
+                class(s),
                 s.link.clone(),
                 bytes(s.tx_bytes),
                 bytes(s.rx_bytes),

@@ -173,6 +173,11 @@ fn key<A>(flow: &FlowEntry, saddr: A, daddr: A) -> FlowKey<A> {
 /// Entries of one table at one moment.
 type Entries<A> = std::collections::HashMap<FlowKey<A>, Flow<A>>;
 
+/// A flow has an entry for each direction.
+const fn in_flows(fill: Fill) -> Fill {
+    Fill { entries: fill.entries.div_ceil(2), capacity: fill.capacity / 2, ..fill }
+}
+
 impl<A: Copy + Eq + Hash + Into<IpAddr>> FlowTable<A>
 where
     FlowKey<A>: aya::Pod,
@@ -192,7 +197,7 @@ where
     }
 
     fn fill(&self, entries: usize) -> Fill {
-        Fill { map: self.name, entries: entries as u64, capacity: self.capacity }
+        in_flows(Fill { map: self.name, entries: entries as u64, capacity: self.capacity })
     }
 
     /// The other direction's entry: as it was read, else as it is. One that was made or moved meanwhile is no orphan.
@@ -246,5 +251,16 @@ where
         let Ok(mut entry) = self.map.get(key, 0) else { return Ok(()) };
         entry.state.tcp_flags |= RST;
         ignore_missing(self.map.insert(key, entry, BPF_EXIST)).map_err(named(self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_room_for_half_as_many_flows_as_entries() {
+        let fill = in_flows(Fill { map: "FLOW4", entries: 7, capacity: 131_072 });
+        assert_eq!(fill, Fill { map: "FLOW4", entries: 4, capacity: 65_536 });
     }
 }

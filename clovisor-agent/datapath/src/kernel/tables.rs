@@ -44,10 +44,11 @@ impl fmt::Debug for MapTables {
     }
 }
 
-/// Entries and capacity of a map.
+/// How full a map is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fill {
     pub map: &'static str,
+    /// Of a flow table: flows, each of which takes two entries of the map; so `capacity`.
     pub entries: u64,
     pub capacity: u64,
 }

@@ -5,6 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// What pods themselves send to some destinations. The longest prefix of all mappings of the namespace decides, then
 /// the narrowest range of ports.
@@ -75,4 +76,14 @@ pub enum TrafficProtocol {
     /// Echo requests of ICMP and ICMPv6.
     #[serde(rename = "ICMP")]
     Icmp,
+}
+
+impl fmt::Display for TrafficProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Icmp => "ICMP",
+        })
+    }
 }
