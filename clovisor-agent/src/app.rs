@@ -4,6 +4,7 @@
 
 mod allocation;
 mod compiler;
+mod news;
 mod rollout;
 
 use crate::admin::serve::{self, Sources};

@@ -33,6 +33,9 @@ pub mod condition;
 
 pub mod snapshot;
 
+/// What changed between two snapshots, for people.
+pub mod change;
+
 pub mod object;
 
 pub mod document;
