@@ -4,9 +4,9 @@
 //! state of a thing without a word.
 
 /// Which lines are held back; pure.
-mod pace;
+mod rate_limiter;
 
-use pace::{Line, Pace};
+use rate_limiter::{Line, RateLimiter};
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ const IDENTITY: [&str; 15] = [
 /// Holds back repeated lines at `info` and above; a filter of the layer that writes the log.
 #[derive(Clone, Debug, Default)]
 pub struct Throttle {
-    pace: Arc<Mutex<Pace>>,
+    limiter: Arc<Mutex<RateLimiter>>,
     held: Arc<Notify>,
 }
 
@@ -44,14 +44,14 @@ impl Throttle {
 
     /// Tells everything that is held back: at the end of the process.
     pub fn end(&self) {
-        self.flush(Instant::now() + pace::SECOND);
+        self.flush(Instant::now() + rate_limiter::SECOND);
     }
 
     /// Writes what is due; true if nothing is held back any more.
     fn flush(&self, now: Instant) -> bool {
         let (due, is_empty) = {
-            let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-            (pace.due(now), pace.is_empty())
+            let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+            (limiter.due(now), limiter.is_empty())
         };
         for Line { level, message, fields, count } in due {
             match level {
@@ -87,7 +87,7 @@ impl<S: Subscriber> Filter<S> for Throttle {
         let Words { message, fields, .. } = words;
         let line = Line { level: *metadata.level(), message, fields, count: 0 };
         let admitted =
-            self.pace.lock().unwrap_or_else(PoisonError::into_inner).admit(key, line, Instant::now());
+            self.limiter.lock().unwrap_or_else(PoisonError::into_inner).admit(key, line, Instant::now());
         if !admitted {
             self.held.notify_one();
         }

@@ -21,7 +21,7 @@ pub(super) struct Line {
 
 /// What was told when, by thing.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct RateLimiter {
     things: HashMap<String, Thing>,
 }
 
@@ -32,7 +32,7 @@ struct Thing {
     held: Option<Line>,
 }
 
-impl Pace {
+impl RateLimiter {
     /// May the line be told now? If not it is kept, in place of the one before.
     pub(super) fn admit(&mut self, key: String, line: Line, now: Instant) -> bool {
         if self.things.len() >= MANY {
@@ -80,41 +80,43 @@ mod tests {
     fn one_line_a_second_and_the_last_state_is_told() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut pace = Pace::default();
+        let mut limiter = RateLimiter::default();
         let mut told = Vec::new();
         // 15 flaps, one each 300 ms, looked after each 200 ms.
         for ms in (0..6000).step_by(100) {
             if ms % 300 == 0 && ms < 4500 {
                 let message = if ms % 600 == 0 { "down" } else { "up" };
-                if pace.admit("s9".into(), line(message), at(ms)) {
+                if limiter.admit("s9".into(), line(message), at(ms)) {
                     told.push((ms, message.to_owned(), 0));
                 }
             }
-            told.extend(pace.due(at(ms)).into_iter().map(|line| (ms, line.message, line.count)));
+            told.extend(limiter.due(at(ms)).into_iter().map(|line| (ms, line.message, line.count)));
         }
         assert!(told.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 1000), "{told:?}");
         assert_eq!(told.len(), 6, "{told:?}");
         let count: u32 = told.iter().map(|(_, _, count)| if *count == 0 { 1 } else { *count }).sum();
         assert_eq!(count, 15, "none is lost without being counted");
         assert_eq!(told.last().map(|(_, message, _)| message.as_str()), Some("down"), "flap 15");
-        assert!(pace.is_empty());
+        assert!(limiter.is_empty());
     }
 
     #[test]
     fn things_do_not_hold_each_other_back() {
-        let (now, mut pace) = (Instant::now(), Pace::default());
-        assert!(pace.admit("s8".into(), line("down"), now) && pace.admit("s9".into(), line("down"), now));
-        assert!(!pace.admit("s8".into(), line("up"), now));
-        assert!(pace.admit("s9".into(), line("up"), now + SECOND));
+        let (now, mut limiter) = (Instant::now(), RateLimiter::default());
+        assert!(
+            limiter.admit("s8".into(), line("down"), now) && limiter.admit("s9".into(), line("down"), now)
+        );
+        assert!(!limiter.admit("s8".into(), line("up"), now));
+        assert!(limiter.admit("s9".into(), line("up"), now + SECOND));
     }
 
     #[test]
     fn things_are_forgotten() {
-        let (now, mut pace) = (Instant::now(), Pace::default());
+        let (now, mut limiter) = (Instant::now(), RateLimiter::default());
         for n in 0..MANY {
-            assert!(pace.admit(n.to_string(), line("x"), now));
+            assert!(limiter.admit(n.to_string(), line("x"), now));
         }
-        assert!(pace.admit("another".into(), line("x"), now + SECOND));
-        assert_eq!(pace.things.len(), 1);
+        assert!(limiter.admit("another".into(), line("x"), now + SECOND));
+        assert_eq!(limiter.things.len(), 1);
     }
 }
