@@ -11,6 +11,7 @@ mod forged;
 mod forward_policy;
 mod fwmark;
 mod gateway;
+mod host_network;
 mod lifecycle;
 mod links;
 mod matching;

@@ -120,7 +120,7 @@ pub(super) fn status(status: &Status, style: Style, now: jiff::Timestamp) -> Str
     }
     let all_up = status.links_up == status.links_total;
     field("Links", &style.state(all_up, &format!("{} of {} up", status.links_up, status.links_total)));
-    field("Pods", &format!("{}, {unmapped} not found on this node", status.pods.len()));
+    field("Pods", &format!("{}, {unmapped} not steered", status.pods.len()));
     field("Sessions", &status.sessions.to_string());
     let refused = match status.problems.len() {
         0 => style.state(true, "none"),

@@ -120,6 +120,11 @@ struct WithSpec<S> {
 }
 
 #[derive(Deserialize)]
+struct MaybeWithSpec<S> {
+    spec: Option<S>,
+}
+
+#[derive(Deserialize)]
 struct WithStatus<S> {
     status: Option<S>,
 }
@@ -127,6 +132,10 @@ struct WithStatus<S> {
 impl Body for Text<'_> {
     fn spec<S: DeserializeOwned>(&self) -> Result<S, Refusal> {
         parse::<WithSpec<S>>(self.text, self.offset).map(|d| d.spec)
+    }
+
+    fn spec_or_default<S: DeserializeOwned + Default>(&self) -> Result<S, Refusal> {
+        parse::<MaybeWithSpec<S>>(self.text, self.offset).map(|d| d.spec.unwrap_or_default())
     }
 
     fn status<S: DeserializeOwned + Default>(&self) -> Result<S, Refusal> {

@@ -4,7 +4,7 @@ use super::gateway::HttpRoute;
 use super::identity::{Identity, ObjectKind};
 use super::istio::{DestinationRule, ServiceEntry, VirtualService};
 use super::network_policy::NetworkPolicy;
-use super::pod::{ISTIO_PROXY_UID, PROXY_UID, PodObject, PodObjectStatus};
+use super::pod::{ISTIO_PROXY_UID, PROXY_UID, PodObject, PodObjectSpec, PodObjectStatus};
 use super::refusal::Refusal;
 use super::service::ServiceObject;
 use super::snapshot::{Dated, MappingObject, Snapshot};
@@ -67,6 +67,12 @@ pub trait Body {
     /// It is missing, or a field of it is not understood.
     fn spec<S: DeserializeOwned>(&self) -> Result<S, Refusal>;
 
+    /// `spec`; its default where there is none.
+    ///
+    /// # Errors
+    /// A field of it is not understood.
+    fn spec_or_default<S: DeserializeOwned + Default>(&self) -> Result<S, Refusal>;
+
     /// `status`; its default where there is none.
     ///
     /// # Errors
@@ -109,10 +115,13 @@ pub fn decode(kind: ObjectKind, body: &impl Body, metadata: &Metadata) -> Result
 }
 
 fn pod(body: &impl Body, metadata: &Metadata) -> Result<PodObject, Refusal> {
-    let status: PodObjectStatus = body.status()?;
+    let (spec, status): (PodObjectSpec, PodObjectStatus) = (body.spec_or_default()?, body.status()?);
     let mut addresses: Vec<_> = status.pod_ips.iter().map(|p| p.ip).collect();
     if let Some(ip) = status.pod_ip.filter(|ip| !addresses.contains(ip)) {
         addresses.push(ip);
+    }
+    if status.has_ended() {
+        addresses.clear();
     }
     let proxy_uid = match metadata.annotations.get(PROXY_UID) {
         None => ISTIO_PROXY_UID,
@@ -122,7 +131,8 @@ fn pod(body: &impl Body, metadata: &Metadata) -> Result<PodObject, Refusal> {
             Refusal::invalid_object("metadata.annotations", message)
         })?,
     };
-    Ok(PodObject { labels: metadata.labels.clone(), addresses, proxy_uid })
+    let host_network = spec.host_network;
+    Ok(PodObject { labels: metadata.labels.clone(), addresses, proxy_uid, host_network })
 }
 
 /// Adds an object to a snapshot.

@@ -32,7 +32,7 @@ impl ProblemReason {
     /// The object stays in force without the part that the problem names.
     #[must_use]
     pub const fn is_partial(self) -> bool {
-        matches!(self, Self::LinkNotFound | Self::NotPermitted)
+        matches!(self, Self::LinkNotFound | Self::NotPermitted | Self::PodNotSteered)
     }
 }
 
@@ -55,6 +55,7 @@ reasons! {
     NotProgrammed: "The kernel's programs or maps could not be updated.",
     OutOfClasses: "The namespace needs more than 16 classes, or the node has too many namespaces.",
     Pending: "The mapping's status has no class numbers yet: the controller has not processed it.",
+    PodNotSteered: "A WanMapping selects a pod whose packets come through no device of its own (hostNetwork).",
     RouteUnnamed: "Routes that must be told apart have no name.",
     RuleNotEffective: "The target does not exist, another object takes precedence over it, or no HTTP service uses it.",
     StateNotWritten: "The agent cannot write its state folder; class and link numbers may change at the next restart.",

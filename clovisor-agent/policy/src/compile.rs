@@ -48,6 +48,7 @@ pub fn compile(
             NamespacePolicy { zone: allocation.zone(&name).unwrap_or(0), ..Default::default() };
         add_mappings(&mut namespace, &name, &mut attachments, &allocation, purpose.numbering);
         problems.extend(traffic::add(&mut namespace, &name, &attachments));
+        problems.extend(traffic::unsteered(&namespace, &name, &policy.pods));
         if purpose.proxies == Proxies::Managed {
             let managed = managed::compile(snapshot, &objects, &name, &attachments, &namespace);
             namespace.services = managed.services;
@@ -93,7 +94,8 @@ fn namespaces(snapshot: &Snapshot, local: bool) -> BTreeSet<String> {
 fn pods(snapshot: &Snapshot) -> BTreeMap<ObjectKey, PodIdentity> {
     let identity = |(key, pod): (&ObjectKey, &Arc<PodObject>)| {
         let addresses = pod.addresses.iter().copied().collect();
-        let identity = PodIdentity { addresses, proxy_uid: pod.proxy_uid, labels: pod.labels.clone() };
+        let (labels, host_network) = (pod.labels.clone(), pod.host_network);
+        let identity = PodIdentity { addresses, proxy_uid: pod.proxy_uid, labels, host_network };
         (key.clone(), identity)
     };
     snapshot.pods.iter().map(identity).collect()

@@ -22,6 +22,9 @@ pub struct Policy {
     pub pods: BTreeMap<ObjectKey, PodIdentity>,
 }
 
+/// Why nothing of a pod without a network of its own is steered; follows "the pod".
+pub const HOST_NETWORK: &str = "uses the node's network (hostNetwork): its packets come through no device of its own and are not steered";
+
 /// A pod whose traffic may be steered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodIdentity {
@@ -29,6 +32,8 @@ pub struct PodIdentity {
     /// Uid of its proxy, whose sockets carry classes.
     pub proxy_uid: u32,
     pub labels: BTreeMap<String, String>,
+    /// The pod has no network of its own: nothing of it is steered.
+    pub host_network: bool,
 }
 
 /// Everything about the clients of one namespace.

@@ -2,10 +2,11 @@
 
 use super::attachment::{Attachments, of_mapping};
 use super::class::ClassId;
-use super::model::{NamespacePolicy, PodTraffic, PortClass, PrefixRules};
+use super::model::{HOST_NETWORK, NamespacePolicy, PodIdentity, PodTraffic, PortClass, PrefixRules};
 use clovisor_common::abi::TRAFFIC_RULES;
-use clovisor_objects::identity::ObjectKey;
-use clovisor_objects::problem::Problem;
+use clovisor_objects::identity::{ObjectKey, ObjectKind};
+use clovisor_objects::problem::{Problem, Subject};
+use clovisor_objects::reason::ProblemReason;
 use clovisor_objects::refusal::{FieldPath, Refusal};
 use clovisor_objects::wan_mapping::traffic::{TrafficDestination, TrafficProtocol, TrafficSelector};
 use ipnet::IpNet;
@@ -37,6 +38,26 @@ pub(super) fn add(
     let (prefixes, problems) = prefixes(&all);
     policy.traffic = prefixes;
     problems
+}
+
+/// The pods of the namespace that a mapping selects and that have no network of their own.
+pub(super) fn unsteered(
+    policy: &NamespacePolicy,
+    namespace: &str,
+    pods: &BTreeMap<ObjectKey, PodIdentity>,
+) -> Vec<Problem> {
+    let here = pods.iter().filter(|(key, pod)| key.namespace == namespace && pod.host_network);
+    let selected = here.filter_map(|(key, pod)| {
+        let class = policy.classes.get(policy.traffic_of(&pod.labels).first()?)?;
+        let message = format!(
+            "WanMapping {} selects the pod, which {HOST_NETWORK}; exclude it by spec.traffic.pods, or give it a \
+             network of its own",
+            class.key
+        );
+        let refusal = Refusal::new(ProblemReason::PodNotSteered, "spec.hostNetwork", message);
+        Some(Problem::new(Subject::object(ObjectKind::Pod, key), refusal))
+    });
+    selected.collect()
 }
 
 fn entries<'a>(key: &'a ObjectKey, traffic: &TrafficSelector, class: ClassId) -> Vec<TrafficEntry<'a>> {

@@ -5,7 +5,7 @@ use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::wan_mapping::Fallback;
 use clovisor_policy::explain::explain as trace;
 use clovisor_policy::matcher::Request;
-use clovisor_policy::model::{Class, Policy};
+use clovisor_policy::model::{Class, HOST_NETWORK, Policy};
 use clovisor_policy::packet::packet;
 use clovisor_policy::trace::{Trace, TraceStep};
 use std::collections::BTreeSet;
@@ -24,6 +24,9 @@ pub trait NodeView {
         class: &Class,
         chosen: Option<&str>,
     ) -> Vec<OpenConnections>;
+
+    /// Why nothing of the pod is steered; none: it is.
+    fn obstacle(&self, pod: &ObjectKey) -> Option<String>;
 
     /// Map entries that implement a class of a zone, from the class to the device.
     fn entries(&self, zone: u16, class: &Class) -> Vec<String>;
@@ -62,6 +65,13 @@ pub fn explain(
     };
     let ns = policy.namespaces.get(&key.namespace);
     let class = trace.class.and_then(|id| ns?.classes.get(&id));
+    let by_object = pod.host_network.then(|| format!("the pod {HOST_NETWORK}"));
+    if let Some(obstacle) = by_object.or_else(|| node?.obstacle(&key)).filter(|_| class.is_some()) {
+        let mut unsteered = answer(&trace, class, Vec::new());
+        unsteered.link = "default route".into();
+        unsteered.reason = format!("{}; but {obstacle}", trace.reason);
+        return Ok(unsteered);
+    }
     let links = class.map(|class| links(class, &key.namespace, node)).unwrap_or_default();
     let zone = ns.map_or(0, |ns| ns.zone);
     let chosen = links.iter().find(|l| l.chosen).map(|l| l.name.clone());

@@ -1,6 +1,7 @@
 //! The state of this node for an explanation.
 
 use super::view::open_flows;
+use crate::desired::pods::Pods;
 use crate::link::choose::rejection;
 use crate::link::table::{Health, LinkTable};
 use clovisor_common::abi::FLOW_NAT;
@@ -8,6 +9,7 @@ use clovisor_common::abi::{ClassKey, NO_LINK, dscp_of_class};
 use clovisor_datapath::kernel::flows::FlowEntry;
 use clovisor_datapath::kernel::image::Image;
 use clovisor_datapath::kernel::state::Dump;
+use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::wan_mapping::Established;
 use clovisor_policy::model::Class;
 use clovisor_render::api::OpenConnections;
@@ -21,6 +23,7 @@ use std::net::IpAddr;
 pub struct LiveNode<'a> {
     pub links: &'a LinkTable,
     pub image: &'a Image,
+    pub pods: &'a Pods,
     /// Names of devices by ifindex.
     pub devices: &'a BTreeMap<u32, String>,
     pub dump: &'a Dump,
@@ -53,6 +56,10 @@ impl NodeView for LiveNode<'_> {
             by_link.entry(flow.forward.link).or_default().push(flow);
         }
         by_link.into_iter().map(|(link, flows)| self.on_link(link, &flows, class, chosen)).collect()
+    }
+
+    fn obstacle(&self, pod: &ObjectKey) -> Option<String> {
+        self.pods.get(pod)?.as_ref().err().map(ToString::to_string)
     }
 
     fn entries(&self, zone: u16, class: &Class) -> Vec<String> {

@@ -180,7 +180,8 @@ async fn explained(
     let image = sources.kernel.state().borrow().image.clone();
     let devices = view::device_names(&sources.host.borrow());
     let dump = sources.dump().await?;
-    let node = LiveNode { links: &links, image: &image, devices: &devices, dump: &dump };
+    let pods = sources.pods.borrow().clone();
+    let node = LiveNode { links: &links, image: &image, pods: &pods, devices: &devices, dump: &dump };
     let answer = explain(&compiled.policy, &request, Some(&node));
     answer.map(Json).map_err(|error| Failure(StatusCode::NOT_FOUND, error))
 }

@@ -53,7 +53,7 @@ pub fn pods(policy: &Policy, found: &Pods, devices: &BTreeMap<u32, String>) -> V
         .filter(|(key, _)| policy.namespaces.get(&key.namespace).is_some_and(|ns| ns.zone != 0));
     let one = |(key, pod): (&ObjectKey, &clovisor_policy::model::PodIdentity)| {
         let (device, reason) = match found.get(key) {
-            Some(Ok(ifindex)) => (devices.get(ifindex).cloned(), None),
+            Some(Ok(device)) => (devices.get(&device.ifindex()).cloned(), None),
             Some(Err(reason)) => (None, Some(reason.to_string())),
             None => (None, Some("not looked up yet".to_owned())),
         };

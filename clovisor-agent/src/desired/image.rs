@@ -3,10 +3,11 @@
 use crate::link::choose::{choose, permits};
 use crate::link::table::{Health, LinkEntry, LinkTable};
 use clovisor_common::abi::{
-    self, Addr, ClassKey, DestKey, LINK_L3, LINK_MARK, LINK_NAT, LINK_UP, NO_LINK, Peer, PeerKey, Pod,
-    PortRule, SLOT_FOLLOW, SLOT_REFUSE, Slot, TRAFFIC_RULES, Traffic, TrafficKey, slot_index,
+    self, ClassKey, DestKey, LINK_L3, LINK_MARK, LINK_NAT, LINK_UP, NO_LINK, Peer, PeerKey, Pod, PortRule,
+    SLOT_FOLLOW, SLOT_REFUSE, Slot, TRAFFIC_RULES, Traffic, TrafficKey, slot_index,
 };
 use clovisor_common::packet::{Address as _, TCP, UDP};
+use clovisor_datapath::host::resolve::PodDevice;
 use clovisor_datapath::kernel::image::{Image, PortRange, wide};
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::wan_link::{Mode, Nat};
@@ -17,12 +18,12 @@ use clovisor_policy::model::{Class, Policy, PrefixRules};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-/// The maps for `policy` on this node. `veths`: the host side device of each pod that was found.
+/// The maps for `policy` on this node. `devices`: that of each pod that was found.
 #[must_use]
 pub fn image(
     policy: &Policy,
     links: &LinkTable,
-    veths: &BTreeMap<ObjectKey, u32>,
+    devices: &BTreeMap<ObjectKey, PodDevice>,
     ports: PortRange,
 ) -> Image {
     let mut image = Image::default();
@@ -51,7 +52,8 @@ pub fn image(
         }
     }
     for (key, pod) in &policy.pods {
-        let (Some(veth), Some(namespace)) = (veths.get(key), policy.namespaces.get(&key.namespace)) else {
+        let (Some(device), Some(namespace)) = (devices.get(key), policy.namespaces.get(&key.namespace))
+        else {
             continue;
         };
         let zone = namespace.zone;
@@ -59,10 +61,8 @@ pub fn image(
             continue;
         }
         let traffic = bits(&namespace.traffic_of(&pod.labels)) as u16;
-        image.pods.insert(*veth, Pod { zone, traffic, proxy_uid: pod.proxy_uid });
-        for address in &pod.addresses {
-            image.addrs.insert(wide(*address), Addr { veth: *veth, zone, pad: 0 });
-        }
+        let addresses = pod.addresses.iter().map(|address| wide(*address));
+        image.add_pod(device.ifindex(), Pod { zone, traffic, proxy_uid: pod.proxy_uid }, addresses);
     }
     image
 }

@@ -1,7 +1,7 @@
 //! The task that follows policy, links and network.
 
 use super::image::image;
-use super::pods::{Pods, is_hidden, resolve, unseen};
+use super::pods::{Pods, is_hidden, resolve, unseen, uplinks};
 use crate::link::table::LinkTable;
 use clovisor_datapath::host::change::solicit;
 use clovisor_datapath::host::net::HostNet;
@@ -83,8 +83,9 @@ impl Task {
         let compiled = self.inputs.policy.borrow_and_update().clone();
         let links = self.inputs.links.borrow_and_update().clone();
         let host = self.inputs.host.borrow_and_update().clone();
-        let pods = resolve(&compiled.policy, &host, &self.pods.borrow());
-        self.unseen = unseen(&compiled.policy, &host, &pods);
+        let uplinks = uplinks(&links);
+        let pods = resolve(&compiled.policy, &host, &uplinks, &self.pods.borrow());
+        self.unseen = unseen(&compiled.policy, &host, &uplinks, &pods);
         let veths =
             pods.iter().filter_map(|(key, found)| Some((key.clone(), *found.as_ref().ok()?))).collect();
         let named = |(ifindex, device): (&u32, &clovisor_datapath::host::net::Device)| {

@@ -21,6 +21,18 @@ pub struct Image {
     pub pods: BTreeMap<u32, Pod>,
 }
 
+impl Image {
+    /// Adds a pod and its addresses, unless its device is that of a link: what comes in there is not the pod's.
+    pub fn add_pod(&mut self, veth: u32, pod: Pod, addresses: impl IntoIterator<Item = AddrKey>) {
+        if self.link_of.contains_key(&veth) {
+            return;
+        }
+        self.pods.insert(veth, pod);
+        self.addrs
+            .extend(addresses.into_iter().map(|address| (address, Addr { veth, zone: pod.zone, pad: 0 })));
+    }
+}
+
 /// Source ports for NAT, host byte order, inclusive; outside the node's ephemeral ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortRange {
@@ -103,5 +115,15 @@ mod tests {
         assert_eq!(kept(&Image::default(), &mark), 0);
         assert_eq!(kept(&image(6, LINK_UP, 99), &mark), 0, "another device");
         assert_eq!(kept(&mark, &nat), 99);
+    }
+
+    #[test]
+    fn the_device_of_a_link_is_no_pods() {
+        let mut image = Image { link_of: BTreeMap::from([(9, 0)]), ..Image::default() };
+        let pod = Pod { zone: 1, traffic: 0, proxy_uid: 1337 };
+        image.add_pod(9, pod, [[1; 16]]);
+        assert!(image.pods.is_empty() && image.addrs.is_empty());
+        image.add_pod(3, pod, [[1; 16]]);
+        assert_eq!((image.pods.len(), image.addrs.get(&[1; 16]).map(|addr| addr.veth)), (1, Some(3)));
     }
 }

@@ -181,7 +181,9 @@ fn dead_gateways(old: &Image, new: &Image) -> Vec<(u32, IpAddr)> {
 }
 
 fn places(image: &Image) -> BTreeSet<AttachPoint> {
-    let pods = image.pods.keys().map(|ifindex| AttachPoint { hook: Hook::PodIn, ifindex: *ifindex });
+    // Never on a device of a link, whatever the image says: `pod_in` would send on what strangers send in.
+    let pods = image.pods.keys().filter(|ifindex| !image.link_of.contains_key(ifindex));
+    let pods = pods.map(|ifindex| AttachPoint { hook: Hook::PodIn, ifindex: *ifindex });
     let links = image
         .link_of
         .keys()

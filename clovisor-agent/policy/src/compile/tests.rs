@@ -368,3 +368,5 @@ fn a_namesake_in_another_namespace_governs_nothing_here() {
     assert_eq!(decisions("shop"), Some(vec![true]));
     assert_eq!(decisions("till"), Some(vec![false]));
 }
+
+mod pods;

@@ -211,6 +211,7 @@ fn labels_that_only_some_pods_have_steer_nobody_and_are_reported() {
             addresses: Default::default(),
             proxy_uid: 1337,
             labels: [("app".to_owned(), app.to_owned())].into(),
+            host_network: false,
         };
         policy.pods.insert(key, identity);
         render("shop", &policy, &RenderConfig::default())

@@ -5,6 +5,8 @@ use crate::link::table::LinkTable;
 use clovisor_common::abi::Pod;
 use clovisor_common::packet::{Address, Fragment, Segment, TCP, UDP};
 use clovisor_common::rule::class_of_traffic;
+use clovisor_datapath::host::net::{Device, HostNet, HostRoute};
+use clovisor_datapath::host::resolve::{PodDevice, resolve_pod};
 use clovisor_datapath::kernel::image::{Image, PortRange};
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::wan_mapping::traffic::TrafficProtocol;
@@ -20,6 +22,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 const ZONE: u16 = 3;
 const VETH: u32 = 7;
 const PORTS: PortRange = PortRange { min: 10_240, max: 29_999 };
+
+/// The only device of a node that has one.
+fn device() -> PodDevice {
+    let address = IpAddr::from(Ipv4Addr::new(10, 244, 0, 10));
+    let veth = Device { ifindex: VETH, kind: "veth".into(), ..Device::default() };
+    let route = HostRoute { destination: address, prefix: 32, gateway: None, ifindex: VETH, metric: 0 };
+    let net = HostNet { devices: [(VETH, veth)].into(), routes: vec![route], ..HostNet::default() };
+    resolve_pod(&net, &BTreeSet::new(), address).unwrap_or_else(|reason| panic!("{reason}"))
+}
 
 /// Addresses that share prefixes of many lengths.
 fn address() -> impl Strategy<Value = IpAddr> {
@@ -66,7 +77,12 @@ fn policy(prefixes: Vec<PrefixRules>, classes: &BTreeSet<u8>) -> (Policy, Object
         ..NamespacePolicy::default()
     };
     let key = ObjectKey { namespace: "shop".into(), name: "till-0".into() };
-    let pod = PodIdentity { addresses: BTreeSet::new(), proxy_uid: 1337, labels: BTreeMap::new() };
+    let pod = PodIdentity {
+        addresses: BTreeSet::new(),
+        proxy_uid: 1337,
+        labels: BTreeMap::new(),
+        host_network: false,
+    };
     let policy = Policy {
         namespaces: BTreeMap::from([("shop".to_owned(), namespace)]),
         pods: BTreeMap::from([(key.clone(), pod)]),
@@ -105,8 +121,8 @@ proptest! {
         udp: bool,
     ) {
         let (policy, key) = policy(prefixes, &classes);
-        let veths = BTreeMap::from([(key.clone(), VETH)]);
-        let image = image(&policy, &LinkTable::default(), &veths, PORTS);
+        let devices = BTreeMap::from([(key.clone(), device())]);
+        let image = image(&policy, &LinkTable::default(), &devices, PORTS);
         let pod = image.pods[&VETH];
         let (proto, protocol) = if udp { (UDP, TrafficProtocol::Udp) } else { (TCP, TrafficProtocol::Tcp) };
         let kernel = match to {

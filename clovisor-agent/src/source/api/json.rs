@@ -49,6 +49,10 @@ impl Body for Json<'_> {
         self.part("spec").unwrap_or_else(|| Err(Refusal::invalid_object("spec", "is missing")))
     }
 
+    fn spec_or_default<S: DeserializeOwned + Default>(&self) -> Result<S, Refusal> {
+        self.part("spec").unwrap_or_else(|| Ok(S::default()))
+    }
+
     fn status<S: DeserializeOwned + Default>(&self) -> Result<S, Refusal> {
         self.part("status").unwrap_or_else(|| Ok(S::default()))
     }
