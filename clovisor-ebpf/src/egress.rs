@@ -97,7 +97,10 @@ fn outcome<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
 /// The flow of the packet, unless the packet opens a new connection with the same tuple.
 #[inline(always)]
 fn known<'a, A: Family>(segment: &Segment<A>, key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
-    let flow = maps::flow(key)?;
+    let Some(flow) = maps::flow(key) else {
+        A::new_flow()?.keep_port(None);
+        return None;
+    };
     if !segment.is_new {
         return Some(flow);
     }
@@ -105,6 +108,7 @@ fn known<'a, A: Family>(segment: &Segment<A>, key: &FlowKey<A>) -> Option<&'a mu
     if !rule::reopens(segment, &flow.state, stays) {
         return Some(flow);
     }
+    A::new_flow()?.keep_port(Some(flow));
     unreplied::forget(key, flow);
     None
 }

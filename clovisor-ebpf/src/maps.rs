@@ -68,6 +68,25 @@ pub(crate) struct NewFlow<A> {
     pub(crate) forward: Flow<A>,
     pub(crate) reverse: Flow<A>,
     pub(crate) reverse_key: FlowKey<A>,
+    /// The source port (network byte order) that the tuple's connection before had, and its link; 0 for none.
+    pub(crate) port_before: u32,
+    /// Where the search for a source port begins; here for the same reason as `granted`.
+    pub(crate) place: u32,
+}
+
+impl<A> NewFlow<A> {
+    /// Keeps the source port of a connection that makes way for another one of its tuple.
+    #[inline(always)]
+    pub(crate) fn keep_port(&mut self, of: Option<&Flow<A>>) {
+        self.port_before = of.map_or(0, |flow| u32::from(flow.state.link) << 16 | u32::from(flow.sport_be));
+    }
+
+    /// That source port, if it was of this link.
+    #[inline(always)]
+    pub(crate) fn port_before(&self, link: u8) -> Option<u16> {
+        let port_be = self.port_before as u16;
+        (port_be != 0 && (self.port_before >> 16) as u8 == link).then_some(port_be)
+    }
 }
 
 /// A parsed packet on the slow path and the key of its flow; not on the BPF stack for the same reason.

@@ -97,7 +97,7 @@ fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant) -> Result<(), Reason> 
 #[inline(never)]
 fn prepare<A: Family>(key: &FlowKey<A>, granted: u64, zone: u16) -> bool {
     let grant = Grant::from_bits(granted);
-    let (Some(link), Some(NewFlow { forward, reverse, reverse_key })) =
+    let (Some(link), Some(NewFlow { forward, reverse, reverse_key, .. })) =
         (maps::link(grant.slot.link), A::new_flow())
     else {
         return false;
@@ -136,7 +136,13 @@ fn prepare<A: Family>(key: &FlowKey<A>, granted: u64, zone: u16) -> bool {
 #[inline(always)]
 fn reserve_port<A: Family>(draft: &mut NewFlow<A>, key: &FlowKey<A>, link: &Link) -> Result<(), Reason> {
     let ports = rule::ports::source_ports(key.sport_be, link);
-    let mut place = own_place(switches::port_secret(), key.saddr, key.sport_be, draft.forward.state.link);
+    let index = draft.forward.state.link;
+    draft.place = own_place(switches::port_secret(), key.saddr, key.sport_be, index);
+    // Where that was taken, the far end remembers the tuple by another one.
+    if let Some(port_be) = draft.port_before(index) {
+        draft.place = ports.place_of(port_be);
+    }
+    let mut place = *black_box(&mut draft.place);
     let random = random();
     let (mut oldest_ns, mut oldest_be) = (u64::MAX, 0);
     for n in 0..PORT_TRIES {
@@ -164,7 +170,7 @@ fn reserve_port<A: Family>(draft: &mut NewFlow<A>, key: &FlowKey<A>, link: &Link
 /// Inserts the reverse entry under a source port. Ports of replied flows are taken too.
 #[inline(always)]
 fn reserve<A: Family>(draft: &mut NewFlow<A>, key: &FlowKey<A>, sport_be: u16) -> Result<(), Refused> {
-    let NewFlow { forward, reverse, reverse_key } = draft;
+    let NewFlow { forward, reverse, reverse_key, .. } = draft;
     rule::translate_ports(forward, key, sport_be, forward.dport_be);
     reverse.port_delta = rule::undone(forward.port_delta);
     reverse_key.dport_be = sport_be;

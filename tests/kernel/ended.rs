@@ -120,6 +120,21 @@ fn the_port_of_an_ended_connection_stays_reserved_until_there_is_no_other() -> R
     Ok(())
 }
 
+/// Where the own place of a tuple was taken, the far end remembers the tuple by another port.
+#[test]
+fn a_tuple_keeps_the_port_that_it_had_for_want_of_its_own() -> Result<()> {
+    let machine = with_ports(64)?;
+    // 64 ports apart they share a place.
+    answered(&machine, 1001, false)?;
+    let first = answered(&machine, 1065, false)?;
+    for _ in 0..8 {
+        close(&machine, 1065, &first, false)?;
+        let again = answered(&machine, 1065, false)?;
+        ensure!(port(&again)? == port(&first)?, "{} after {}", port(&again)?, port(&first)?);
+    }
+    Ok(())
+}
+
 #[test]
 fn live_connections_are_never_displaced_by_new_ones() -> Result<()> {
     let machine = with_ports(4)?;

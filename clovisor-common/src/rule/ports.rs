@@ -9,7 +9,7 @@ use crate::abi::Link;
 use crate::packet::Address;
 
 /// Source ports tried before a first packet is refused.
-pub const PORT_TRIES: u16 = 16;
+pub const PORT_TRIES: u16 = 48;
 
 /// The source ports that a flow may leave with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,13 @@ pub fn source_ports(own_be: u16, link: &Link) -> SourcePorts {
 }
 
 impl SourcePorts {
+    /// The place of a port (network byte order); of one outside the range some other.
+    #[inline(always)]
+    #[must_use]
+    pub const fn place_of(self, port_be: u16) -> u32 {
+        u16::from_be(port_be).wrapping_sub(self.first) as u32
+    }
+
     /// The port at a place (network byte order).
     #[inline(always)]
     #[must_use]
@@ -99,6 +106,8 @@ mod tests {
                 *port = true;
             }
             assert_eq!(of(40_000), of(40_000), "another port for the same tuple");
+            assert_eq!(ports.at(ports.place_of(of(40_000))), of(40_000));
+            assert!((10_240..30_000).contains(&u16::from_be(ports.at(ports.place_of(u16::from_be(9))))));
         }
     }
 
