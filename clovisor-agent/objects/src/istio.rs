@@ -3,9 +3,11 @@
 //! Fields that are not here are ignored, but not inside a match: a condition that is not understood would make
 //! the match wider than its author meant.
 
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 /// `spec` of a `VirtualService` (networking.istio.io).
@@ -29,13 +31,11 @@ pub struct VirtualService {
 }
 
 /// `http[]`.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
+#[derive(Serialize, Clone, Debug, Default, PartialEq)]
 pub struct IstioHttpRoute {
     pub name: Option<String>,
-    #[serde(default, rename = "match")]
+    #[serde(rename = "match")]
     pub matches: Vec<HttpMatch>,
-    #[serde(default)]
     pub route: Vec<IstioDestination>,
     pub timeout: Option<String>,
     pub retries: Option<Retry>,
@@ -70,6 +70,38 @@ impl HttpMatch {
 
 fn is_for_mesh(gateways: &[String]) -> bool {
     gateways.is_empty() || gateways.iter().any(|gateway| gateway == "mesh")
+}
+
+/// By hand: `flatten` would lose where values stand, and which of them are null.
+impl<'de> Deserialize<'de> for IstioHttpRoute {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_struct("IstioHttpRoute", &[], HttpRouteVisitor)
+    }
+}
+
+struct HttpRouteVisitor;
+
+impl<'de> Visitor<'de> for HttpRouteVisitor {
+    type Value = IstioHttpRoute;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a route")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+        let mut route = IstioHttpRoute::default();
+        while let Some(name) = fields.next_key::<String>()? {
+            match name.as_str() {
+                "name" => route.name = fields.next_value()?,
+                "match" => route.matches = fields.next_value()?,
+                "route" => route.route = fields.next_value()?,
+                "timeout" => route.timeout = fields.next_value()?,
+                "retries" => route.retries = fields.next_value()?,
+                _ => drop(route.other.insert(name, fields.next_value()?)),
+            }
+        }
+        Ok(route)
+    }
 }
 
 /// `http[].match[]`: all conditions must hold.

@@ -13,6 +13,12 @@ pub mod refusal;
 
 pub mod problem;
 
+pub mod near;
+
+pub mod node;
+
+pub mod decode;
+
 pub mod wan_link;
 
 pub mod istio;
@@ -38,8 +44,18 @@ pub mod change;
 
 pub mod object;
 
+pub mod tree;
+
+pub mod pieces;
+
+pub mod kinds;
+
 pub mod document;
 
 pub mod last_good;
+
+pub mod listing;
+
+mod file;
 
 pub mod folder;

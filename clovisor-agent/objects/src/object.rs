@@ -11,8 +11,8 @@ use super::snapshot::{Dated, MappingObject, Snapshot};
 use super::wan_link::WanLinkSpec;
 use super::wan_mapping::ClassNumber;
 use super::wan_node::WanNodeStatus;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -41,15 +41,28 @@ pub enum Object {
 #[derive(Deserialize, Default, Clone, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
+    #[serde(default, deserialize_with = "time")]
     pub creation_timestamp: Option<jiff::Timestamp>,
     pub uid: Option<String>,
     pub generation: Option<i64>,
     pub name: Option<String>,
     pub namespace: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "texts")]
     pub labels: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "texts")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// Entries of which those that are null are empty, as the API server takes them.
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let entries = BTreeMap::<String, Option<String>>::deserialize(deserializer)?;
+    Ok(entries.into_iter().map(|(key, text)| (key, text.unwrap_or_default())).collect())
+}
+
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<jiff::Timestamp>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let needed = || Error::custom(format!("is {text:?}; a time like 2026-01-31T12:00:00Z is needed"));
+    text.parse().map(Some).map_err(|_| needed())
 }
 
 /// The part of a WanMapping's status that steering needs; the rest changes nothing.

@@ -47,7 +47,7 @@ reasons! {
         configuration; or rules target a weighted route; or two Envoy routes have the same name.",
     EncryptedBeforeProxy: "The service's port speaks TLS or another opaque protocol: the proxy sees no requests.",
     EnvoyFilesNotWritten: "The agent cannot write Envoy's configuration files; the previous files stay.",
-    InvalidObject: "The YAML or one of its fields is not understood; the object's last good state stays in force.",
+    InvalidObject: "The YAML or one of its fields is not understood; its last good state stays in force, if it has one.",
     InvalidRule: "A rule, pattern or field is invalid, or a VirtualService or HTTPRoute uses a feature that \
         managed proxies do not support.",
     LinkNotFound: "A link does not exist; the mapping's other links stay in use.",
@@ -61,6 +61,8 @@ reasons! {
     StateNotWritten: "The agent cannot write its state folder; class and link numbers may change at the next restart.",
     TlsNotSupported: "A DestinationRule asks for TLS that managed proxies do not support, or it is not certain which \
         connections it means; requests to the host get 503, none leaves in plain text.",
+    Unconfirmed: "A file or a list of the API server lacks objects that it had; they stay in force until a second reading \
+        agrees.",
     Unreadable: "The API server does not return the objects of a kind; their last known state stays in force.",
 }
 

@@ -147,10 +147,7 @@ fn identity(kind: ObjectKind, key: &ObjectKey) -> Identity {
 }
 
 fn version(raw: Raw) -> Result<Object, Problem> {
-    raw.decoded.map_err(|refusal| {
-        let message = format!("{}; the object's last good state stays in force", refusal.message);
-        Problem::new(Subject::Object(raw.identity), Refusal { message, ..refusal })
-    })
+    raw.decoded.map_err(|refusal| Problem::new(Subject::Object(raw.identity), refusal))
 }
 
 fn unreadable(kind: ObjectKind, reason: &str) -> Problem {
