@@ -11,7 +11,7 @@ mod quoted;
 mod segment;
 mod transport;
 
-use crate::abi::{Link, class_of_dscp};
+use crate::abi::{LINK_UP4, LINK_UP6, Link, Slot, class_of_dscp};
 pub use bytes::{
     ACK, Bytes, ECHO_ID, ETHERNET, FIN, ICMP_CHECKSUM, IPV4_BE, IPV6_BE, RST, SYN, TCP, TCP_CHECKSUM,
     TCP_HEADER, UDP, UDP_CHECKSUM,
@@ -29,6 +29,7 @@ impl Address for [u8; 4] {
     const HEADER: usize = 20;
     const ETHER_BE: u16 = IPV4_BE;
     const ICMP: u8 = 1;
+    const LINK_UP: u32 = LINK_UP4;
     const ICMP_COVERS_ADDRESSES: bool = false;
     const ECHO: [u8; 2] = [8, 0];
 
@@ -110,12 +111,18 @@ impl Address for [u8; 4] {
     fn gateway(link: &Link) -> Self {
         link.gateway4
     }
+
+    #[inline(always)]
+    fn link(slot: &Slot) -> u8 {
+        slot.link4
+    }
 }
 
 impl Address for [u8; 16] {
     const HEADER: usize = 40;
     const ETHER_BE: u16 = IPV6_BE;
     const ICMP: u8 = 58;
+    const LINK_UP: u32 = LINK_UP6;
     const ICMP_COVERS_ADDRESSES: bool = true;
     const ECHO: [u8; 2] = [128, 129];
 
@@ -190,6 +197,11 @@ impl Address for [u8; 16] {
     #[inline(always)]
     fn gateway(link: &Link) -> Self {
         link.gateway6
+    }
+
+    #[inline(always)]
+    fn link(slot: &Slot) -> u8 {
+        slot.link6
     }
 }
 

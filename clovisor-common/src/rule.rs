@@ -8,8 +8,8 @@ pub mod ports;
 
 use crate::abi::{
     ANY_LINK, Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_MARK, FLOW_NAT, Flow,
-    FlowKey, FlowState, LINK_MARK, LINK_NAT, LINK_UP, Link, NO_LINK, Peer, PeerKey, Pod, REVERSE, Reason,
-    SLOT_FOLLOW, SLOT_REFUSE, Slot, SlotIndex, Traffic, TrafficKey,
+    FlowKey, FlowState, LINK_MARK, LINK_NAT, Link, NO_LINK, Peer, PeerKey, Pod, REVERSE, Reason, SLOT_FOLLOW,
+    SLOT_REFUSE, Slot, SlotIndex, Traffic, TrafficKey,
 };
 use crate::packet::{ACK, Address, FIN, RST, Segment, TCP, delta, fold};
 
@@ -40,6 +40,8 @@ pub struct Grant {
     /// Index of `SLOTS`.
     pub index: u16,
     pub slot: Slot,
+    /// Index of `LINKS`: the slot's link for the packet's family.
+    pub link: u8,
 }
 
 /// A packet stays off the links.
@@ -114,14 +116,15 @@ pub fn admit<A: Address, T: Tables>(
         let refuses = if by_traffic { Slot { flags: 0, ..slot } } else { slot };
         return Err(Denial::of_slot(Reason::MidStream, refuses));
     }
-    if !tables.link(slot.link).is_some_and(carries::<A>) {
+    let link = A::link(&slot);
+    if !tables.link(link).is_some_and(carries::<A>) {
         return Err(if slot.flags & SLOT_REFUSE != 0 {
             Denial::drop(Reason::NoLinkRefused)
         } else {
             Denial::pass(Reason::NoLinkDefault)
         });
     }
-    Ok(Grant { class, by_traffic, index: index as u16, slot })
+    Ok(Grant { class, by_traffic, index: index as u16, slot, link })
 }
 
 #[inline(always)]
@@ -149,11 +152,11 @@ pub fn class_of_traffic<A: Address, T: Tables>(tables: &T, pod: &Pod, segment: &
     holds.map_or(0, |rule| rule.class)
 }
 
-/// The link is up and has an address of this family: without one it has no way for it.
+/// The link is up for this family and has an address of it: without one it has no way for it.
 #[inline(always)]
 #[must_use]
 pub fn carries<A: Address>(link: &Link) -> bool {
-    link.flags & LINK_UP != 0 && link.ifindex != 0 && !A::source(link).is_none()
+    link.flags & A::LINK_UP != 0 && link.ifindex != 0 && !A::source(link).is_none()
 }
 
 /// The link carries the flow in the way that it was pinned: what the stack translates cannot go past it. (What goes past
@@ -264,8 +267,8 @@ pub enum Disposition {
     Hold,
 }
 
-/// Decides about a packet of a pinned flow on `link`; `movable` = the slot's link would carry the flow without
-/// translation.
+/// Decides about a packet of a pinned flow on `link`; `movable` = the slot's link for the flow's family would carry the
+/// flow without translation.
 #[inline(always)]
 #[must_use]
 pub fn disposition<A: Address>(
@@ -274,12 +277,13 @@ pub fn disposition<A: Address>(
     slot: Slot,
     movable: bool,
 ) -> Disposition {
-    let elsewhere = movable && slot.link != flow.link;
+    let next = A::link(&slot);
+    let elsewhere = movable && next != flow.link;
     match (stays::<A>(link, flow, slot), elsewhere) {
-        (true, true) if slot.flags & SLOT_FOLLOW != 0 => Disposition::Move(slot.link),
+        (true, true) if slot.flags & SLOT_FOLLOW != 0 => Disposition::Move(next),
         (true, _) => Disposition::Stay,
-        (false, true) => Disposition::Move(slot.link),
-        (false, false) if waits(link, flow, slot) => Disposition::Hold,
+        (false, true) => Disposition::Move(next),
+        (false, false) if waits::<A>(link, flow, slot) => Disposition::Hold,
         (false, false) => Disposition::Reset,
     }
 }
@@ -287,12 +291,12 @@ pub fn disposition<A: Address>(
 /// The slot still names the link that just died, or has none and must not use the default route; and the flow's own may
 /// come back.
 #[inline(always)]
-fn waits(link: Option<&Link>, flow: &FlowState, slot: Slot) -> bool {
+fn waits<A: Address>(link: Option<&Link>, flow: &FlowState, slot: Slot) -> bool {
     if slot.forbids(flow.link) {
         return false;
     }
-    let died = link.is_some_and(|link| link.flags & LINK_UP == 0) && slot.link == flow.link;
-    died || slot.link == NO_LINK && slot.flags & SLOT_REFUSE != 0
+    let died = link.is_some_and(|link| !carries::<A>(link)) && A::link(&slot) == flow.link;
+    died || A::link(&slot) == NO_LINK && slot.flags & SLOT_REFUSE != 0
 }
 
 /// The address and port (network byte order) that the pod's destination has on a link: that of a peer, else as dialled.
@@ -305,16 +309,17 @@ pub fn far_end<A: Address, T: Tables>(tables: &T, dialled: &FlowKey<A>, link: u8
     }
 }
 
-/// The slot's link would carry the flow as it is: no NAT on either side, the same way of forwarding, the same far end.
-/// `dialled` is the key of the flow's forward entry, `flow` that entry.
+/// The slot's link for the flow's family would carry the flow as it is: no NAT on either side, the same way of forwarding,
+/// the same far end. `dialled` is the key of the flow's forward entry, `flow` that entry.
 #[inline(always)]
 #[must_use]
 pub fn movable<A: Address, T: Tables>(tables: &T, dialled: &FlowKey<A>, flow: &Flow<A>, slot: Slot) -> bool {
-    if flow.state.flags & FLOW_NAT != 0 || slot.link == flow.state.link {
+    let next = A::link(&slot);
+    if flow.state.flags & FLOW_NAT != 0 || next == flow.state.link {
         return false;
     }
-    tables.link(slot.link).is_some_and(|link| takes_over::<A>(link, &flow.state))
-        && far_end(tables, dialled, slot.link) == (flow.daddr, flow.dport_be)
+    tables.link(next).is_some_and(|link| takes_over::<A>(link, &flow.state))
+        && far_end(tables, dialled, next) == (flow.daddr, flow.dport_be)
 }
 
 /// The key of `PEERS` for what the pod dialled.

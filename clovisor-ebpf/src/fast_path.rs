@@ -57,7 +57,7 @@ fn out_of<const PROTO: u8, A: Family>(packet: &mut Packet) -> Option<i32> {
     let slot = maps::slot(u32::from(flow.state.slot))?;
     let link = maps::link(flow.state.link)?;
     // An upper bound: whether the flow can move is looked up by the slow path.
-    let movable = slot.link != flow.state.link;
+    let movable = A::link(&slot) != flow.state.link;
     if !matches!(rule::disposition::<A>(&flow.state, Some(link), slot, movable), Disposition::Stay)
         || rule::reopens(segment, &flow.state, true)
         || segment.ttl <= 1

@@ -79,7 +79,7 @@ fn insert<A: Family>(key: &FlowKey<A>, granted: u64) -> u32 {
 /// The reverse entry first: it reserves the source port.
 #[inline(always)]
 fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant) -> Result<(), Reason> {
-    let link = maps::link(grant.slot.link).ok_or(Reason::NoLinkDefault)?;
+    let link = maps::link(grant.link).ok_or(Reason::NoLinkDefault)?;
     let draft = A::new_flow().ok_or(Reason::HelperFailed)?;
     reserve_port(draft, key, link)?;
     match maps::reserve(Stage::Unreplied, key, &draft.forward) {
@@ -98,7 +98,7 @@ fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant) -> Result<(), Reason> 
 fn prepare<A: Family>(key: &FlowKey<A>, granted: u64, zone: u16) -> bool {
     let grant = Grant::from_bits(granted);
     let (Some(link), Some(NewFlow { forward, reverse, reverse_key, .. })) =
-        (maps::link(grant.slot.link), A::new_flow())
+        (maps::link(grant.link), A::new_flow())
     else {
         return false;
     };
@@ -109,13 +109,13 @@ fn prepare<A: Family>(key: &FlowKey<A>, granted: u64, zone: u16) -> bool {
     forward.state.created_ns = now();
     forward.state.veth = key.scope;
     forward.state.slot = grant.index;
-    forward.state.link = grant.slot.link;
+    forward.state.link = grant.link;
     forward.state.class = grant.class;
     forward.state.zone = zone;
     forward.state.flags = pinned | stack | if grant.by_traffic { FLOW_BY_TRAFFIC } else { 0 };
     reverse.state = forward.state;
     reverse.state.flags |= FLOW_REVERSE;
-    let (daddr, dport_be) = rule::far_end(&Maps, key, grant.slot.link);
+    let (daddr, dport_be) = rule::far_end(&Maps, key, grant.link);
     if pinned | stack == 0 && daddr == key.daddr && dport_be == key.dport_be {
         forward.state.flags |= FLOW_AS_IS;
         reverse.state.flags |= FLOW_AS_IS;

@@ -146,14 +146,14 @@ impl Agent {
         items(self.json("/v1/links")?)
     }
 
-    /// The state of a link: `Up` or `Down`.
+    /// The state of a link: `Up`, `Partial` or `Down`.
     pub fn link_state(&self, name: &str) -> Result<String> {
         let links = self.links()?;
         let link = links.iter().find(|link| link["name"] == name).context("no such link")?;
         Ok(link["state"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Waits until a link is `Up` or `Down`.
+    /// Waits until a link is `Up`, `Partial` or `Down`.
     pub fn wait_link(&self, name: &str, state: &str) -> Result<()> {
         eventually(&format!("link {name} {state}"), Duration::from_secs(10), || {
             let now = self.link_state(name)?;

@@ -153,7 +153,7 @@ impl DatapathSite {
     pub fn move_to(&self, steered: &mut Steered, link: u8, mtu: u16) -> Result<()> {
         let mut image = steered.tables.read()?;
         image.links.entry(link).and_modify(|link| link.mtu = mtu);
-        image.slots.values_mut().for_each(|slot| slot.link = link);
+        image.slots.values_mut().for_each(|slot| (slot.link4, slot.link6) = (link, link));
         diff(&steered.tables.read()?, &image).iter().try_for_each(|op| Ok(steered.tables.apply(op)?))
     }
 

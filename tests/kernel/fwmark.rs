@@ -47,7 +47,7 @@ fn a_marked_packet_keeps_all_but_its_class() -> Result<()> {
     for v6 in [false, true] {
         for nat in [0, LINK_NAT] {
             let mut machine = ready(nat)?;
-            machine.slot(Slot { link: LINK, wire_dscp: 46, ..Slot::NONE })?;
+            machine.slot(Slot { wire_dscp: 46, ..Slot::of(LINK) })?;
             for (shape, mss) in [(syn(v6), Some(1440)), (data(v6, 600), None)] {
                 let shape = Shape { mss, ..shape };
                 let (ran, mark) = machine.run_marked("pod_in", &shape.frame()?, FOREIGN)?;
@@ -145,7 +145,7 @@ fn a_flow_moves_between_links_of_one_mode_only() -> Result<()> {
         machine.link(LINK + 1, second)?;
         machine.run("pod_in", &syn(false).frame()?)?;
         machine.link(LINK, Link { flags: LINK_MARK, mark: MARK, mark_mask: MASK, ..link() })?;
-        machine.slot(Slot { link: LINK + 1, ..Slot::NONE })?;
+        machine.slot(Slot::of(LINK + 1))?;
         let (ran, mark) = machine.run_marked("pod_in", &data(false, 9).frame()?, 0)?;
         if moved {
             ensure!((ran.verdict, mark) == (PASS, 2 * MARK), "verdict {}", ran.verdict);

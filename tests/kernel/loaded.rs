@@ -82,7 +82,7 @@ fn empty(ebpf: &mut Ebpf) -> Result<()> {
     let keys: Vec<_> = traffic.keys().collect::<Result<_, _>>()?;
     keys.iter().try_for_each(|key| traffic.remove(key))?;
     fill(ebpf, "LINKS", MAX_LINKS, Link::NONE)?;
-    fill(ebpf, "SLOTS", MAX_SLOTS, Slot { link: 0, ..Slot::NONE })?;
+    fill(ebpf, "SLOTS", MAX_SLOTS, Slot::of(0))?;
     zero::<Counter>(ebpf, "STATS", STATS_ENTRIES)?;
     zero::<LinkCounters>(ebpf, "LINK_STATS", MAX_LINKS)
 }

@@ -82,7 +82,7 @@ impl Machine {
         }
         machine.put("LINK_OF", VETH, u32::from(LINK))?;
         machine.link(LINK, link())?;
-        machine.slot(Slot { link: LINK, ..Slot::NONE })?;
+        machine.slot(Slot::of(LINK))?;
         Ok(machine)
     }
 
@@ -116,7 +116,7 @@ impl Machine {
 
     /// The slot loses its link.
     pub(crate) fn no_link(&mut self, flags: u8) -> Result<()> {
-        self.slot(Slot { link: NO_LINK, flags, ..Slot::NONE })
+        self.slot(Slot { flags, ..Slot::of(NO_LINK) })
     }
 
     /// The entries of a family's flows: of `FLOW4` those of `UNREPLIED4` too.

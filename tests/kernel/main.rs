@@ -8,6 +8,7 @@ mod datagrams;
 mod devices;
 mod ended;
 mod established;
+mod families;
 mod fast_path;
 mod features;
 mod forbidden;

@@ -170,7 +170,7 @@ fn a_pod_at_its_quota_continues_in_the_unreplied_table() -> Result<()> {
 fn a_pod_opens_so_many_flows_at_once_and_no_more() -> Result<()> {
     for flags in [0, SLOT_REFUSE] {
         let mut machine = roomy(64)?;
-        machine.slot(Slot { link: LINK, flags, ..Slot::NONE })?;
+        machine.slot(Slot { flags, ..Slot::of(LINK) })?;
         let full_at = u64::MAX >> OPEN_INTERVAL_SHIFT;
         machine.put("POD_USAGE", VETH, PodUsage { full_at, ..PodUsage::default() })?;
         let refused = machine.run("pod_in", &opening(3000, false).frame()?)?;

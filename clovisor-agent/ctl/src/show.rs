@@ -38,7 +38,8 @@ fn since(time: &str, now: jiff::Timestamp) -> String {
 }
 
 pub(super) fn links(links: &[LinkStatus], wide: bool, now: jiff::Timestamp) -> String {
-    let mut headers = vec!["LINK", "DEVICE", "STATE", "WANTED", "TX", "RX", "SESSIONS", "SINCE", "REASON"];
+    let mut headers =
+        vec!["LINK", "DEVICE", "STATE", "FAMILIES", "WANTED", "TX", "RX", "SESSIONS", "SINCE", "REASON"];
     if wide {
         headers.extend(["GATEWAY", "SOURCE", "MTU"]);
     }
@@ -47,6 +48,7 @@ pub(super) fn links(links: &[LinkStatus], wide: bool, now: jiff::Timestamp) -> S
             l.name.clone(),
             l.device.clone(),
             l.state.clone(),
+            l.usable(),
             l.wanted.clone(),
             bytes(l.tx_bytes),
             bytes(l.rx_bytes),
@@ -119,7 +121,12 @@ pub(super) fn status(status: &Status, style: Style, now: jiff::Timestamp) -> Str
         );
     }
     let all_up = status.links_up == status.links_total;
-    field("Links", &style.state(all_up, &format!("{} of {} up", status.links_up, status.links_total)));
+    let partial = match status.links_partial {
+        0 => String::new(),
+        n => format!(", {n} for one address family only"),
+    };
+    let links = format!("{} of {} up{partial}", status.links_up, status.links_total);
+    field("Links", &style.state(all_up, &links));
     field("Pods", &format!("{}, {unmapped} not steered", status.pods.len()));
     field("Sessions", &status.sessions.to_string());
     let refused = match status.problems.len() {
@@ -266,8 +273,10 @@ mod tests {
                 state: "Up".into(),
                 chosen: true,
                 reason: "first".into(),
+                families: Vec::new(),
             }],
             link: "s9".into(),
+            link_by_family: Vec::new(),
             reason: "WanMapping minions targets this route".into(),
             connections: vec![OpenConnections {
                 link: "s8".into(),

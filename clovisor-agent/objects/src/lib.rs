@@ -5,6 +5,8 @@
 //! traffic; waits, or talks to an API server.
 #![forbid(unsafe_code)]
 
+pub mod family;
+
 pub mod identity;
 
 pub mod reason;

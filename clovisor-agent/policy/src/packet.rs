@@ -2,6 +2,7 @@
 
 use super::model::{NamespacePolicy, Policy, PrefixRules};
 use super::trace::{Trace, TraceStep};
+use clovisor_objects::family::IpFamily;
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::wan_mapping::traffic::TrafficProtocol;
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub fn packet(
         trace.reason = format!("{to} is no address; packets are governed by address, e.g. 203.0.113.10:5060");
         return trace;
     };
+    trace.families.insert(IpFamily::of(target.ip()));
     match policy.namespaces.get(&pod.namespace) {
         None => trace.reason = format!("namespace {} has no WanMapping here", pod.namespace),
         Some(namespace) => trace_rules(&mut trace, namespace, labels, (target.ip(), target.port()), protocol),

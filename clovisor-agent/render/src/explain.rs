@@ -1,6 +1,10 @@
 //! One request from the route to the link, and to the map entries that implement the decision.
 
-use super::api::{ApiError, ExplainRequest, Explanation, LinkVerdict, OpenConnections, RouteVerdict};
+use super::api::{
+    ApiError, ExplainRequest, Explanation, FamilyLink, FamilyVerdict, LinkVerdict, OpenConnections,
+    RouteVerdict,
+};
+use clovisor_objects::family::{IpFamily, PerFamily};
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::wan_mapping::Fallback;
 use clovisor_policy::explain::explain as trace;
@@ -22,7 +26,7 @@ pub trait NodeView {
         addresses: &BTreeSet<IpAddr>,
         zone: u16,
         class: &Class,
-        chosen: Option<&str>,
+        chosen: PerFamily<Option<&str>>,
     ) -> Vec<OpenConnections>;
 
     /// Why nothing of the pod is steered; none: it is.
@@ -35,10 +39,12 @@ pub trait NodeView {
 /// State of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkView {
-    /// `Up`, `Down`, `Missing` or `Unknown`.
+    /// `Up`, `Partial`, `Down`, `Missing` or `Unknown`.
     pub state: &'static str,
-    /// Why the link takes no new connections; none: it does.
-    pub rejection: Option<String>,
+    /// Why the link takes no new connections of the family; none: it does.
+    pub rejection: PerFamily<Option<String>>,
+    /// The link neither has the family nor should have it.
+    pub unused: PerFamily<bool>,
 }
 
 /// Explains a request.
@@ -72,12 +78,13 @@ pub fn explain(
         unsteered.reason = format!("{}; but {obstacle}", trace.reason);
         return Ok(unsteered);
     }
-    let links = class.map(|class| links(class, &key.namespace, node)).unwrap_or_default();
+    let links = class.map(|class| links(class, &key.namespace, &trace.families, node)).unwrap_or_default();
     let zone = ns.map_or(0, |ns| ns.zone);
-    let chosen = links.iter().find(|l| l.chosen).map(|l| l.name.clone());
+    let takes = |family| links.iter().find(|link| takes(link, family)).map(|link| link.name.as_str());
+    let chosen = PerFamily::each(takes);
     let (entries, connections) = match (class, node) {
         (Some(class), Some(node)) => {
-            let open = node.connections(&pod.addresses, zone, class, chosen.as_deref());
+            let open = node.connections(&pod.addresses, zone, class, chosen);
             (node.entries(zone, class), open)
         }
         _ => Default::default(),
@@ -97,15 +104,23 @@ fn unknown_pod(key: &ObjectKey, known: &[String]) -> ApiError {
 }
 
 fn answer(trace: &Trace, class: Option<&Class>, links: Vec<LinkVerdict>) -> Explanation {
-    let chosen = links.iter().find(|l| l.chosen).map(|l| l.name.clone());
-    let link = match (&chosen, class) {
-        (Some(link), _) => link.clone(),
-        (None, Some(class)) if class.on_links_down == Fallback::Refuse => "refused".into(),
-        (None, _) => "default route".into(),
+    let down = class.map(|class| class.on_links_down);
+    let link_by_family = by_family(&links, down);
+    let link = match link_by_family.as_slice() {
+        [] => "default route".into(),
+        [one, others @ ..] if others.iter().all(|other| other.link == one.link) => one.link.clone(),
+        all => all.iter().map(|one| format!("{}: {}", one.family, one.link)).collect::<Vec<_>>().join(", "),
     };
-    let reason = match (&chosen, class) {
-        (None, Some(class)) => {
-            format!("{}; none of its links is usable, onLinksDown: {}", trace.reason, class.on_links_down)
+    let without = link_by_family.iter().filter(|one| !links.iter().any(|link| link.name == one.link));
+    let without: Vec<_> = without.map(|one| one.family.name()).collect();
+    let reason = match down {
+        Some(down) if !without.is_empty() => {
+            let part = if without.len() == link_by_family.len() {
+                ""
+            } else {
+                &format!(" for {}", without.join(" and "))
+            };
+            format!("{}; none of its links is usable{part}, onLinksDown: {down}", trace.reason)
         }
         _ => trace.reason.clone(),
     };
@@ -118,6 +133,7 @@ fn answer(trace: &Trace, class: Option<&Class>, links: Vec<LinkVerdict>) -> Expl
         class_name: class.map(|c| c.key.to_string()),
         links,
         link,
+        link_by_family,
         reason,
         connections: Vec::new(),
         entries: Vec::new(),
@@ -128,19 +144,66 @@ fn verdict(step: &TraceStep) -> RouteVerdict {
     RouteVerdict { name: step.name.clone(), taken: step.taken, reason: step.reason.clone() }
 }
 
-fn links(class: &Class, namespace: &str, node: Option<&dyn NodeView>) -> Vec<LinkVerdict> {
-    let mut free = true;
-    let verdict = |name: &String| {
-        let unknown = LinkView { state: "Unknown", rejection: None };
-        let LinkView { state, rejection } = node.map_or(unknown, |node| node.link(name, namespace));
-        let chosen = free && rejection.is_none();
-        free &= !chosen;
-        let reason = match rejection {
-            Some(reason) => reason,
-            None if chosen => "first usable link of the list".into(),
-            None => "an earlier link is usable".into(),
-        };
-        LinkVerdict { name: name.clone(), state: state.into(), chosen, reason }
+/// The link takes connections of the family.
+fn takes(link: &LinkVerdict, family: IpFamily) -> bool {
+    link.families.iter().any(|verdict| verdict.chosen && verdict.family == family)
+}
+
+/// The link of each family, or what happens without one.
+fn by_family(links: &[LinkVerdict], down: Option<Fallback>) -> Vec<FamilyLink> {
+    let families = links.first().into_iter().flat_map(|link| &link.families).map(|verdict| verdict.family);
+    let one = |family| {
+        let chosen = links.iter().find(|link| takes(link, family)).map(|link| link.name.clone());
+        let without = if down == Some(Fallback::Refuse) { "refused" } else { "default route" };
+        FamilyLink { family, link: chosen.unwrap_or_else(|| without.into()) }
     };
-    class.links.iter().map(verdict).collect()
+    families.map(one).collect()
+}
+
+/// The candidates, for the families of the destination.
+fn links(
+    class: &Class,
+    namespace: &str,
+    families: &BTreeSet<IpFamily>,
+    node: Option<&dyn NodeView>,
+) -> Vec<LinkVerdict> {
+    let unknown =
+        LinkView { state: "Unknown", rejection: PerFamily::default(), unused: PerFamily::default() };
+    let view = |name: &String| node.map_or_else(|| unknown.clone(), |node| node.link(name, namespace));
+    let views: Vec<_> = class.links.iter().map(|name| (name, view(name))).collect();
+    let used = |family: &IpFamily| views.iter().any(|(_, view)| !view.unused.of(*family));
+    let mut shown: BTreeSet<_> = match families.is_empty() {
+        true => IpFamily::BOTH.into_iter().filter(used).collect(),
+        false => families.clone(),
+    };
+    if shown.is_empty() {
+        shown.extend(IpFamily::BOTH);
+    }
+    let mut taken = BTreeSet::new();
+    let mut verdict = |(name, view): &(&String, LinkView)| {
+        let mut one = |family: &IpFamily| {
+            let rejection = view.rejection.of(*family).clone();
+            let chosen = rejection.is_none() && taken.insert(*family);
+            let without = if chosen { "first usable link of the list" } else { "an earlier link is usable" };
+            FamilyVerdict { family: *family, chosen, reason: rejection.unwrap_or_else(|| without.into()) }
+        };
+        let families: Vec<_> = shown.iter().map(&mut one).collect();
+        let chosen = families.iter().any(|verdict| verdict.chosen);
+        LinkVerdict {
+            name: (*name).clone(),
+            state: view.state.into(),
+            chosen,
+            reason: said(&families),
+            families,
+        }
+    };
+    views.iter().map(&mut verdict).collect()
+}
+
+/// One reason where the families agree, else that of each.
+fn said(verdicts: &[FamilyVerdict]) -> String {
+    match verdicts {
+        [one, others @ ..] if others.iter().all(|other| other.reason == one.reason) => one.reason.clone(),
+        all => all.iter().map(|one| format!("{}: {}", one.family, one.reason)).collect::<Vec<_>>().join("; "),
+    }
 }

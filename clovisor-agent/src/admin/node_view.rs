@@ -3,12 +3,13 @@
 use super::view::open_flows;
 use crate::desired::pods::Pods;
 use crate::link::choose::rejection;
-use crate::link::table::{Health, LinkTable};
+use crate::link::table::LinkTable;
 use clovisor_common::abi::FLOW_NAT;
 use clovisor_common::abi::{ClassKey, NO_LINK, dscp_of_class};
 use clovisor_datapath::kernel::flows::FlowEntry;
 use clovisor_datapath::kernel::image::Image;
 use clovisor_datapath::kernel::state::Dump;
+use clovisor_objects::family::{IpFamily, PerFamily};
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::wan_mapping::Established;
 use clovisor_policy::model::Class;
@@ -32,11 +33,16 @@ pub struct LiveNode<'a> {
 impl NodeView for LiveNode<'_> {
     fn link(&self, name: &str, namespace: &str) -> LinkView {
         match self.links.links.get(name) {
-            None => LinkView { state: "Missing", rejection: Some("there is no such WanLink".into()) },
-            Some(link) => {
-                let state = if link.health == Health::Up { "Up" } else { "Down" };
-                LinkView { state, rejection: rejection(link, namespace) }
-            }
+            None => LinkView {
+                state: "Missing",
+                rejection: PerFamily::each(|_| Some("there is no such WanLink".into())),
+                unused: PerFamily::each(|_| true),
+            },
+            Some(link) => LinkView {
+                state: link.overall().name(),
+                rejection: PerFamily::each(|family| rejection(link, namespace, family)),
+                unused: PerFamily::each(|family| !link.expected.of(family)),
+            },
         }
     }
 
@@ -45,17 +51,20 @@ impl NodeView for LiveNode<'_> {
         addresses: &BTreeSet<IpAddr>,
         zone: u16,
         class: &Class,
-        chosen: Option<&str>,
+        chosen: PerFamily<Option<&str>>,
     ) -> Vec<OpenConnections> {
         let is_meant = |flow: &&FlowEntry| {
             let state = &flow.forward;
             (state.zone, state.class) == (zone, class.id.0) && addresses.contains(&flow.source.ip())
         };
-        let mut by_link = BTreeMap::<u8, Vec<&FlowEntry>>::new();
+        // Families that choose one link are one group.
+        let mut by_link = BTreeMap::<(u8, Option<&str>), Vec<&FlowEntry>>::new();
         for flow in open_flows(self.dump).filter(is_meant) {
-            by_link.entry(flow.forward.link).or_default().push(flow);
+            let chosen = *chosen.of(IpFamily::of(flow.source.ip()));
+            by_link.entry((flow.forward.link, chosen)).or_default().push(flow);
         }
-        by_link.into_iter().map(|(link, flows)| self.on_link(link, &flows, class, chosen)).collect()
+        let group = |((link, chosen), flows): (_, Vec<&FlowEntry>)| self.on_link(link, &flows, class, chosen);
+        by_link.into_iter().map(group).collect()
     }
 
     fn obstacle(&self, pod: &ObjectKey) -> Option<String> {
@@ -73,19 +82,21 @@ impl NodeView for LiveNode<'_> {
         let Some(slot) = self.image.slots.get(index) else {
             return entries;
         };
-        if slot.link == NO_LINK {
-            entries.push(format!("SLOTS [{index}] -> no link, flags {:#x}", slot.flags));
-            return entries;
-        }
+        let number = |link: u8| if link == NO_LINK { "none".to_owned() } else { link.to_string() };
         entries.push(format!(
-            "SLOTS [{index}] -> link {}, flags {:#x}, wire DSCP {}",
-            slot.link, slot.flags, slot.wire_dscp
+            "SLOTS [{index}] -> IPv4 link {}, IPv6 link {}, flags {:#x}, wire DSCP {}",
+            number(slot.link4),
+            number(slot.link6),
+            slot.flags,
+            slot.wire_dscp
         ));
-        if let Some(link) = self.image.links.get(&slot.link) {
+        for (number, link) in
+            BTreeSet::from([slot.link4, slot.link6]).iter().filter_map(|n| self.image.links.get_key_value(n))
+        {
             let device = self.devices.get(&link.ifindex).map_or("?", String::as_str);
             entries.push(format!(
-                "LINKS [{}] -> {device} (ifindex {}), MTU {}, flags {:#x}",
-                slot.link, link.ifindex, link.mtu, link.flags
+                "LINKS [{number}] -> {device} (ifindex {}), MTU {}, flags {:#x}",
+                link.ifindex, link.mtu, link.flags
             ));
         }
         entries

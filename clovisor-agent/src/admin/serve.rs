@@ -4,7 +4,7 @@ use super::node_view::LiveNode;
 use super::view;
 use crate::desired::pods::Pods;
 use crate::envoy::run::EnvoyStatus;
-use crate::link::table::{Health, LinkTable};
+use crate::link::table::{LinkTable, Overall};
 use crate::ready::Ready;
 use crate::session::counters::AnswerCounters;
 use crate::status::run::NodeSources;
@@ -148,11 +148,16 @@ async fn status(State(sources): State<Sources>) -> Result<Json<api::Status>, Fai
         maps: view::fill(&dump),
         problems: problems::documents(all),
         counters: view::counters(&dump, &sources.counters.counts()),
-        links_up: links.links.values().filter(|l| l.health == Health::Up).count() as u64,
+        links_up: in_state(&links, Overall::Up),
+        links_partial: in_state(&links, Overall::Partial),
         links_total: links.links.len() as u64,
         sessions: view::open_flows(&dump).count() as u64,
         pods: view::pods(&compiled.policy, &sources.pods.borrow(), &devices),
     }))
+}
+
+fn in_state(links: &LinkTable, state: Overall) -> u64 {
+    links.links.values().filter(|link| link.overall() == state).count() as u64
 }
 
 async fn links(State(sources): State<Sources>) -> Result<Json<List<api::LinkStatus>>, Failure> {

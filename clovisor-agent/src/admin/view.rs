@@ -9,6 +9,7 @@ use clovisor_datapath::kernel::flows::FlowEntry;
 use clovisor_datapath::kernel::plan::AttachMode;
 use clovisor_datapath::kernel::plan::AttachOrigin;
 use clovisor_datapath::kernel::state::{Dump, KernelState};
+use clovisor_objects::family::IpFamily;
 use clovisor_objects::identity::ObjectKey;
 use clovisor_policy::compiled::Compiled;
 use clovisor_policy::model::Policy;
@@ -103,10 +104,6 @@ pub fn links(table: &LinkTable, dump: &Dump) -> Vec<api::LinkStatus> {
 
 fn link_status(link: &LinkEntry, dump: &Dump) -> api::LinkStatus {
     let traffic = dump.links.get(&link.id.0).copied().unwrap_or_default();
-    let (state, reason) = match link.health {
-        Health::Up => ("Up", link.closed()),
-        Health::Down(reason) => ("Down", Some(reason.to_string())),
-    };
     let both = |v4: Option<std::net::Ipv4Addr>, v6: Option<std::net::Ipv6Addr>| {
         let all = [v4.map(IpAddr::from), v6.map(IpAddr::from)];
         all.into_iter().flatten().map(|address| address.to_string()).collect()
@@ -114,9 +111,10 @@ fn link_status(link: &LinkEntry, dump: &Dump) -> api::LinkStatus {
     api::LinkStatus {
         name: link.name.clone(),
         device: link.device.clone(),
-        state: state.into(),
+        state: link.overall().name().into(),
         wanted: link.wanted.to_string(),
-        reason,
+        reason: link.trouble().or_else(|| link.closed()),
+        families: link.health.iter().map(|(family, health)| family_status(link, family, *health)).collect(),
         gateways: both(link.gateway4, link.gateway6),
         sources: both(link.source4, link.source6),
         mtu: link.mtu,
@@ -125,6 +123,15 @@ fn link_status(link: &LinkEntry, dump: &Dump) -> api::LinkStatus {
         sessions: open_flows(dump).filter(|flow| flow.forward.link == link.id.0).count() as u64,
         since: link.since.to_string(),
     }
+}
+
+fn family_status(link: &LinkEntry, family: IpFamily, health: Health) -> api::FamilyStatus {
+    let (state, reason) = match health {
+        Health::Up => ("Up", None),
+        Health::Down(reason) if *link.expected.of(family) => ("Down", Some(reason.to_string())),
+        Health::Down(reason) => ("Unused", Some(reason.to_string())),
+    };
+    api::FamilyStatus { family, state: state.into(), reason }
 }
 
 /// Flows of connections that neither side has ended.

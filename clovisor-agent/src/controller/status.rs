@@ -23,6 +23,8 @@ pub(super) struct MappingState {
 pub(super) struct LinkReadiness {
     pub(super) ready: i32,
     pub(super) total: i32,
+    /// Nodes where it is usable for one address family only.
+    pub(super) partial: i32,
     pub(super) condition: NewCondition,
 }
 
@@ -115,28 +117,30 @@ fn degraded(
         return NewCondition::new("Degraded", Some(true), first.reason.name(), lines.join("\n"));
     }
     let named = spec.links.iter().chain(spec.rules.iter().flat_map(|rule| &rule.links));
-    let mut down: Vec<_> = named
-        .filter_map(|name| {
-            links
-                .get(name)
-                .filter(|readiness| readiness.condition.status == Some(false))
-                .map(|readiness| (name, readiness))
-        })
-        .map(|(name, readiness)| {
-            format!("{name} is usable on {} of {} nodes", readiness.ready, readiness.total)
-        })
-        .collect();
-    down.sort();
-    down.dedup();
-    if down.is_empty() {
+    let named: BTreeMap<_, _> = named.filter_map(|name| Some((name, links.get(name)?))).collect();
+    let lacking = |(name, readiness): (&&String, &&LinkReadiness)| {
+        let LinkReadiness { ready, total, partial, condition } = readiness;
+        match condition.status {
+            Some(false) => Some(("LinkDown", format!("{name} is usable on {ready} of {total} nodes"))),
+            _ if *partial > 0 => {
+                let said =
+                    format!("{name} is usable for one address family only on {partial} of {total} nodes");
+                Some(("LinkPartial", said))
+            }
+            _ => None,
+        }
+    };
+    let lacking: Vec<_> = named.iter().filter_map(lacking).collect();
+    let Some(reason) = lacking.iter().map(|(reason, _)| *reason).min() else {
         return NewCondition::new(
             "Degraded",
             Some(false),
             "AllLinksUsable",
             "every link is usable where it is",
         );
-    }
-    NewCondition::new("Degraded", Some(true), "LinkDown", down.join("; "))
+    };
+    let said: Vec<_> = lacking.into_iter().map(|(_, said)| said).collect();
+    NewCondition::new("Degraded", Some(true), reason, said.join("; "))
 }
 
 fn ready(accepted: &NewCondition, programmed: &NewCondition) -> NewCondition {
@@ -152,11 +156,16 @@ pub(super) fn links(snapshot: &Snapshot) -> BTreeMap<String, LinkReadiness> {
 }
 
 fn link(snapshot: &Snapshot, name: &str) -> LinkReadiness {
-    let (mut ready, mut down) = (0, Vec::new());
+    let (mut ready, mut down, mut partial) = (0, Vec::new(), Vec::new());
     for (node, status) in &snapshot.nodes {
         let Some(link) = status.links.iter().find(|link| link.name == name) else { continue };
         match link.conditions.iter().find(|c| c.type_ == "Ready") {
-            Some(condition) if condition.status == "True" => ready += 1,
+            Some(condition) if condition.status == "True" => {
+                ready += 1;
+                partial.extend(
+                    link.lacking().into_iter().map(|(family, why)| format!("{node}: {family} {why}")),
+                );
+            }
             Some(condition) => down.push((condition.reason.clone(), node)),
             None => down.push(("Unknown".to_owned(), node)),
         }
@@ -167,19 +176,26 @@ fn link(snapshot: &Snapshot, name: &str) -> LinkReadiness {
         _ if total == 0 => {
             NewCondition::new("Ready", None, "NoNode", "no node's agent has said anything of it yet")
         }
-        None => NewCondition::new("Ready", Some(true), "AllNodes", "usable on every node that has it"),
+        None if partial.is_empty() => {
+            NewCondition::new("Ready", Some(true), "AllNodes", "usable on every node that has it")
+        }
+        None => {
+            let message = format!("usable for one address family only on {}", named(&partial));
+            NewCondition::new("Ready", Some(true), "Partial", message)
+        }
         Some((reason, _)) => {
-            let more = if down.len() > NAMED { ", …" } else { "" };
-            let named: Vec<_> = down.iter().take(NAMED).map(|(why, node)| format!("{node}: {why}")).collect();
-            NewCondition::new(
-                "Ready",
-                Some(false),
-                reason,
-                format!("not usable on {}{more}", named.join(", ")),
-            )
+            let down: Vec<_> = down.iter().map(|(why, node)| format!("{node}: {why}")).collect();
+            NewCondition::new("Ready", Some(false), reason, format!("not usable on {}", named(&down)))
         }
     };
-    LinkReadiness { ready, total, condition }
+    LinkReadiness { ready, total, partial: i32::try_from(partial.len()).unwrap_or(i32::MAX), condition }
+}
+
+/// The first ones of a list.
+fn named(all: &[String]) -> String {
+    let more = if all.len() > NAMED { ", …" } else { "" };
+    let first: Vec<_> = all.iter().take(NAMED).map(String::as_str).collect();
+    format!("{}{more}", first.join(", "))
 }
 
 #[cfg(test)]

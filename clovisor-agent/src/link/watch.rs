@@ -1,7 +1,7 @@
 //! The task that keeps the link table.
 
 use super::health::{close, observe, unresolved};
-use super::table::{Health, Kept, LinkTable, MarkMask};
+use super::table::{Kept, LinkEntry, LinkTable, MarkMask, Overall};
 use clovisor_datapath::host::change::solicit;
 use clovisor_datapath::host::net::HostNet;
 use clovisor_objects::snapshot::Snapshot;
@@ -56,6 +56,22 @@ pub fn watch(
     links
 }
 
+/// A line when the state of a link changes, or its reason.
+fn log_state(before: Option<&LinkEntry>, link: &LinkEntry) {
+    let (state, reason) = (link.overall(), link.trouble());
+    if before.is_some_and(|before| (before.overall(), before.trouble()) == (state, reason.clone())) {
+        return;
+    }
+    let (name, device, reason) = (&link.name, &link.device, reason.unwrap_or_default());
+    match state {
+        Overall::Up => tracing::info!(link = name, device, "link up"),
+        Overall::Partial => {
+            tracing::warn!(link = name, device, reason, "link up for one address family only")
+        }
+        Overall::Down => tracing::warn!(link = name, device, reason, "link down"),
+    }
+}
+
 /// The settings by which links are observed.
 struct Observer {
     /// Of an earlier agent.
@@ -83,18 +99,11 @@ impl Observer {
                 return false;
             }
             for (name, link) in &table.links {
-                let before = old.links.get(name).map(|l| l.health);
+                log_state(old.links.get(name), link);
                 if old.links.get(name).is_none_or(|before| before.egress_policies != link.egress_policies)
                     && let Some(closed) = link.closed()
                 {
                     tracing::warn!(link = name, "{closed}");
-                }
-                match link.health {
-                    health if before == Some(health) => {}
-                    Health::Up => tracing::info!(link = name, device = link.device, "link up"),
-                    Health::Down(reason) => {
-                        tracing::warn!(link = name, device = link.device, %reason, "link down")
-                    }
                 }
             }
             *old = Arc::new(table);

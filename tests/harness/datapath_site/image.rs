@@ -66,7 +66,7 @@ pub(super) fn image(
     Image {
         links: BTreeMap::from([(first, default_link), (second, link)]),
         link_of: BTreeMap::from([(default, u32::from(first)), (steered, u32::from(second))]),
-        slots: BTreeMap::from([(slot, Slot { link: second, flags: SLOT_FOLLOW, ..Slot::NONE })]),
+        slots: BTreeMap::from([(slot, Slot { flags: SLOT_FOLLOW, ..Slot::of(second) })]),
         classes: BTreeMap::from([(ClassKey { zone: ZONE, class: CLASS, pad: 0 }, slot)]),
         dests: BTreeMap::from([(DestKey::anywhere(ZONE), 1)]),
         addrs: POD.into_iter().map(|address| (wide(address), addr)).collect(),

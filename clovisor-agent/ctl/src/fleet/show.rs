@@ -44,6 +44,7 @@ pub(super) fn links(all: &[(String, List<LinkStatus>)]) -> String {
                 node.clone(),
                 l.name.clone(),
                 l.state.clone(),
+                l.usable(),
                 l.wanted.clone(),
                 bytes(l.tx_bytes),
                 bytes(l.rx_bytes),
@@ -52,7 +53,8 @@ pub(super) fn links(all: &[(String, List<LinkStatus>)]) -> String {
             ]
         })
     });
-    table(&["NODE", "LINK", "STATE", "WANTED", "TX", "RX", "SESSIONS", "REASON"], &rows.collect::<Vec<_>>())
+    let headers = ["NODE", "LINK", "STATE", "FAMILIES", "WANTED", "TX", "RX", "SESSIONS", "REASON"];
+    table(&headers, &rows.collect::<Vec<_>>())
 }
 
 pub(super) fn sessions(all: &[(String, List<Session>)]) -> String {

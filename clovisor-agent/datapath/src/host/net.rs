@@ -95,6 +95,16 @@ pub enum FwmarkEntry {
     Route { v4: bool, table: u32, hop: Option<(u32, Option<IpAddr>)> },
 }
 
+impl FwmarkEntry {
+    /// Of IPv4; else of IPv6.
+    #[must_use]
+    pub const fn is_v4(&self) -> bool {
+        match self {
+            Self::Rule { v4, .. } | Self::Route { v4, .. } => *v4,
+        }
+    }
+}
+
 /// As `ip` prints it.
 impl fmt::Display for FwmarkEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

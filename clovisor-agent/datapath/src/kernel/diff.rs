@@ -107,7 +107,7 @@ mod tests {
     use clovisor_common::abi::NO_LINK;
 
     fn slot(link: u8) -> Slot {
-        Slot { link, ..Slot::NONE }
+        Slot::of(link)
     }
 
     fn class(number: u8) -> ClassKey {
@@ -129,6 +129,9 @@ mod tests {
         let mut new = old.clone();
         new.slots.insert(3, slot(NO_LINK));
         assert_eq!(diff(&old, &new), [Op::Put(Entry::Slot(3, slot(NO_LINK)))]);
+        let other = Slot { link4: 2, ..slot(1) };
+        new.slots.insert(3, other);
+        assert_eq!(diff(&old, &new), [Op::Put(Entry::Slot(3, other))], "of one family");
     }
 
     #[test]

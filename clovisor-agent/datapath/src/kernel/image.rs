@@ -1,8 +1,10 @@
 //! The contents of the kernel maps as plain data, and comparisons of two of them.
 
 use clovisor_common::abi::{
-    self, Addr, AddrKey, ClassKey, DestKey, LINK_MARK, LINK_UP, Peer, PeerKey, Pod, Slot, Traffic, TrafficKey,
+    self, Addr, AddrKey, ClassKey, DestKey, LINK_MARK, Peer, PeerKey, Pod, Slot, Traffic, TrafficKey,
 };
+use clovisor_common::packet::Address;
+use clovisor_common::rule::carries;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -63,13 +65,18 @@ pub fn with_ports_of(old: &Image, new: &Image) -> Image {
     kept
 }
 
-/// Links that were up and are not any more, with their old values.
-pub fn died<'a>(old: &'a Image, new: &'a Image) -> impl Iterator<Item = &'a abi::Link> {
-    let up = |link: &abi::Link| link.flags & LINK_UP != 0;
+/// Links that carried the family and do not any more, with their old values.
+pub fn died<'a, A: Address>(old: &'a Image, new: &'a Image) -> impl Iterator<Item = &'a abi::Link> {
     old.links
         .iter()
-        .filter(move |(id, link)| up(link) && !new.links.get(id).is_some_and(up))
+        .filter(move |(id, link)| carries::<A>(link) && !new.links.get(id).is_some_and(carries::<A>))
         .map(|(_, link)| link)
+}
+
+/// A link does not carry a family any more that it carried before.
+#[must_use]
+pub fn lost(old: &Image, new: &Image) -> bool {
+    died::<[u8; 4]>(old, new).next().is_some() || died::<[u8; 16]>(old, new).next().is_some()
 }
 
 /// A slot forbids a link that it allowed before.
@@ -101,6 +108,7 @@ fn keep<K: Ord + Clone, V: Clone>(both: &mut BTreeMap<K, V>, old: &BTreeMap<K, V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clovisor_common::abi::LINK_UP;
 
     #[test]
     fn a_link_that_turns_to_mark_keeps_its_ports_for_the_flows_that_it_translates() {

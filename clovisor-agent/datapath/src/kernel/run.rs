@@ -171,13 +171,11 @@ fn removed(old: &BTreeMap<u32, NamedDevice>, new: &BTreeMap<u32, NamedDevice>) -
     old.iter().filter(gone).map(|(ifindex, _)| *ifindex).collect()
 }
 
-/// Devices and gateways of links that new packets no longer take.
+/// Devices and gateways of links that new packets of the gateway's family no longer take.
 fn dead_gateways(old: &Image, new: &Image) -> Vec<(u32, IpAddr)> {
-    let gateways = died(old, new).flat_map(|link| {
-        let both = [IpAddr::from(link.gateway4), IpAddr::from(link.gateway6)];
-        both.map(|gateway| (link.ifindex, gateway))
-    });
-    gateways.filter(|(_, gateway)| !gateway.is_unspecified()).collect()
+    let v4 = died::<[u8; 4]>(old, new).map(|link| (link.ifindex, IpAddr::from(link.gateway4)));
+    let v6 = died::<[u8; 16]>(old, new).map(|link| (link.ifindex, IpAddr::from(link.gateway6)));
+    v4.chain(v6).filter(|(_, gateway)| !gateway.is_unspecified()).collect()
 }
 
 fn places(image: &Image) -> BTreeSet<AttachPoint> {

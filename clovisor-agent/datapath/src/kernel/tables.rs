@@ -222,7 +222,7 @@ impl MapTables {
 }
 
 /// What the kernel fills the table with at first.
-const UNUSED_SLOT: Slot = Slot { link: 0, ..Slot::NONE };
+const UNUSED_SLOT: Slot = Slot::of(0);
 
 pub(super) fn named(map: &'static str) -> impl Fn(MapError) -> TableError {
     move |source| TableError::Map { map, source }
