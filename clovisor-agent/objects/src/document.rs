@@ -121,7 +121,8 @@ impl Reader<'_> {
     fn object(&mut self, tree: &Tree<'_>, kind: ObjectKind) {
         let metadata: Result<Metadata, Refusal> =
             tree.part("metadata").unwrap_or_else(|| Ok(Metadata::default()));
-        let named = |name| tree.node.get("metadata").and_then(|node| node.get(name)).and_then(Node::text);
+        let named =
+            |name| tree.node.get("metadata").and_then(|node| node.get(name)).and_then(|node| tree.text(node));
         let Some(name) = named("name").filter(|name| !name.is_empty()) else {
             let message = match metadata {
                 Ok(_) => format!("a {kind} without metadata.name; give it a name"),

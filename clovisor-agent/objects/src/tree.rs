@@ -1,7 +1,7 @@
 //! The parts of an object in a document's tree; refusals name field and place.
 
 use super::decode::{Misfit, decode};
-use super::node::{Node, Place};
+use super::node::{Content, Node, Place};
 use super::object::Body;
 use super::refusal::{FieldPath, Refusal};
 use serde::de::DeserializeOwned;
@@ -21,6 +21,16 @@ impl<'a> Tree<'a> {
     #[must_use]
     pub const fn of(&self, node: &'a Node<'a>) -> Self {
         Self { node, ..*self }
+    }
+
+    /// A text; of a number or boolean (`n` is one) what its author wrote.
+    #[must_use]
+    pub fn text(&self, node: &'a Node<'a>) -> Option<&'a str> {
+        let written = || node.written(self.source?);
+        match node.content {
+            Content::Bool(_) | Content::Whole(_) | Content::Fraction(_) => written(),
+            _ => node.text(),
+        }
     }
 
     /// `line 3, column 5` of a place in the file.

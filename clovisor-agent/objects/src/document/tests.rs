@@ -138,6 +138,14 @@ fn a_bad_item_of_a_list_costs_itself_and_is_said_where_it_stands() {
 }
 
 #[test]
+fn a_name_that_reads_as_something_else_is_a_name() {
+    for name in ["n", "no", "007", "1.50", "true"] {
+        let names = names(&LINK.replace("name: s9", &format!("name: {name}")));
+        assert_eq!(names, [format!("1 WanLink {name}")]);
+    }
+}
+
+#[test]
 fn what_is_probably_meant_for_clovisor_is_said() {
     for (text, words) in [
         (LINK.replace("WanLink", "WanLnk"), "did you mean WanLink?"),
