@@ -138,6 +138,8 @@ fn printed_commands_work_as_they_are() -> Result<()> {
         site.agent()?.wait_link("s9", "Down")?;
         let links = paste("its links")?;
         ensure!(links.contains("Down"), "{links}");
+        let status = paste("the agent")?;
+        ensure!(status.contains("1 of 2 up") && status.contains("WanLink s9: LinkDown"), "{status}");
         paste("mend s9")?;
         site.agent()?.wait_link("s9", "Up")?;
         paste("its connections").map(drop)

@@ -50,6 +50,7 @@ reasons! {
     InvalidObject: "The YAML or one of its fields is not understood; its last good state stays in force, if it has one.",
     InvalidRule: "A rule, pattern or field is invalid, or a VirtualService or HTTPRoute uses a feature that \
         managed proxies do not support.",
+    LinkDown: "A link takes nothing on this node, or nothing of one address family; mappings use their other links.",
     LinkNotFound: "A link does not exist; the mapping's other links stay in use.",
     NotPermitted: "A link does not allow the mapping's namespace; the mapping's other links stay in use.",
     NotProgrammed: "The kernel's programs or maps could not be updated.",

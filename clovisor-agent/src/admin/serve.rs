@@ -131,7 +131,8 @@ async fn status(State(sources): State<Sources>) -> Result<Json<api::Status>, Fai
         .iter()
         .map(|error| Problem::whole(ProblemReason::NotProgrammed, Subject::Node("kernel"), error.clone()));
     let failed: Vec<_> = failed.collect();
-    let all = compiled.problems.iter().chain(&envoy.problems).chain(&failed);
+    let down = view::links_down(&links);
+    let all = compiled.problems.iter().chain(&envoy.problems).chain(&failed).chain(&down);
     let waiting_for: Vec<_> = sources.ready.waiting_for().into_iter().map(str::to_owned).collect();
     Ok(Json(api::Status {
         version: env!("CARGO_PKG_VERSION").into(),

@@ -10,7 +10,10 @@ use clovisor_datapath::kernel::plan::AttachMode;
 use clovisor_datapath::kernel::plan::AttachOrigin;
 use clovisor_datapath::kernel::state::{Dump, KernelState};
 use clovisor_objects::family::IpFamily;
-use clovisor_objects::identity::ObjectKey;
+use clovisor_objects::identity::{ObjectKey, ObjectKind};
+use clovisor_objects::problem::{Problem, Subject};
+use clovisor_objects::reason::ProblemReason;
+use clovisor_objects::wan_link::LinkState;
 use clovisor_policy::compiled::Compiled;
 use clovisor_policy::model::Policy;
 use clovisor_render::api;
@@ -100,6 +103,18 @@ pub fn fill(dump: &Dump) -> Vec<api::MapFill> {
 #[must_use]
 pub fn links(table: &LinkTable, dump: &Dump) -> Vec<api::LinkStatus> {
     table.links.values().map(|link| link_status(link, dump)).collect()
+}
+
+/// Links that should take traffic and do not, or not of one address family: problems of the node.
+#[must_use]
+pub fn links_down(table: &LinkTable) -> Vec<Problem> {
+    let wanted = table.links.values().filter(|link| link.wanted != LinkState::Disabled);
+    let one = |link: &LinkEntry| {
+        let key = ObjectKey { namespace: String::new(), name: link.name.clone() };
+        let subject = Subject::object(ObjectKind::WanLink, &key);
+        Some(Problem::whole(ProblemReason::LinkDown, subject, link.trouble()?))
+    };
+    wanted.filter_map(one).collect()
 }
 
 fn link_status(link: &LinkEntry, dump: &Dump) -> api::LinkStatus {

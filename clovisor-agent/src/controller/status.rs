@@ -4,9 +4,9 @@ use clovisor_objects::condition::NewCondition;
 use clovisor_objects::identity::{ObjectKey, ObjectKind};
 use clovisor_objects::problem::{Problem, Subject};
 use clovisor_objects::snapshot::Snapshot;
-use clovisor_objects::wan_mapping::{ClassNumber, WanMappingSpec};
+use clovisor_objects::wan_mapping::{ClassNumber, Fallback, WanMappingSpec};
 use clovisor_policy::compiled::Compiled;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Nodes that a message names.
 const NAMED: usize = 5;
@@ -87,7 +87,7 @@ pub(super) fn mappings(
             _ => NewCondition::new("Programmed", Some(false), "NotAccepted", "see Accepted"),
         };
         let degraded = degraded(&partial, &mapping.spec, links);
-        let ready = ready(&accepted, &programmed);
+        let ready = ready(&accepted, &programmed, &all_down(&mapping.spec, links));
         let conditions = vec![accepted, programmed, degraded, ready];
         (key.clone(), MappingState { classes: numbers.remove(key).unwrap_or_default(), conditions })
     };
@@ -143,11 +143,36 @@ fn degraded(
     NewCondition::new("Degraded", Some(true), reason, said.join("; "))
 }
 
-fn ready(accepted: &NewCondition, programmed: &NewCondition) -> NewCondition {
+fn ready(accepted: &NewCondition, programmed: &NewCondition, all_down: &Option<String>) -> NewCondition {
     match [accepted, programmed].into_iter().find(|condition| condition.status != Some(true)) {
-        None => NewCondition::new("Ready", Some(true), "Steering", "its requests leave by its links"),
         Some(failed) => NewCondition::new("Ready", Some(false), &failed.reason, failed.message.clone()),
+        None => match all_down {
+            Some(message) => NewCondition::new("Ready", Some(false), "AllLinksDown", message),
+            None => NewCondition::new("Ready", Some(true), "Steering", "its requests leave by its links"),
+        },
     }
+}
+
+/// Says that no node has a usable link for any of the mapping's lists. A link that no node has reported on may be usable.
+fn all_down(spec: &WanMappingSpec, links: &BTreeMap<String, LinkReadiness>) -> Option<String> {
+    let named: BTreeSet<_> =
+        spec.links.iter().chain(spec.rules.iter().flat_map(|rule| &rule.links)).collect();
+    let mut down = Vec::new();
+    for name in named {
+        match links.get(name) {
+            None => down.push(format!("{name} does not exist")),
+            Some(LinkReadiness { ready: 0, condition, .. }) if condition.status == Some(false) => {
+                down.push(format!("{name} is {}", condition.message));
+            }
+            Some(_) => return None,
+        }
+    }
+    let then = match spec.on_links_down {
+        Fallback::Default => "its requests take the default route (onLinksDown: Default)",
+        Fallback::Refuse => "its requests are refused (onLinksDown: Refuse)",
+    };
+    (!down.is_empty())
+        .then(|| format!("none of its links is usable on any node: {}; {then}", down.join("; ")))
 }
 
 /// The status of every link, by what the nodes say.
@@ -230,5 +255,34 @@ mod tests {
         snapshot.nodes.insert("b".into(), node("s9", false));
         assert_eq!(readiness(&snapshot), (1, 2, Some(false), "NoCarrier".into()));
         assert!(link(&snapshot, "s9").condition.message.contains("b: NoCarrier"));
+    }
+
+    #[test]
+    fn a_mapping_is_not_ready_while_no_node_has_a_link_for_it() {
+        let spec: WanMappingSpec = serde_json::from_value(serde_json::json!({
+            "targetRefs": [], "links": ["s9"], "onLinksDown": "Refuse",
+            "rules": [{ "name": "crew", "links": ["s8", "s9"] }],
+        }))
+        .unwrap_or_else(|e| panic!("{e}"));
+        let readiness = |ready: i32, status| LinkReadiness {
+            ready,
+            total: 2,
+            partial: 0,
+            condition: NewCondition::new("Ready", status, "NoCarrier", "not usable on a: NoCarrier"),
+        };
+        let ready = |s8, s9| {
+            let links = BTreeMap::from([("s8".to_owned(), s8), ("s9".to_owned(), s9)]);
+            let good = NewCondition::new("Accepted", Some(true), "Accepted", "");
+            ready(&good, &good, &all_down(&spec, &links))
+        };
+        let (down, somewhere, unknown) =
+            (readiness(0, Some(false)), readiness(1, Some(false)), readiness(0, None));
+        let found = ready(down.clone(), down.clone());
+        assert_eq!((found.status, found.reason.as_str()), (Some(false), "AllLinksDown"));
+        assert!(found.message.contains("s9 is not usable on a: NoCarrier"), "{}", found.message);
+        assert!(found.message.ends_with("refused (onLinksDown: Refuse)"), "{}", found.message);
+        for other in [somewhere, unknown] {
+            assert_eq!(ready(down.clone(), other).status, Some(true));
+        }
     }
 }

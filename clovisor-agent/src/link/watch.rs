@@ -1,7 +1,8 @@
 //! The task that keeps the link table.
 
 use super::health::{close, observe, unresolved};
-use super::table::{Kept, LinkEntry, LinkTable, MarkMask, Overall};
+use super::table::{Kept, LinkTable, MarkMask};
+use super::told::Told;
 use clovisor_datapath::host::change::solicit;
 use clovisor_datapath::host::net::HostNet;
 use clovisor_objects::snapshot::Snapshot;
@@ -25,6 +26,8 @@ pub fn watch(
     let egress_policies = Arc::new(snapshot.borrow_and_update().egress_policies());
     let mut observer = Observer { kept, marks, egress_policies };
     let table = observer.table(&snapshot.borrow(), &host.borrow_and_update(), &LinkTable::default());
+    let mut told = Told::new(Instant::now());
+    told.tell(&table, &host.borrow(), Instant::now());
     let (publish, links) = watch::channel(Arc::new(table));
     tokio::spawn(async move {
         let mut next = Instant::now();
@@ -48,28 +51,17 @@ pub fn watch(
                 changed = host.changed() => if changed.is_err() { return },
                 () = publish.closed() => return,
                 () = sleep_until(next), if waiting => continue,
+                () = sleep_until(told.settled.unwrap_or(next)), if told.settled.is_some() => {
+                    told.tell(&publish.borrow(), &host.borrow(), Instant::now());
+                    continue;
+                }
             }
             let (specs, net) = (snapshot.borrow_and_update(), host.borrow_and_update());
             observer.update(&publish, &specs, &net);
+            told.tell(&publish.borrow(), &net, Instant::now());
         }
     });
     links
-}
-
-/// A line when the state of a link changes, or its reason.
-fn log_state(before: Option<&LinkEntry>, link: &LinkEntry) {
-    let (state, reason) = (link.overall(), link.trouble());
-    if before.is_some_and(|before| (before.overall(), before.trouble()) == (state, reason.clone())) {
-        return;
-    }
-    let (name, device, reason) = (&link.name, &link.device, reason.unwrap_or_default());
-    match state {
-        Overall::Up => tracing::info!(link = name, device, "link up"),
-        Overall::Partial => {
-            tracing::warn!(link = name, device, reason, "link up for one address family only")
-        }
-        Overall::Down => tracing::warn!(link = name, device, reason, "link down"),
-    }
 }
 
 /// The settings by which links are observed.
@@ -91,20 +83,12 @@ impl Observer {
         table
     }
 
-    /// Publishes the table if it changed, and logs the changes.
+    /// Publishes the table if it changed.
     fn update(&self, publish: &watch::Sender<Arc<LinkTable>>, snapshot: &Snapshot, net: &HostNet) {
         publish.send_if_modified(|old| {
             let table = self.table(snapshot, net, old);
             if table == **old {
                 return false;
-            }
-            for (name, link) in &table.links {
-                log_state(old.links.get(name), link);
-                if old.links.get(name).is_none_or(|before| before.egress_policies != link.egress_policies)
-                    && let Some(closed) = link.closed()
-                {
-                    tracing::warn!(link = name, "{closed}");
-                }
             }
             *old = Arc::new(table);
             true
