@@ -5,6 +5,7 @@
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clovisor_datapath::kernel::plan::AttachMode;
+use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -136,6 +137,10 @@ pub struct DatapathArgs {
     /// log names the command that does it.
     #[arg(long, value_name = "BOOL", env = "CLOVISOR_RESERVE_NAT_PORTS", default_value_t = true, action = clap::ArgAction::Set)]
     pub reserve_nat_ports: bool,
+    /// Networks that no mapping of traffic takes, besides what is local by the node's routes and the cluster's objects: pod or
+    /// Service networks that neither names, partners behind a router.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "CLOVISOR_LOCAL_CIDRS")]
+    pub local_cidrs: Vec<IpNet>,
     /// Bits of skb->mark that links in mode Mark may use, seven in a row; no firewall or CNI plugin of the node may
     /// use them too (kube-proxy has 0xc000, Cilium 0x0f00, Calico from 0x10000 up).
     #[arg(long, value_name = "MASK", default_value = "0x7f000000", value_parser = mark_mask, env = "CLOVISOR_MARK_MASK")]

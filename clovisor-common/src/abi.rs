@@ -15,7 +15,7 @@ pub use flow::{
     Flow6Key, FlowKey, FlowState, FragmentKey, OPEN_INTERVAL_SHIFT, POD_OPENS, POD_QUOTA, PodUsage, Ports,
 };
 pub use reason::Reason;
-pub use traffic::{PortRule, TRAFFIC_RULES, Traffic, TrafficKey};
+pub use traffic::{LOCAL, MAX_LOCAL, NOT_LOCAL, PortRule, TRAFFIC_RULES, Traffic, TrafficKey};
 
 /// Names the pin folder (`<bpffs>/clovisor/v6`): two versions never share a map.
 pub const ABI_VERSION: u32 = 7;
@@ -39,7 +39,7 @@ pub const REVERSE: u32 = 0x8000_0000;
 pub const ANY_LINK: u32 = 0x7fff_ffff;
 
 /// Every map of the object, in the order of this page; each is pinned under its name.
-pub const MAPS: [&str; 17] = [
+pub const MAPS: [&str; 18] = [
     "FLOW4",
     "FLOW6",
     "UNREPLIED4",
@@ -54,6 +54,7 @@ pub const MAPS: [&str; 17] = [
     "ADDRS",
     "DESTS",
     "TRAFFIC",
+    "LOCAL",
     "PEERS",
     "STATS",
     "LINK_STATS",

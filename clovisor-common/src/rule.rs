@@ -8,8 +8,8 @@ pub mod ports;
 
 use crate::abi::{
     ANY_LINK, Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_MARK, FLOW_NAT, Flow,
-    FlowKey, FlowState, LINK_MARK, LINK_NAT, Link, NO_LINK, Peer, PeerKey, Pod, REVERSE, Reason, SLOT_FOLLOW,
-    SLOT_REFUSE, Slot, SlotIndex, Traffic, TrafficKey,
+    FlowKey, FlowState, LINK_MARK, LINK_NAT, LOCAL, Link, NO_LINK, Peer, PeerKey, Pod, REVERSE, Reason,
+    SLOT_FOLLOW, SLOT_REFUSE, Slot, SlotIndex, Traffic, TrafficKey,
 };
 use crate::packet::{ACK, Address, FIN, RST, Segment, TCP, delta, fold};
 
@@ -23,6 +23,8 @@ pub trait Tables {
     fn dest(&self, key: &DestKey) -> Option<DestClasses>;
     /// `TRAFFIC`.
     fn traffic(&self, key: &TrafficKey) -> Option<&Traffic>;
+    /// `LOCAL`: 1 where the destination is local, else 0.
+    fn local(&self, address: &AddrKey) -> u32;
     /// `SLOTS`.
     fn slot(&self, index: SlotIndex) -> Option<Slot>;
     /// `LINKS`.
@@ -132,10 +134,10 @@ fn covers<A: Address, T: Tables>(tables: &T, zone: u16, class: u8, segment: &Seg
     let proto = segment.proto;
     let key = DestKey { addr: segment.daddr.mapped(), port_be: segment.dport_be, zone, proto, pad: [0; 3] };
     let may = |key: &DestKey| tables.dest(key).is_some_and(|classes| classes >> (class - 1) & 1 == 1);
-    may(&key) || may(&DestKey::anywhere(zone))
+    may(&key) || may(&DestKey::anywhere(zone)) && tables.local(&key.addr) != LOCAL
 }
 
-/// The class of a packet that no proxy has marked, by its destination; 0 for none.
+/// The class of a packet that no proxy has marked, by its destination; 0 for none, as for a local one.
 #[inline(always)]
 #[must_use]
 pub fn class_of_traffic<A: Address, T: Tables>(tables: &T, pod: &Pod, segment: &Segment<A>) -> u8 {
@@ -149,7 +151,9 @@ pub fn class_of_traffic<A: Address, T: Tables>(tables: &T, pod: &Pod, segment: &
     let port = u16::from_be(segment.dport_be);
     let own = |class: u8| class != 0 && pod.traffic >> ((class - 1) & 15) & 1 == 1;
     let holds = traffic.rules.iter().find(|rule| rule.min <= port && port <= rule.max && own(rule.class));
-    holds.map_or(0, |rule| rule.class)
+    // Without a branch, since the kernel's verifier walks each side of one.
+    let unless_local = (tables.local(&key.addr) as u8 & 1).wrapping_sub(1);
+    holds.map_or(0, |rule| rule.class & unless_local)
 }
 
 /// The link is up for this family and has an address of it: without one it has no way for it.

@@ -8,10 +8,11 @@ use clovisor_common::reply::IcmpError;
 use clovisor_common::rule::packed::Outcome;
 use clovisor_common::rule::{self, Disposition};
 
-use crate::maps::{self, Maps, Scratch};
+use crate::maps::{self, Scratch};
 use crate::packet::{DROP, PASS, Packet, verdict};
 use crate::rewrite::Family;
 use crate::segment::{READ, clamp_mss, read, record};
+use crate::tables::Maps;
 use crate::{fragment, icmp_error, new_flow, switches, unreplied};
 
 /// A packet that came out of a pod.

@@ -11,9 +11,10 @@ use clovisor_common::rule::packed::DenialBits;
 use clovisor_common::rule::ports::{PORT_TRIES, other_place, own_place};
 use clovisor_common::rule::{self, Denial, Grant};
 
-use crate::maps::{self, Maps, NewFlow, Refused, Stage};
+use crate::maps::{self, NewFlow, Refused, Stage};
 use crate::packet::{DROP, PASS, Packet, now, random, verdict};
 use crate::rewrite::Family;
+use crate::tables::Maps;
 use crate::{switches, unreplied};
 
 /// Opens the flow of a packet without one if the rule grants it, else counts the denial and returns the verdict.

@@ -25,6 +25,8 @@ pub struct AgentOptions {
     pub sidecars: bool,
     /// `/proc/sys` is read-only, as in an unprivileged container.
     pub read_only_sysctls: bool,
+    /// `--local-cidrs`.
+    pub local_cidrs: Option<&'static str>,
     /// The binary of the image instead of the debug build, for figures of size and speed.
     pub image_binary: bool,
 }
@@ -37,6 +39,7 @@ impl Default for AgentOptions {
             kubeconfig: None,
             sidecars: false,
             read_only_sysctls: false,
+            local_cidrs: None,
             image_binary: false,
         }
     }
@@ -85,6 +88,9 @@ impl Agent {
             [("--envoy-certs", "certs"), ("--run-dir", "run"), ("--state-dir", "state"), ("--bpffs", "bpffs")]
         {
             command.arg(flag).arg(site.join(folder));
+        }
+        if let Some(cidrs) = options.local_cidrs {
+            command.args(["--local-cidrs", cidrs]);
         }
         command.args(["--log-format", "text", "--attach", options.attach]);
         // The agent is a debug build that shares two cores with the load: a late answer is not what tests are about.

@@ -20,6 +20,7 @@ mod icmp_error;
 mod keepalive;
 mod limits;
 mod loaded;
+mod local;
 mod machine;
 mod observed;
 mod paths;

@@ -29,7 +29,7 @@ pub(crate) fn as_the_agent_fills_it(wire: &DatapathSite, steered: &Steered, upli
         observe(&specs, &net, &LinkTable::default(), &kept, MarkMask(0xff00_0000), Default::default());
     ensure!(table.links.values().all(|link| link.overall() == Overall::Up), "{:#?}", table.links);
     let ports = PortRange { min: given.port_min, max: given.port_max };
-    let filled = image(&Policy::default(), &table, &BTreeMap::new(), ports).links;
+    let filled = image(&Policy::default(), &table, &BTreeMap::new(), Default::default(), ports).links;
     // Marks are for another mode.
     let wanted = Link { mark: 0, mark_mask: 0, ..given };
     ensure!(filled == BTreeMap::from([(number, wanted)]), "{filled:#?}, not {wanted:#?}");

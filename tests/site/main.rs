@@ -14,6 +14,7 @@ mod gateway;
 mod host_network;
 mod lifecycle;
 mod links;
+mod local;
 mod matching;
 mod offloads;
 mod plain;

@@ -72,11 +72,7 @@ pub fn changes(before: &Snapshot, after: &Snapshot) -> Vec<ObjectChange> {
     compare(Kind::Service, &old.services, &new.services, |_| None, &mut found);
     compare(Kind::NetworkPolicy, &old.network_policies, &new.network_policies, |_| None, &mut found);
     compare(Kind::Pod, &old.pods, &new.pods, |_| None, &mut found);
-    let labels = |snapshot: &Snapshot| {
-        let labels = snapshot.node_labels.iter().map(|labels| ("labels of this node", labels.clone()));
-        labels.collect::<BTreeMap<_, _>>()
-    };
-    compare(Kind::Node, &labels(before), &labels(after), |_| None, &mut found);
+    compare(Kind::Node, &old.kube_nodes, &new.kube_nodes, |_| None, &mut found);
     found
 }
 

@@ -27,6 +27,8 @@ pub mod istio;
 
 pub mod gateway;
 
+pub mod kube_node;
+
 pub mod pod;
 
 pub mod service;

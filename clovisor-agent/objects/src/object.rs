@@ -3,10 +3,11 @@
 use super::gateway::HttpRoute;
 use super::identity::{Identity, ObjectKind};
 use super::istio::{DestinationRule, ServiceEntry, VirtualService};
+use super::kube_node::{NodeObject, NodeObjectSpec, NodeObjectStatus};
 use super::network_policy::NetworkPolicy;
 use super::pod::{ISTIO_PROXY_UID, PROXY_UID, PodObject, PodObjectSpec, PodObjectStatus};
 use super::refusal::Refusal;
-use super::service::ServiceObject;
+use super::service::{ServiceObject, ServiceObjectStatus};
 use super::snapshot::{Dated, MappingObject, Snapshot};
 use super::wan_link::WanLinkSpec;
 use super::wan_mapping::ClassNumber;
@@ -33,8 +34,7 @@ pub enum Object {
     NetworkPolicy(Arc<NetworkPolicy>),
     Pod(Arc<PodObject>),
     WanNode(Arc<WanNodeStatus>),
-    /// Labels of the node itself.
-    Node(Arc<BTreeMap<String, String>>),
+    Node(Arc<NodeObject>),
 }
 
 /// `metadata`, as far as it is read.
@@ -121,8 +121,16 @@ pub fn decode(kind: ObjectKind, body: &impl Body, metadata: &Metadata) -> Result
         ObjectKind::ServiceEntry => body.spec().map(|spec| Object::ServiceEntry(Arc::new(spec))),
         ObjectKind::NetworkPolicy => body.spec().map(|spec| Object::NetworkPolicy(Arc::new(spec))),
         ObjectKind::WanNode => body.status().map(|status| Object::WanNode(Arc::new(status))),
-        ObjectKind::Node => Ok(Object::Node(Arc::new(metadata.labels.clone()))),
-        ObjectKind::Service => body.spec().map(|spec| Object::Service(Arc::new(spec))),
+        ObjectKind::Node => {
+            let (spec, status): (NodeObjectSpec, NodeObjectStatus) =
+                (body.spec_or_default()?, body.status()?);
+            Ok(Object::Node(Arc::new(NodeObject::new(metadata.labels.clone(), spec, status))))
+        }
+        ObjectKind::Service => {
+            let mut service: ServiceObject = body.spec()?;
+            service.balanced = body.status::<ServiceObjectStatus>()?.balanced();
+            Ok(Object::Service(Arc::new(service)))
+        }
         ObjectKind::Pod => pod(body, metadata).map(|pod| Object::Pod(Arc::new(pod))),
     }
 }
@@ -160,7 +168,7 @@ pub fn insert(snapshot: &mut Snapshot, identity: &Identity, object: &Object) {
         Object::DestinationRule(o) if o.is_ours => {}
         Object::DestinationRule(o) => drop(snapshot.destination_rules.insert(key, o.clone())),
         Object::ServiceEntry(o) => drop(snapshot.service_entries.insert(key, o.clone())),
-        Object::Node(o) => snapshot.node_labels = Some(o.clone()),
+        Object::Node(o) => drop(snapshot.kube_nodes.insert(key.name, o.clone())),
         Object::WanNode(o) => drop(snapshot.nodes.insert(key.name, o.clone())),
         Object::Service(o) => drop(snapshot.services.insert(key, o.clone())),
         Object::Pod(o) => drop(snapshot.pods.insert(key, o.clone())),

@@ -4,6 +4,7 @@ use super::allocation::{Allocation, Numbering};
 use super::attachment::attachments;
 use super::compiled::Compiled;
 pub use super::compiled::Proxies;
+use super::local::LocalNets;
 use super::managed;
 use super::mapping::{add_mappings, given, wanted};
 use super::model::{NamespacePolicy, PodIdentity, Policy};
@@ -41,7 +42,8 @@ pub fn compile(
         Numbering::Status => before.with_classes(&wanted.into_keys().collect(), given(snapshot)),
     };
     let (mut problems, mut notes) = (snapshot.problems.clone(), Vec::new());
-    let mut policy = Policy { pods: pods(snapshot), ..Policy::default() };
+    let local = Arc::new(LocalNets::new(snapshot));
+    let mut policy = Policy { pods: pods(snapshot), local, ..Policy::default() };
     let objects = Objects::new(snapshot);
     for name in namespaces(snapshot, purpose.local) {
         let mut namespace =

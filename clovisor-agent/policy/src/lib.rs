@@ -12,6 +12,8 @@ pub mod rule;
 
 pub mod origin;
 
+pub mod local;
+
 pub mod model;
 
 pub mod allocation;

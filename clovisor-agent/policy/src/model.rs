@@ -1,6 +1,7 @@
 //! The compiled policy: what every later stage reads.
 
 use super::class::{ClassId, ClassName};
+use super::local::LocalNets;
 use super::matcher::RouteMatch;
 use super::origin::RouteOrigin;
 use super::rule::Rule;
@@ -20,6 +21,8 @@ pub struct Policy {
     pub namespaces: BTreeMap<String, NamespacePolicy>,
     /// The pods that are known; only those of a namespace with a zone are steered.
     pub pods: BTreeMap<ObjectKey, PodIdentity>,
+    /// What no mapping of traffic takes, as far as objects tell.
+    pub local: Arc<LocalNets>,
 }
 
 /// Why nothing of a pod without a network of its own is steered; follows "the pod".

@@ -17,6 +17,8 @@ pub struct Trace {
     pub class: Option<ClassId>,
     /// Address families of the destination; empty: not known.
     pub families: BTreeSet<IpFamily>,
+    /// The destination is local: no mapping of traffic takes it.
+    pub local: bool,
     /// Why the request has this class, or none, as one sentence.
     pub reason: String,
 }

@@ -205,7 +205,7 @@ pub struct Explanation {
     pub class: Option<u8>,
     pub class_name: Option<String>,
     pub links: Vec<LinkVerdict>,
-    /// The link now, `default route` or `refused`; where families differ, that of each, e.g. `IPv4: s8, IPv6: s9`.
+    /// The link now, `default route`, `local` or `refused`; where families differ, that of each, e.g. `IPv4: s8, IPv6: s9`.
     pub link: String,
     /// The same for each address family that the destination has, or may have where that is not known.
     #[serde(default)]

@@ -8,6 +8,7 @@ use clovisor_objects::family::{IpFamily, PerFamily};
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::wan_mapping::Fallback;
 use clovisor_policy::explain::explain as trace;
+use clovisor_policy::local::LocalNets;
 use clovisor_policy::matcher::Request;
 use clovisor_policy::model::{Class, HOST_NETWORK, Policy};
 use clovisor_policy::packet::packet;
@@ -28,6 +29,9 @@ pub trait NodeView {
         class: &Class,
         chosen: PerFamily<Option<&str>>,
     ) -> Vec<OpenConnections>;
+
+    /// Why an address is local, by these objects or by the node's own network; none: it is not.
+    fn local(&self, address: IpAddr, objects: &LocalNets) -> Option<String>;
 
     /// Why nothing of the pod is steered; none: it is.
     fn obstacle(&self, pod: &ObjectKey) -> Option<String>;
@@ -65,8 +69,12 @@ pub fn explain(
     let headers: Vec<_> = names.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
     let asked =
         Request { method: &request.method, authority: &request.host, path: &request.path, headers: &headers };
+    let local = |address| match node {
+        Some(node) => node.local(address, &policy.local),
+        None => policy.local.reason(address).map(str::to_owned),
+    };
     let trace = match request.protocol {
-        Some(protocol) => packet(policy, &key, &pod.labels, &request.host, protocol),
+        Some(protocol) => packet(policy, &key, &pod.labels, &request.host, protocol, local),
         None => trace(policy, &key, &pod.labels, &asked),
     };
     let ns = policy.namespaces.get(&key.namespace);
@@ -107,6 +115,7 @@ fn answer(trace: &Trace, class: Option<&Class>, links: Vec<LinkVerdict>) -> Expl
     let down = class.map(|class| class.on_links_down);
     let link_by_family = by_family(&links, down);
     let link = match link_by_family.as_slice() {
+        [] if trace.local => "local".into(),
         [] => "default route".into(),
         [one, others @ ..] if others.iter().all(|other| other.link == one.link) => one.link.clone(),
         all => all.iter().map(|one| format!("{}: {}", one.family, one.link)).collect::<Vec<_>>().join(", "),

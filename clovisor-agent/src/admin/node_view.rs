@@ -1,17 +1,20 @@
 //! The state of this node for an explanation.
 
 use super::view::open_flows;
-use crate::desired::pods::Pods;
+use crate::desired::local::LocalRoutes;
+use crate::desired::pods::{Pods, uplinks};
 use crate::link::choose::rejection;
 use crate::link::table::LinkTable;
 use clovisor_common::abi::FLOW_NAT;
 use clovisor_common::abi::{ClassKey, NO_LINK, dscp_of_class};
+use clovisor_datapath::host::net::HostNet;
 use clovisor_datapath::kernel::flows::FlowEntry;
 use clovisor_datapath::kernel::image::Image;
 use clovisor_datapath::kernel::state::Dump;
 use clovisor_objects::family::{IpFamily, PerFamily};
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::wan_mapping::Established;
+use clovisor_policy::local::LocalNets;
 use clovisor_policy::model::Class;
 use clovisor_render::api::OpenConnections;
 use clovisor_render::explain::{LinkView, NodeView};
@@ -25,6 +28,8 @@ pub struct LiveNode<'a> {
     pub links: &'a LinkTable,
     pub image: &'a Image,
     pub pods: &'a Pods,
+    pub host: &'a HostNet,
+    pub local: &'a LocalRoutes,
     /// Names of devices by ifindex.
     pub devices: &'a BTreeMap<u32, String>,
     pub dump: &'a Dump,
@@ -65,6 +70,10 @@ impl NodeView for LiveNode<'_> {
         }
         let group = |((link, chosen), flows): (_, Vec<&FlowEntry>)| self.on_link(link, &flows, class, chosen);
         by_link.into_iter().map(group).collect()
+    }
+
+    fn local(&self, address: IpAddr, objects: &LocalNets) -> Option<String> {
+        self.local.reason(address, objects, self.host, &uplinks(self.links))
     }
 
     fn obstacle(&self, pod: &ObjectKey) -> Option<String> {

@@ -2,6 +2,7 @@
 
 use super::node_view::LiveNode;
 use super::view;
+use crate::desired::local::LocalRoutes;
 use crate::desired::pods::Pods;
 use crate::envoy::run::EnvoyStatus;
 use crate::link::table::{LinkTable, Overall};
@@ -39,6 +40,7 @@ pub struct Sources {
     pub links: watch::Receiver<Arc<LinkTable>>,
     pub host: watch::Receiver<Arc<HostNet>>,
     pub pods: watch::Receiver<Arc<Pods>>,
+    pub local: Arc<LocalRoutes>,
     pub kernel: KernelHandle,
     pub envoy: watch::Receiver<Arc<EnvoyStatus>>,
     pub counters: Arc<AnswerCounters>,
@@ -187,7 +189,16 @@ async fn explained(
     let devices = view::device_names(&sources.host.borrow());
     let dump = sources.dump().await?;
     let pods = sources.pods.borrow().clone();
-    let node = LiveNode { links: &links, image: &image, pods: &pods, devices: &devices, dump: &dump };
+    let host = sources.host.borrow().clone();
+    let node = LiveNode {
+        links: &links,
+        image: &image,
+        pods: &pods,
+        host: &host,
+        local: &sources.local,
+        devices: &devices,
+        dump: &dump,
+    };
     let answer = explain(&compiled.policy, &request, Some(&node));
     answer.map(Json).map_err(|error| Failure(StatusCode::NOT_FOUND, error))
 }

@@ -8,7 +8,7 @@ use clovisor_common::abi::{
 };
 use clovisor_common::packet::{Address as _, TCP, UDP};
 use clovisor_datapath::host::resolve::PodDevice;
-use clovisor_datapath::kernel::image::{Image, PortRange, wide};
+use clovisor_datapath::kernel::image::{Image, LocalPrefixes, PortRange, wide};
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::wan_link::{Mode, Nat};
 use clovisor_objects::wan_mapping::traffic::TrafficProtocol;
@@ -17,6 +17,7 @@ use clovisor_policy::class::ClassId;
 use clovisor_policy::model::{Class, Policy, PrefixRules};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// The maps for `policy` on this node. `devices`: that of each pod that was found.
 #[must_use]
@@ -24,9 +25,10 @@ pub fn image(
     policy: &Policy,
     links: &LinkTable,
     devices: &BTreeMap<ObjectKey, PodDevice>,
+    local: Arc<LocalPrefixes>,
     ports: PortRange,
 ) -> Image {
-    let mut image = Image::default();
+    let mut image = Image { local, ..Image::default() };
     for link in links.links.values() {
         add_link(&mut image, link, ports);
     }

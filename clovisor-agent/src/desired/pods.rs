@@ -58,7 +58,8 @@ fn shared(policy: &Policy, found: &Pods) -> Vec<ObjectKey> {
 }
 
 /// The devices of links.
-pub(super) fn uplinks(links: &LinkTable) -> BTreeSet<u32> {
+#[must_use]
+pub fn uplinks(links: &LinkTable) -> BTreeSet<u32> {
     links.links.values().filter_map(|link| link.ifindex).collect()
 }
 

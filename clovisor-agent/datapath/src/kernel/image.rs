@@ -7,6 +7,10 @@ use clovisor_common::packet::Address;
 use clovisor_common::rule::carries;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Contents of `LOCAL`, by bits of the prefix and address. Shared: there may be as many as the node has routes.
+pub type LocalPrefixes = BTreeMap<(u32, AddrKey), u32>;
 
 /// All maps that the agent fills, key to value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +23,7 @@ pub struct Image {
     pub dests: BTreeMap<DestKey, u32>,
     /// By bits of the prefix and key.
     pub traffic: BTreeMap<(u32, TrafficKey), Traffic>,
+    pub local: Arc<LocalPrefixes>,
     pub addrs: BTreeMap<AddrKey, Addr>,
     pub pods: BTreeMap<u32, Pod>,
 }

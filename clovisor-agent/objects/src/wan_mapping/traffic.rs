@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What pods themselves send to some destinations. The longest prefix of all mappings of the namespace decides, then
+/// What pods themselves send to some destinations, none of which is local: pods, nodes, Services, what the node's routing
+/// sends by other devices than uplinks. The longest prefix of all mappings of the namespace decides, then
 /// the narrowest range of ports.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -32,6 +33,10 @@ pub struct TrafficDestination {
     /// Network, e.g. "198.51.100.0/24" or "2001:db8::/32"; one host is "198.51.100.7/32".
     #[schemars(with = "String", length(min = 3, max = 43))]
     pub cidr: IpNet,
+    /// Networks within `cidr` that are not meant: another destination, or the node's own routing, decides about them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>", length(max = 64), inner(length(min = 3, max = 43)))]
+    pub except: Vec<IpNet>,
     /// Transport protocol; ICMP means echo requests and their replies.
     #[serde(default)]
     pub protocol: TrafficProtocol,
@@ -46,6 +51,12 @@ pub struct TrafficDestination {
 }
 
 impl TrafficDestination {
+    /// The first exception that is not within `cidr`.
+    #[must_use]
+    pub fn stray_exception(&self) -> Option<usize> {
+        self.except.iter().position(|net| !self.cidr.contains(&net.trunc()))
+    }
+
     /// First and last port; none where the fields contradict each other.
     #[must_use]
     pub fn ports(&self) -> Option<(u16, u16)> {

@@ -1,16 +1,18 @@
 //! The kernel's rule over the image, and the policy's explanation, decide alike.
 
 use super::image;
+use crate::desired::local::LocalRoutes;
 use crate::link::table::LinkTable;
 use clovisor_common::abi::Pod;
 use clovisor_common::packet::{Address, Fragment, Segment, TCP, UDP};
 use clovisor_common::rule::class_of_traffic;
 use clovisor_datapath::host::net::{Device, HostNet, HostRoute};
 use clovisor_datapath::host::resolve::{PodDevice, resolve_pod};
-use clovisor_datapath::kernel::image::{Image, PortRange};
+use clovisor_datapath::kernel::image::{Image, LocalPrefixes, PortRange};
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::wan_mapping::traffic::TrafficProtocol;
 use clovisor_policy::class::ClassId;
+use clovisor_policy::local::LocalNets;
 use clovisor_policy::model::{NamespacePolicy, PodIdentity, PodTraffic, Policy, PortClass, PrefixRules};
 use clovisor_policy::packet::packet;
 use ipnet::IpNet;
@@ -18,6 +20,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 const ZONE: u16 = 3;
 const VETH: u32 = 7;
@@ -86,8 +89,16 @@ fn policy(prefixes: Vec<PrefixRules>, classes: &BTreeSet<u8>) -> (Policy, Object
     let policy = Policy {
         namespaces: BTreeMap::from([("shop".to_owned(), namespace)]),
         pods: BTreeMap::from([(key.clone(), pod)]),
+        ..Policy::default()
     };
     (policy, key)
+}
+
+/// The map where one network is local.
+fn local(near: &Option<IpNet>) -> Arc<LocalPrefixes> {
+    let nets: Vec<_> = near.iter().copied().collect();
+    let none = (&LocalNets::default(), &HostNet::default(), &BTreeSet::new());
+    Arc::new(LocalRoutes::new(&nets).prefixes(none.0, none.1, none.2).0)
 }
 
 fn by_kernel<A: Address>(image: &Image, pod: &Pod, to: (A, u16), proto: u8) -> u8 {
@@ -119,10 +130,15 @@ proptest! {
         to in address(),
         port in 0_u16..7,
         udp: bool,
+        near in proptest::option::of((address(), 0_u8..=18)),
     ) {
+        let near = near.and_then(|(address, spare)| {
+            let length = if address.is_ipv4() { 32 } else { 128 };
+            IpNet::new(address, length - spare).ok().map(|net| net.trunc())
+        });
         let (policy, key) = policy(prefixes, &classes);
         let devices = BTreeMap::from([(key.clone(), device())]);
-        let image = image(&policy, &LinkTable::default(), &devices, PORTS);
+        let image = image(&policy, &LinkTable::default(), &devices, local(&near), PORTS);
         let pod = image.pods[&VETH];
         let (proto, protocol) = if udp { (UDP, TrafficProtocol::Udp) } else { (TCP, TrafficProtocol::Tcp) };
         let kernel = match to {
@@ -130,7 +146,9 @@ proptest! {
             IpAddr::V6(v6) => by_kernel(&image, &pod, (v6.octets(), port), proto),
         };
         let target = SocketAddr::new(to, port).to_string();
-        let explained = packet(&policy, &key, &BTreeMap::new(), &target, protocol);
+        let explained = packet(&policy, &key, &BTreeMap::new(), &target, protocol, |address| {
+            near.filter(|near| near.contains(&address)).map(|near| near.to_string())
+        });
         prop_assert_eq!(kernel, explained.class.map_or(0, |class| class.0), "{:?}", explained);
     }
 }
