@@ -4,10 +4,12 @@
 
 mod allocation;
 mod compiler;
+mod news;
 mod rollout;
 
 use crate::admin::serve::{self, Sources};
 use crate::config::{ControllerArgs, RunArgs};
+use crate::desired::local::LocalRoutes;
 use crate::desired::run::{Inputs, Task, all_seen};
 use crate::envoy::run::{EnvoyConfig, EnvoyStatus};
 use crate::link::table::{LinkTable, MarkMask};
@@ -19,6 +21,7 @@ use crate::source::saved::SavedFile;
 use crate::{admin, controller, desired, envoy, link, session, status};
 use allocation::AllocationFile;
 use anyhow::{Context, Result, bail};
+use clovisor_datapath::host::net::HostNet;
 use clovisor_datapath::host::reserved_ports::{PortKeeper, PortRecord};
 use clovisor_datapath::kernel::image::PortRange;
 use clovisor_datapath::kernel::load::load;
@@ -91,26 +94,32 @@ struct Points {
 pub async fn bind(args: &RunArgs) -> Result<Bound> {
     folder_of_ours(&args.run_dir)?;
     folder_of_ours(&args.state_dir)?;
-    let (programs, tables, flows) = load(&args.datapath.bpffs, args.datapath.attach, &args.state_dir)?;
+    let file = AllocationFile::in_dir(&args.state_dir);
+    let mut numbers = file.load();
+    let secret = file.port_secret(&mut numbers).context("no random number for source ports")?;
+    let (programs, tables, flows) =
+        load(&args.datapath.bpffs, args.datapath.attach, secret, &args.state_dir)?;
     let cluster = cluster(args).await?;
     let snapshots = snapshots(args, cluster.as_ref()).await?;
-    let file = AllocationFile::in_dir(&args.state_dir);
-    let numbers = file.load();
     let network = host::watch::watch().await?;
     let marks = MarkMask(args.datapath.mark_mask);
     let links = link::watch::watch(numbers.links.clone(), marks, snapshots.clone(), network.clone());
     let (compiler, policy) = Compiler::new(snapshots, file, numbers, purpose(args));
-    let record = PortRecord::in_dir(&args.run_dir);
-    PortKeeper::new(args.datapath.nat_ports, args.datapath.reserve_nat_ports, record).watch(network.clone());
+    keep_ports(args, network.clone());
     let ports = PortRange { min: args.datapath.nat_ports.0, max: args.datapath.nat_ports.1 };
-    let inputs = Inputs { policy: policy.clone(), links: links.clone(), host: network.clone(), ports };
+    let local = Arc::new(LocalRoutes::new(&args.datapath.local_cidrs));
+    let inputs = Inputs {
+        policy: policy.clone(),
+        links: links.clone(),
+        host: network.clone(),
+        local: local.clone(),
+        ports,
+    };
     let (desired, to_kernel, pods) = desired::run::bind(inputs);
     let (kernel, handle) = kernel::run::bind(programs, tables, flows, to_kernel)?;
     let socket = args.run_dir.join("callout/callout.sock");
     let callout = session::listen::bind(&socket, Some(args.envoy.proxy_gid))?;
-    let api_socket = args.run_dir.join("agent.sock");
-    let local_api = serve::bind(&api_socket)
-        .with_context(|| format!("cannot listen on {}; set --run-dir", api_socket.display()))?;
+    let api = local_api(&args.run_dir)?;
     let listener = listen(args.status.listen).await?;
     let ready = Ready::default();
     let points = Points { maps: ready.hold("kernel maps and programs"), envoy: ready.hold("Envoy files") };
@@ -120,6 +129,7 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
         links,
         host: network,
         pods,
+        local,
         kernel: handle,
         envoy: envoy_state,
         counters: Arc::new(AnswerCounters::default()),
@@ -133,13 +143,24 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
         kernel,
         envoy,
         callout,
-        api: local_api,
+        api,
         sources,
         envoy_status,
         points,
         cluster,
         listener,
     })
+}
+
+/// Reserves the source ports of NAT while the node's settings leave them to its sockets.
+fn keep_ports(args: &RunArgs, network: watch::Receiver<Arc<HostNet>>) {
+    let record = PortRecord::in_dir(&args.run_dir);
+    PortKeeper::new(args.datapath.nat_ports, args.datapath.reserve_nat_ports, record).watch(network);
+}
+
+fn local_api(dir: &Path) -> Result<UnixListener> {
+    let socket = dir.join("agent.sock");
+    serve::bind(&socket).with_context(|| format!("cannot listen on {}; set --run-dir", socket.display()))
 }
 
 async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>> {
@@ -186,7 +207,7 @@ async fn snapshots(args: &RunArgs, cluster: Option<&Cluster>) -> Result<watch::R
         (Some(dir), _) => Ok(folder::watch(dir)?),
         (None, Some(Cluster { client, node, .. })) => {
             let saved = SavedFile::in_dir(&args.state_dir);
-            let view = View::Node { name: node.clone(), saved, sidecars: args.source.sidecars };
+            let view = View::Node { name: node.clone(), saved };
             Ok(api::watch(client.clone(), view).await)
         }
         (None, None) => bail!("no source of objects; give --config DIR, or --kubernetes with --node-name"),

@@ -5,6 +5,7 @@
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clovisor_datapath::kernel::plan::AttachMode;
+use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -129,13 +130,17 @@ pub struct DatapathArgs {
     pub attach: AttachMode,
     /// Source ports of connections whose address is translated: outside net.ipv4.ip_local_port_range, so that the
     /// node's own sockets and its masquerade of other connections never have the same.
-    #[arg(long, value_name = "MIN-MAX", default_value = "10240-29999", value_parser = ports)]
+    #[arg(long, value_name = "MIN-MAX", default_value = "1024-29999", value_parser = ports)]
     pub nat_ports: (u16, u16),
     /// Where --nat-ports overlaps net.ipv4.ip_local_port_range, reserve that part in
     /// net.ipv4.ip_local_reserved_ports; `cleanup` takes it back. With `false`, or where /proc/sys is read-only, the
     /// log names the command that does it.
     #[arg(long, value_name = "BOOL", env = "CLOVISOR_RESERVE_NAT_PORTS", default_value_t = true, action = clap::ArgAction::Set)]
     pub reserve_nat_ports: bool,
+    /// Networks that no mapping of traffic takes, besides what is local by the node's routes and the cluster's objects: pod or
+    /// Service networks that neither names, partners behind a router.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "CLOVISOR_LOCAL_CIDRS")]
+    pub local_cidrs: Vec<IpNet>,
     /// Bits of skb->mark that links in mode Mark may use, seven in a row; no firewall or CNI plugin of the node may
     /// use them too (kube-proxy has 0xc000, Cilium 0x0f00, Calico from 0x10000 up).
     #[arg(long, value_name = "MASK", default_value = "0x7f000000", value_parser = mark_mask, env = "CLOVISOR_MARK_MASK")]
@@ -243,7 +248,7 @@ fn ports(text: &str) -> Result<(u16, u16), String> {
     let range = text.split_once('-').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     match range {
         Some((min, max)) if min > 1023 && min <= max => Ok((min, max)),
-        _ => Err("write two ports above 1023, e.g. 10240-29999".into()),
+        _ => Err("write two ports above 1023, e.g. 1024-29999".into()),
     }
 }
 
@@ -264,7 +269,7 @@ mod tests {
     #[test]
     fn flags_are_consistent_and_checked() {
         AgentCli::command().debug_assert();
-        assert_eq!(ports("10240-29999"), Ok((10240, 29999)));
+        assert_eq!(ports("1024-29999"), Ok((1024, 29999)));
         assert_eq!(mark_mask("0x7f00"), Ok(0x7f00));
         for bad in ["", "7f00", "0x3f", "0x7e7f00", "0xffffffff", "0x0"] {
             assert!(mark_mask(bad).is_err(), "{bad}");

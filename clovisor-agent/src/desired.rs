@@ -5,6 +5,8 @@
 
 pub mod image;
 
+pub mod local;
+
 pub mod pods;
 
 pub mod run;

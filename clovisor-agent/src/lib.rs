@@ -4,6 +4,9 @@
 //! states its inputs and outputs, what it owns and what it never does.
 #![forbid(unsafe_code)]
 
+/// The log.
+pub mod log;
+
 /// Readiness.
 pub mod ready;
 

@@ -15,4 +15,6 @@ pub mod health;
 
 pub mod choose;
 
+mod told;
+
 pub mod watch;

@@ -11,11 +11,11 @@ mod reason;
 mod traffic;
 
 pub use flow::{
-    FLOW_AS_IS, FLOW_BY_TRAFFIC, FLOW_MARK, FLOW_NAT, FLOW_REVERSE, Flow, Flow4, Flow4Key, Flow6, Flow6Key,
-    FlowKey, FlowState, FragmentKey, POD_OPENS, POD_QUOTA, PodUsage, Ports, WINDOW_SHIFT,
+    FLOW_AS_IS, FLOW_BY_TRAFFIC, FLOW_ENDED, FLOW_MARK, FLOW_NAT, FLOW_REVERSE, Flow, Flow4, Flow4Key, Flow6,
+    Flow6Key, FlowKey, FlowState, FragmentKey, OPEN_INTERVAL_SHIFT, POD_OPENS, POD_QUOTA, PodUsage, Ports,
 };
 pub use reason::Reason;
-pub use traffic::{PortRule, TRAFFIC_RULES, Traffic, TrafficKey};
+pub use traffic::{LOCAL, MAX_LOCAL, NOT_LOCAL, PortRule, TRAFFIC_RULES, Traffic, TrafficKey};
 
 /// Names the pin folder (`<bpffs>/clovisor/v6`): two versions never share a map.
 pub const ABI_VERSION: u32 = 7;
@@ -29,7 +29,7 @@ pub const MAX_LINKS: u32 = 64;
 /// Entries of `SLOTS`: 16 classes of each zone, see [`slot_index`].
 pub const MAX_SLOTS: u32 = 4096;
 
-/// `Slot::link` of a slot none of whose links is usable.
+/// `Slot::link4` or `Slot::link6` of a slot none of whose links is usable for the family.
 pub const NO_LINK: u8 = 0xff;
 
 /// Bit of `scope` in the key of a reverse entry; the other bits are the link's number.
@@ -39,7 +39,7 @@ pub const REVERSE: u32 = 0x8000_0000;
 pub const ANY_LINK: u32 = 0x7fff_ffff;
 
 /// Every map of the object, in the order of this page; each is pinned under its name.
-pub const MAPS: [&str; 17] = [
+pub const MAPS: [&str; 18] = [
     "FLOW4",
     "FLOW6",
     "UNREPLIED4",
@@ -54,6 +54,7 @@ pub const MAPS: [&str; 17] = [
     "ADDRS",
     "DESTS",
     "TRAFFIC",
+    "LOCAL",
     "PEERS",
     "STATS",
     "LINK_STATS",
@@ -98,25 +99,34 @@ pub struct ClassKey {
 /// Value of `CLASSES`: an index of `SLOTS`.
 pub type SlotIndex = u32;
 
-/// Value of `SLOTS`: the active link of one class of one namespace. Fail-over is one write here. Two words, each read and
-/// written whole.
+/// Value of `SLOTS`: the active links of one class of one namespace, one for each address family. Fail-over is one write
+/// here. Two words, each read and written whole.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
-    /// Index of `LINKS`, or [`NO_LINK`].
-    pub link: u8,
+    /// Index of `LINKS` for IPv4, or [`NO_LINK`].
+    pub link4: u8,
+    /// The same for IPv6.
+    pub link6: u8,
     /// [`SLOT_REFUSE`], [`SLOT_FOLLOW`].
     pub flags: u8,
     /// DSCP 0..=63 that steered packets carry on the wire; 0: that of their link.
     pub wire_dscp: u8,
-    pub pad: [u8; 5],
+    pub pad: [u8; 4],
     /// Bit `n`: flows that are on link `n` may not stay there; the mapping does not have it, or not any more.
     pub forbidden: u64,
 }
 
 impl Slot {
     /// A slot that no mapping owns: existing flows stay on their link until they end.
-    pub const NONE: Self = Self { link: NO_LINK, flags: 0, wire_dscp: 0, pad: [0; 5], forbidden: 0 };
+    pub const NONE: Self =
+        Self { link4: NO_LINK, link6: NO_LINK, flags: 0, wire_dscp: 0, pad: [0; 4], forbidden: 0 };
+
+    /// A slot whose new flows of both families take this link.
+    #[must_use]
+    pub const fn of(link: u8) -> Self {
+        Self { link4: link, link6: link, ..Self::NONE }
+    }
 
     /// Flows on this link (index of `LINKS`) must leave it.
     #[must_use]
@@ -141,12 +151,13 @@ pub struct Link {
     /// DSCP 0..=63 of steered packets on this link where their slot has none; 0 for none here either.
     pub wire_dscp: u8,
     pub pad: u8,
-    /// [`LINK_UP`], [`LINK_NAT`], [`LINK_L3`], [`LINK_MARK`].
+    /// [`LINK_UP4`], [`LINK_UP6`], [`LINK_NAT`], [`LINK_L3`], [`LINK_MARK`].
     pub flags: u32,
     /// With [`LINK_MARK`]: bits that steered packets get in `skb->mark`, and which bits those are.
     pub mark: u32,
     pub mark_mask: u32,
-    /// Source ports that SNAT may take when the pod's own is in use, host byte order, inclusive.
+    /// Source ports of SNAT, host byte order, inclusive. Zero with [`LINK_MARK`] while no flow here is translated by the programs: what
+    /// comes in for other addresses than the pods' is none of theirs.
     pub port_min: u16,
     pub port_max: u16,
     /// Next hop, or zero where destinations are on-link.
@@ -176,14 +187,18 @@ impl Link {
     };
 }
 
-/// New flows may take the link and packets of pinned flows are sent on it.
-pub const LINK_UP: u32 = 1;
+/// New IPv4 flows may take the link and packets of pinned ones are sent on it.
+pub const LINK_UP4: u32 = 1;
 /// `nat: Masquerade`: the source address belongs to the link, and flows cannot leave it.
 pub const LINK_NAT: u32 = 2;
 /// The device has no Ethernet header (TUN, WireGuard, PPP, IP tunnels): packets start with the IP header.
 pub const LINK_L3: u32 = 4;
 /// `mode: Mark`: packets get a mark and the stack forwards them, by a rule for the mark; it translates too.
 pub const LINK_MARK: u32 = 8;
+/// The same as [`LINK_UP4`] for IPv6 flows.
+pub const LINK_UP6: u32 = 16;
+/// Up for both families.
+pub const LINK_UP: u32 = LINK_UP4 | LINK_UP6;
 
 /// Value of `LINK_OF` (key: ifindex of an uplink, `u32`): an index of `LINKS`.
 pub type LinkIndex = u32;
@@ -275,7 +290,7 @@ const _: () = {
     assert!(size_of::<FlowState>() == 56);
     assert!(size_of::<Flow4>() == 72);
     assert!(size_of::<Flow6>() == 96);
-    assert!(size_of::<PodUsage>() == 12);
+    assert!(size_of::<PodUsage>() == 16);
     assert!(size_of::<FragmentKey>() == 48);
     assert!(size_of::<ClassKey>() == 4);
     assert!(size_of::<Slot>() == 16);

@@ -11,7 +11,7 @@ mod quoted;
 mod segment;
 mod transport;
 
-use crate::abi::{Link, class_of_dscp};
+use crate::abi::{LINK_UP4, LINK_UP6, Link, Slot, class_of_dscp};
 pub use bytes::{
     ACK, Bytes, ECHO_ID, ETHERNET, FIN, ICMP_CHECKSUM, IPV4_BE, IPV6_BE, RST, SYN, TCP, TCP_CHECKSUM,
     TCP_HEADER, UDP, UDP_CHECKSUM,
@@ -29,6 +29,7 @@ impl Address for [u8; 4] {
     const HEADER: usize = 20;
     const ETHER_BE: u16 = IPV4_BE;
     const ICMP: u8 = 1;
+    const LINK_UP: u32 = LINK_UP4;
     const ICMP_COVERS_ADDRESSES: bool = false;
     const ECHO: [u8; 2] = [8, 0];
 
@@ -62,6 +63,11 @@ impl Address for [u8; 4] {
     #[inline(always)]
     fn source_of<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Self> {
         bytes.words::<1>(l3 + 12).map(|[saddr]| saddr.to_ne_bytes())
+    }
+
+    #[inline(always)]
+    fn destination_of<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Self> {
+        bytes.words::<1>(l3 + 16).map(|[daddr]| daddr.to_ne_bytes())
     }
 
     #[inline(always)]
@@ -105,12 +111,18 @@ impl Address for [u8; 4] {
     fn gateway(link: &Link) -> Self {
         link.gateway4
     }
+
+    #[inline(always)]
+    fn link(slot: &Slot) -> u8 {
+        slot.link4
+    }
 }
 
 impl Address for [u8; 16] {
     const HEADER: usize = 40;
     const ETHER_BE: u16 = IPV6_BE;
     const ICMP: u8 = 58;
+    const LINK_UP: u32 = LINK_UP6;
     const ICMP_COVERS_ADDRESSES: bool = true;
     const ECHO: [u8; 2] = [128, 129];
 
@@ -138,6 +150,11 @@ impl Address for [u8; 16] {
     #[inline(always)]
     fn source_of<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Self> {
         bytes.wide(l3 + 8).map(u128::to_ne_bytes)
+    }
+
+    #[inline(always)]
+    fn destination_of<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Self> {
+        bytes.wide(l3 + 24).map(u128::to_ne_bytes)
     }
 
     #[inline(always)]
@@ -180,6 +197,11 @@ impl Address for [u8; 16] {
     #[inline(always)]
     fn gateway(link: &Link) -> Self {
         link.gateway6
+    }
+
+    #[inline(always)]
+    fn link(slot: &Slot) -> u8 {
+        slot.link6
     }
 }
 

@@ -4,16 +4,14 @@
 //! [`Disposition`], translations. **Never**: changes a map or knows where it runs.
 
 pub mod packed;
+pub mod ports;
 
 use crate::abi::{
     ANY_LINK, Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_MARK, FLOW_NAT, Flow,
-    FlowKey, FlowState, LINK_MARK, LINK_NAT, LINK_UP, Link, NO_LINK, Peer, PeerKey, Pod, REVERSE, Reason,
+    FlowKey, FlowState, LINK_MARK, LINK_NAT, LOCAL, Link, NO_LINK, Peer, PeerKey, Pod, REVERSE, Reason,
     SLOT_FOLLOW, SLOT_REFUSE, Slot, SlotIndex, Traffic, TrafficKey,
 };
 use crate::packet::{ACK, Address, FIN, RST, Segment, TCP, delta, fold};
-
-/// Source ports tried before a first packet is refused.
-pub const PORT_TRIES: u16 = 16;
 
 /// Read access to the maps by which the rule decides: those of the kernel, or the agent's image of them.
 pub trait Tables {
@@ -25,6 +23,8 @@ pub trait Tables {
     fn dest(&self, key: &DestKey) -> Option<DestClasses>;
     /// `TRAFFIC`.
     fn traffic(&self, key: &TrafficKey) -> Option<&Traffic>;
+    /// `LOCAL`: 1 where the destination is local, else 0.
+    fn local(&self, address: &AddrKey) -> u32;
     /// `SLOTS`.
     fn slot(&self, index: SlotIndex) -> Option<Slot>;
     /// `LINKS`.
@@ -42,6 +42,8 @@ pub struct Grant {
     /// Index of `SLOTS`.
     pub index: u16,
     pub slot: Slot,
+    /// Index of `LINKS`: the slot's link for the packet's family.
+    pub link: u8,
 }
 
 /// A packet stays off the links.
@@ -116,14 +118,15 @@ pub fn admit<A: Address, T: Tables>(
         let refuses = if by_traffic { Slot { flags: 0, ..slot } } else { slot };
         return Err(Denial::of_slot(Reason::MidStream, refuses));
     }
-    if !tables.link(slot.link).is_some_and(carries::<A>) {
+    let link = A::link(&slot);
+    if !tables.link(link).is_some_and(carries::<A>) {
         return Err(if slot.flags & SLOT_REFUSE != 0 {
             Denial::drop(Reason::NoLinkRefused)
         } else {
             Denial::pass(Reason::NoLinkDefault)
         });
     }
-    Ok(Grant { class, by_traffic, index: index as u16, slot })
+    Ok(Grant { class, by_traffic, index: index as u16, slot, link })
 }
 
 #[inline(always)]
@@ -131,10 +134,10 @@ fn covers<A: Address, T: Tables>(tables: &T, zone: u16, class: u8, segment: &Seg
     let proto = segment.proto;
     let key = DestKey { addr: segment.daddr.mapped(), port_be: segment.dport_be, zone, proto, pad: [0; 3] };
     let may = |key: &DestKey| tables.dest(key).is_some_and(|classes| classes >> (class - 1) & 1 == 1);
-    may(&key) || may(&DestKey::anywhere(zone))
+    may(&key) || may(&DestKey::anywhere(zone)) && tables.local(&key.addr) != LOCAL
 }
 
-/// The class of a packet that no proxy has marked, by its destination; 0 for none.
+/// The class of a packet that no proxy has marked, by its destination; 0 for none, as for a local one.
 #[inline(always)]
 #[must_use]
 pub fn class_of_traffic<A: Address, T: Tables>(tables: &T, pod: &Pod, segment: &Segment<A>) -> u8 {
@@ -148,14 +151,16 @@ pub fn class_of_traffic<A: Address, T: Tables>(tables: &T, pod: &Pod, segment: &
     let port = u16::from_be(segment.dport_be);
     let own = |class: u8| class != 0 && pod.traffic >> ((class - 1) & 15) & 1 == 1;
     let holds = traffic.rules.iter().find(|rule| rule.min <= port && port <= rule.max && own(rule.class));
-    holds.map_or(0, |rule| rule.class)
+    // Without a branch, since the kernel's verifier walks each side of one.
+    let unless_local = (tables.local(&key.addr) as u8 & 1).wrapping_sub(1);
+    holds.map_or(0, |rule| rule.class & unless_local)
 }
 
-/// The link is up and has an address of this family: without one it has no way for it.
+/// The link is up for this family and has an address of it: without one it has no way for it.
 #[inline(always)]
 #[must_use]
 pub fn carries<A: Address>(link: &Link) -> bool {
-    link.flags & LINK_UP != 0 && link.ifindex != 0 && !A::source(link).is_none()
+    link.flags & A::LINK_UP != 0 && link.ifindex != 0 && !A::source(link).is_none()
 }
 
 /// The link carries the flow in the way that it was pinned: what the stack translates cannot go past it. (What goes past
@@ -182,6 +187,14 @@ pub const fn translates(link: &Link) -> bool {
     link.flags & (LINK_NAT | LINK_MARK) == LINK_NAT
 }
 
+/// Only packets for addresses of pods may belong to flows: the node's stack translates those of the link, and has its own memory of
+/// them.
+#[inline(always)]
+#[must_use]
+pub const fn serves_pods_only(link: &Link) -> bool {
+    link.flags & LINK_MARK != 0 && link.port_max == 0
+}
+
 /// The scopes of the entries that a packet of link `index` may belong to, the likelier one first: what the link translates
 /// comes back to its own address, all else to the pods'.
 #[inline(always)]
@@ -189,6 +202,26 @@ pub const fn translates(link: &Link) -> bool {
 pub const fn scopes(index: u8, link: &Link) -> [u32; 2] {
     let (own, any) = (REVERSE | index as u32, REVERSE | ANY_LINK);
     if link.flags & LINK_NAT != 0 { [own, any] } else { [any, own] }
+}
+
+/// Both entries of a connection that has ended: a FIN of both sides, or a RST of the pod. (A RST from outside may be forged; the
+/// pod's socket judges it.)
+#[inline(always)]
+#[must_use]
+pub const fn has_ended(forward: &FlowState, reverse: &FlowState) -> bool {
+    forward.tcp_flags & reverse.tcp_flags & FIN != 0 || forward.tcp_flags & RST != 0
+}
+
+/// The reverse entry `reverse` under `key` is the other half of the forward entry under `forward`.
+#[inline(always)]
+#[must_use]
+pub fn is_half_of<A: Address>(key: &FlowKey<A>, reverse: &Flow<A>, forward: &FlowKey<A>) -> bool {
+    let back = key.paired(reverse);
+    back.scope == forward.scope
+        && back.sport_be == forward.sport_be
+        && back.dport_be == forward.dport_be
+        && back.saddr == forward.saddr
+        && back.daddr == forward.daddr
 }
 
 /// The packet is the first one of a new connection on the tuple of an old flow, or of one that may still move.
@@ -238,8 +271,8 @@ pub enum Disposition {
     Hold,
 }
 
-/// Decides about a packet of a pinned flow on `link`; `movable` = the slot's link would carry the flow without
-/// translation.
+/// Decides about a packet of a pinned flow on `link`; `movable` = the slot's link for the flow's family would carry the
+/// flow without translation.
 #[inline(always)]
 #[must_use]
 pub fn disposition<A: Address>(
@@ -248,12 +281,13 @@ pub fn disposition<A: Address>(
     slot: Slot,
     movable: bool,
 ) -> Disposition {
-    let elsewhere = movable && slot.link != flow.link;
+    let next = A::link(&slot);
+    let elsewhere = movable && next != flow.link;
     match (stays::<A>(link, flow, slot), elsewhere) {
-        (true, true) if slot.flags & SLOT_FOLLOW != 0 => Disposition::Move(slot.link),
+        (true, true) if slot.flags & SLOT_FOLLOW != 0 => Disposition::Move(next),
         (true, _) => Disposition::Stay,
-        (false, true) => Disposition::Move(slot.link),
-        (false, false) if waits(link, flow, slot) => Disposition::Hold,
+        (false, true) => Disposition::Move(next),
+        (false, false) if waits::<A>(link, flow, slot) => Disposition::Hold,
         (false, false) => Disposition::Reset,
     }
 }
@@ -261,12 +295,12 @@ pub fn disposition<A: Address>(
 /// The slot still names the link that just died, or has none and must not use the default route; and the flow's own may
 /// come back.
 #[inline(always)]
-fn waits(link: Option<&Link>, flow: &FlowState, slot: Slot) -> bool {
+fn waits<A: Address>(link: Option<&Link>, flow: &FlowState, slot: Slot) -> bool {
     if slot.forbids(flow.link) {
         return false;
     }
-    let died = link.is_some_and(|link| link.flags & LINK_UP == 0) && slot.link == flow.link;
-    died || slot.link == NO_LINK && slot.flags & SLOT_REFUSE != 0
+    let died = link.is_some_and(|link| !carries::<A>(link)) && A::link(&slot) == flow.link;
+    died || A::link(&slot) == NO_LINK && slot.flags & SLOT_REFUSE != 0
 }
 
 /// The address and port (network byte order) that the pod's destination has on a link: that of a peer, else as dialled.
@@ -279,16 +313,17 @@ pub fn far_end<A: Address, T: Tables>(tables: &T, dialled: &FlowKey<A>, link: u8
     }
 }
 
-/// The slot's link would carry the flow as it is: no NAT on either side, the same way of forwarding, the same far end.
-/// `dialled` is the key of the flow's forward entry, `flow` that entry.
+/// The slot's link for the flow's family would carry the flow as it is: no NAT on either side, the same way of forwarding,
+/// the same far end. `dialled` is the key of the flow's forward entry, `flow` that entry.
 #[inline(always)]
 #[must_use]
 pub fn movable<A: Address, T: Tables>(tables: &T, dialled: &FlowKey<A>, flow: &Flow<A>, slot: Slot) -> bool {
-    if flow.state.flags & FLOW_NAT != 0 || slot.link == flow.state.link {
+    let next = A::link(&slot);
+    if flow.state.flags & FLOW_NAT != 0 || next == flow.state.link {
         return false;
     }
-    tables.link(slot.link).is_some_and(|link| takes_over::<A>(link, &flow.state))
-        && far_end(tables, dialled, slot.link) == (flow.daddr, flow.dport_be)
+    tables.link(next).is_some_and(|link| takes_over::<A>(link, &flow.state))
+        && far_end(tables, dialled, next) == (flow.daddr, flow.dport_be)
 }
 
 /// The key of `PEERS` for what the pod dialled.
@@ -296,38 +331,6 @@ pub fn movable<A: Address, T: Tables>(tables: &T, dialled: &FlowKey<A>, flow: &F
 #[must_use]
 pub fn peer_key<A: Address>(dialled: &FlowKey<A>, link: u8) -> PeerKey {
     PeerKey { addr: dialled.daddr.mapped(), port_be: dialled.dport_be, link, proto: dialled.proto as u8 }
-}
-
-/// The source ports that a flow may leave with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SourcePorts {
-    /// Host byte order.
-    first: u16,
-    /// How many, at least one.
-    count: u32,
-}
-
-/// The pod's own source port (network byte order) where its address leaves too, else the link's range. Under SNAT the
-/// pod's own port is never reused: the node's masquerade could have given the same port to another pod's connection.
-#[inline(always)]
-#[must_use]
-pub fn source_ports(own_be: u16, link: &Link) -> SourcePorts {
-    if !translates(link) || link.port_max < link.port_min || link.port_min == 0 {
-        return SourcePorts { first: u16::from_be(own_be), count: 1 };
-    }
-    SourcePorts { first: link.port_min, count: u32::from(link.port_max - link.port_min) + 1 }
-}
-
-impl SourcePorts {
-    /// The n-th one to try (network byte order), from a random place. Without a branch, since the kernel's verifier walks
-    /// each side of one as often as there are tries.
-    #[inline(always)]
-    #[must_use]
-    pub const fn nth(self, n: u16, random: u32) -> u16 {
-        // Odd stride: consecutive tries do not walk through one block of ports in use.
-        let step = (random & 0xffff) + n as u32 * 7919;
-        (self.first + (step % self.count) as u16).to_be()
-    }
 }
 
 /// Sets the addresses and the port of the destination after translation, with their checksum delta from `from`.

@@ -3,21 +3,30 @@
 use core::hint::black_box;
 
 use clovisor_common::abi::{FLOW_MARK, Flow, FlowKey, Link, Pod, Reason, Slot};
-use clovisor_common::packet::{ETHERNET, Fragment, RST, Segment, TCP};
+use clovisor_common::packet::{ETHERNET, FIN, Fragment, RST, Segment, TCP};
 use clovisor_common::reply::IcmpError;
 use clovisor_common::rule::packed::Outcome;
 use clovisor_common::rule::{self, Disposition};
 
-use crate::maps::{self, Maps, Scratch, Stage};
+use crate::maps::{self, Scratch};
 use crate::packet::{DROP, PASS, Packet, verdict};
 use crate::rewrite::Family;
 use crate::segment::{READ, clamp_mss, read, record};
+use crate::tables::Maps;
 use crate::{fragment, icmp_error, new_flow, switches, unreplied};
 
 /// A packet that came out of a pod.
 #[inline(always)]
 pub(crate) fn egress<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
-    match Outcome::from_i32(outcome::<A>(packet, pod)) {
+    let outcome = outcome::<A>(packet, pod);
+    // Here, since the frame of `outcome` has no room for what that needs. A packet that was not parsed leaves the one before in the
+    // scratch space, whose connection has ended by then or not.
+    if let Some(Scratch { segment, key, .. }) = A::scratch()
+        && segment.flags & (FIN | RST) != 0
+    {
+        let _ended = unreplied::end(key);
+    }
+    match Outcome::from_i32(outcome) {
         Outcome::TooBig => icmp_error::<A>(packet, false),
         Outcome::Held => icmp_error::<A>(packet, true),
         Outcome::Unparsed(class) => icmp_error::outbound::<A>(packet, class),
@@ -89,7 +98,10 @@ fn outcome<A: Family>(packet: &mut Packet, pod: &Pod) -> i32 {
 /// The flow of the packet, unless the packet opens a new connection with the same tuple.
 #[inline(always)]
 fn known<'a, A: Family>(segment: &Segment<A>, key: &FlowKey<A>) -> Option<&'a mut Flow<A>> {
-    let flow = maps::flow(key)?;
+    let Some(flow) = maps::flow(key) else {
+        A::new_flow()?.keep_port(None);
+        return None;
+    };
     if !segment.is_new {
         return Some(flow);
     }
@@ -97,11 +109,8 @@ fn known<'a, A: Family>(segment: &Segment<A>, key: &FlowKey<A>) -> Option<&'a mu
     if !rule::reopens(segment, &flow.state, stays) {
         return Some(flow);
     }
-    let paired = key.paired(flow);
-    for stage in [Stage::Replied, Stage::Unreplied] {
-        maps::forget(stage, &paired);
-        maps::forget(stage, key);
-    }
+    A::new_flow()?.keep_port(Some(flow));
+    unreplied::forget(key, flow);
     None
 }
 
@@ -167,10 +176,26 @@ fn mark<A: Family>(
     if segment.fragment == Fragment::First && !fragment::learn(segment, flow.state.veth) {
         return verdict(packet, Reason::HelperFailed, DROP);
     }
-    let (packets, bytes) = packet.on_wire(ETHERNET, segment.headers());
     let before = flow.state.tcp_flags;
+    let verdict = stamp(packet, segment, flow, slot, link, reason);
+    if verdict == PASS && rule::proves_answer(segment, before, &flow.state) {
+        return Outcome::Replied.to_i32();
+    }
+    verdict
+}
+
+/// Sets class and mark of a packet.
+#[inline(always)]
+pub(crate) fn stamp<A: Family>(
+    packet: &mut Packet,
+    segment: &Segment<A>,
+    flow: &mut Flow<A>,
+    slot: &Slot,
+    link: &Link,
+    reason: Reason,
+) -> i32 {
+    let (packets, bytes) = packet.on_wire(ETHERNET, segment.headers());
     record(flow, segment, packets, bytes);
-    let replied = rule::proves_answer(segment, before, &flow.state);
     let tos = rule::flow_tos(&flow.state, segment.tos, rule::wire_dscp(*slot, link));
     if A::set_tos(packet, segment, tos).is_none() {
         return verdict(packet, Reason::HelperFailed, DROP);
@@ -178,7 +203,7 @@ fn mark<A: Family>(
     maps::count(reason, packets, bytes);
     maps::count_link(flow.state.link, true, packets, bytes);
     packet.set_mark(link);
-    if replied { Outcome::Replied.to_i32() } else { PASS }
+    PASS
 }
 
 /// The packet, or a segment that GSO will make of it, exceeds the link's MTU.

@@ -10,8 +10,8 @@ use clovisor_common::abi::{FLOW_MARK, Link, Reason};
 use clovisor_common::packet::{Bytes as _, ETHERNET, TCP, UDP};
 use clovisor_common::rule::{self, Disposition};
 
-use crate::egress::{carry, too_big};
-use crate::ingress::hand_over;
+use crate::egress::{carry, stamp, too_big};
+use crate::ingress::{hand_over, note};
 use crate::maps;
 use crate::packet::Packet;
 use crate::rewrite::Family;
@@ -47,21 +47,30 @@ pub(crate) fn back<A: Family>(packet: &mut Packet, l3: usize, index: u8, link: &
 fn out_of<const PROTO: u8, A: Family>(packet: &mut Packet) -> Option<i32> {
     let segment = &A::parse_fast::<PROTO, _>(packet, ETHERNET)?;
     let key = segment.key(packet.ifindex());
-    // A sender of datagrams without replies (syslog, telemetry) stays in the unreplied table.
-    let flow = maps::replied(&key).or_else(|| if PROTO == UDP { maps::unreplied(&key) } else { None })?;
+    // A sender of datagrams without replies (syslog, telemetry) stays in the unreplied table. In mode Mark the slow path asks whether
+    // it has earned its place among the replied ones.
+    let flow = match maps::replied(&key) {
+        Some(flow) => flow,
+        None if PROTO == UDP => maps::unreplied(&key).filter(|flow| flow.state.flags & FLOW_MARK == 0)?,
+        None => return None,
+    };
     let slot = maps::slot(u32::from(flow.state.slot))?;
     let link = maps::link(flow.state.link)?;
     // An upper bound: whether the flow can move is looked up by the slow path.
-    let movable = slot.link != flow.state.link;
+    let movable = A::link(&slot) != flow.state.link;
     if !matches!(rule::disposition::<A>(&flow.state, Some(link), slot, movable), Disposition::Stay)
-        || flow.state.flags & FLOW_MARK != 0
         || rule::reopens(segment, &flow.state, true)
         || segment.ttl <= 1
         || too_big(packet, segment, link)
     {
         return None;
     }
-    Some(carry(packet, segment, flow, &slot, link, Reason::Steered))
+    Some(if flow.state.flags & FLOW_MARK == 0 {
+        carry(packet, segment, flow, &slot, link, Reason::Steered)
+    } else {
+        packet.set_seen(false);
+        stamp(packet, segment, flow, &slot, link, Reason::Steered)
+    })
 }
 
 #[inline(always)]
@@ -74,8 +83,9 @@ fn back_of<const PROTO: u8, A: Family>(
     let segment = &A::parse_fast::<PROTO, _>(packet, l3)?;
     let [likely, _] = rule::scopes(index, link);
     let flow = maps::replied(&segment.key(likely))?;
-    if flow.state.flags & FLOW_MARK != 0 {
-        return None;
-    }
-    Some(hand_over(packet, segment, flow, l3, index))
+    Some(if flow.state.flags & FLOW_MARK == 0 {
+        hand_over(packet, segment, flow, l3, index)
+    } else {
+        note(packet, segment, flow, l3, index)
+    })
 }

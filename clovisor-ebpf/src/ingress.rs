@@ -1,7 +1,7 @@
 //! From a link back to the pod.
 
 use clovisor_common::abi::{FLOW_MARK, Flow, FlowKey, Link, REVERSE, Reason};
-use clovisor_common::packet::{Fragment, RST, Segment};
+use clovisor_common::packet::{FIN, Fragment, RST, Segment};
 use clovisor_common::rule;
 
 use crate::maps::Scratch;
@@ -30,14 +30,15 @@ pub(crate) fn ingress<A: Family>(packet: &mut Packet, l3: usize, index: u8, link
     if clamp_mss(packet, segment, Some(link)).is_none() {
         return verdict_at(packet, l3, Reason::HelperFailed, DROP);
     }
-    if flow.state.flags & FLOW_MARK != 0 {
-        let (packets, bytes) = packet.on_wire(l3, segment.headers());
-        record(flow, segment, packets, bytes);
-        maps::count(Reason::Returned, packets, bytes);
-        maps::count_link(index, false, packets, bytes);
-        return PASS;
+    let verdict = if flow.state.flags & FLOW_MARK == 0 {
+        hand_over(packet, segment, flow, l3, index)
+    } else {
+        note(packet, segment, flow, l3, index)
+    };
+    if segment.flags & FIN != 0 {
+        let _ended = unreplied::end(key);
     }
-    hand_over(packet, segment, flow, l3, index)
+    verdict
 }
 
 /// Translates a packet and gives it to its pod.
@@ -59,6 +60,22 @@ pub(crate) fn hand_over<A: Family>(
     maps::count(Reason::Returned, packets, bytes);
     maps::count_link(index, false, packets, bytes);
     packet.to_peer(flow.state.veth)
+}
+
+/// Counts a packet that the node's stack gives to its pod.
+#[inline(always)]
+pub(crate) fn note<A: Family>(
+    packet: &Packet,
+    segment: &Segment<A>,
+    flow: &mut Flow<A>,
+    l3: usize,
+    index: u8,
+) -> i32 {
+    let (packets, bytes) = packet.on_wire(l3, segment.headers());
+    record(flow, segment, packets, bytes);
+    maps::count(Reason::Returned, packets, bytes);
+    maps::count_link(index, false, packets, bytes);
+    PASS
 }
 
 /// The packet's entry, in the scope of its link or of any; a reply moves an unreplied flow to the replied table.

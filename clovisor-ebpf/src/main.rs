@@ -35,6 +35,8 @@ mod segment;
 #[cfg(target_arch = "bpf")]
 mod switches;
 #[cfg(target_arch = "bpf")]
+mod tables;
+#[cfg(target_arch = "bpf")]
 mod unreplied;
 
 #[cfg(target_arch = "bpf")]

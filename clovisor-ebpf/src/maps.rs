@@ -9,21 +9,20 @@ use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use clovisor_common::abi::{
     Addr, AddrKey, ClassKey, Counter, DestClasses, DestKey, Flow, Flow4, Flow4Key, Flow6, Flow6Key, FlowKey,
-    FragmentKey, LINK_L3, Link, LinkCounters, LinkIndex, MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, PodUsage,
-    Ports, Reason, STATS_ENTRIES, Slot, SlotIndex, Traffic, TrafficKey,
+    FragmentKey, LINK_L3, Link, LinkCounters, LinkIndex, MAX_LINKS, MAX_LOCAL, MAX_SLOTS, NOT_LOCAL, Peer,
+    PeerKey, Pod, PodUsage, Ports, Reason, STATS_ENTRIES, Slot, SlotIndex, Traffic, TrafficKey,
 };
 use clovisor_common::packet::{ETHERNET, Segment};
 use clovisor_common::reply::Frame;
-use clovisor_common::rule::Tables;
 
 #[map]
 static FLOW4: HashMap<Flow4Key, Flow4> = HashMap::pinned(131_072, 0);
 #[map]
 static FLOW6: HashMap<Flow6Key, Flow6> = HashMap::pinned(32_768, 0);
 #[map]
-static UNREPLIED4: LruHashMap<Flow4Key, Flow4> = LruHashMap::pinned(32_768, 0);
+static UNREPLIED4: LruHashMap<Flow4Key, Flow4> = LruHashMap::pinned(65_536, 0);
 #[map]
-static UNREPLIED6: LruHashMap<Flow6Key, Flow6> = LruHashMap::pinned(16_384, 0);
+static UNREPLIED6: LruHashMap<Flow6Key, Flow6> = LruHashMap::pinned(32_768, 0);
 #[map]
 static POD_USAGE: HashMap<u32, PodUsage> = HashMap::pinned(2048, 0);
 #[map]
@@ -44,6 +43,8 @@ static ADDRS: HashMap<AddrKey, Addr> = HashMap::pinned(4096, 0);
 static DESTS: HashMap<DestKey, DestClasses> = HashMap::pinned(16_384, 0);
 #[map]
 static TRAFFIC: LpmTrie<TrafficKey, Traffic> = LpmTrie::pinned(16_384, BPF_F_NO_PREALLOC);
+#[map]
+static LOCAL: LpmTrie<AddrKey, u32> = LpmTrie::pinned(MAX_LOCAL, BPF_F_NO_PREALLOC);
 #[map]
 static PEERS: HashMap<PeerKey, Peer> = HashMap::pinned(16_384, 0);
 #[map]
@@ -68,6 +69,25 @@ pub(crate) struct NewFlow<A> {
     pub(crate) forward: Flow<A>,
     pub(crate) reverse: Flow<A>,
     pub(crate) reverse_key: FlowKey<A>,
+    /// The source port (network byte order) that the tuple's connection before had, and its link; 0 for none.
+    pub(crate) port_before: u32,
+    /// Where the search for a source port begins; here for the same reason as `granted`.
+    pub(crate) place: u32,
+}
+
+impl<A> NewFlow<A> {
+    /// Keeps the source port of a connection that makes way for another one of its tuple.
+    #[inline(always)]
+    pub(crate) fn keep_port(&mut self, of: Option<&Flow<A>>) {
+        self.port_before = of.map_or(0, |flow| u32::from(flow.state.link) << 16 | u32::from(flow.sport_be));
+    }
+
+    /// That source port, if it was of this link.
+    #[inline(always)]
+    pub(crate) fn port_before(&self, link: u8) -> Option<u16> {
+        let port_be = self.port_before as u16;
+        (port_be != 0 && (self.port_before >> 16) as u8 == link).then_some(port_be)
+    }
 }
 
 /// A parsed packet on the slow path and the key of its flow; not on the BPF stack for the same reason.
@@ -262,6 +282,12 @@ pub(crate) fn traffic<'a>(key: &TrafficKey) -> Option<&'a Traffic> {
     TRAFFIC.get(Key::new(TrafficKey::BITS, *key))
 }
 
+/// 1 where the address is local, else 0.
+#[inline(always)]
+pub(crate) fn local(address: &AddrKey) -> u32 {
+    LOCAL.get(Key::new(128, *address)).copied().unwrap_or(NOT_LOCAL)
+}
+
 #[inline(always)]
 pub(crate) fn peer(key: &PeerKey) -> Option<Peer> {
     hit(&PEERS, key).copied()
@@ -332,44 +358,4 @@ pub(crate) fn count_link(link: u8, sent: bool, packets: u64, bytes: u64) {
 fn add(counter: &mut Counter, packets: u64, bytes: u64) {
     counter.packets += packets;
     counter.bytes += bytes;
-}
-
-/// The maps, for the rule.
-pub(crate) struct Maps;
-
-impl Tables for Maps {
-    #[inline(always)]
-    fn addr(&self, key: &AddrKey) -> Option<Addr> {
-        addr(key)
-    }
-
-    #[inline(always)]
-    fn slot_of(&self, key: &ClassKey) -> Option<SlotIndex> {
-        slot_of(key)
-    }
-
-    #[inline(always)]
-    fn dest(&self, key: &DestKey) -> Option<DestClasses> {
-        dest(key)
-    }
-
-    #[inline(always)]
-    fn traffic(&self, key: &TrafficKey) -> Option<&Traffic> {
-        traffic(key)
-    }
-
-    #[inline(always)]
-    fn slot(&self, index: SlotIndex) -> Option<Slot> {
-        slot(index)
-    }
-
-    #[inline(always)]
-    fn link(&self, index: u8) -> Option<&Link> {
-        link(index)
-    }
-
-    #[inline(always)]
-    fn peer(&self, key: &PeerKey) -> Option<Peer> {
-        peer(key)
-    }
 }

@@ -3,17 +3,19 @@
 use core::hint::black_box;
 
 use clovisor_common::abi::{
-    FLOW_AS_IS, FLOW_BY_TRAFFIC, FLOW_MARK, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey, LINK_MARK, LINK_NAT, Link,
-    Pod, Reason,
+    FLOW_AS_IS, FLOW_BY_TRAFFIC, FLOW_ENDED, FLOW_MARK, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey, LINK_MARK,
+    LINK_NAT, Link, Pod, Reason,
 };
 use clovisor_common::packet::{ETHERNET, Segment};
 use clovisor_common::rule::packed::DenialBits;
-use clovisor_common::rule::{self, Denial, Grant, PORT_TRIES};
+use clovisor_common::rule::ports::{PORT_TRIES, other_place, own_place};
+use clovisor_common::rule::{self, Denial, Grant};
 
-use crate::maps::{self, Maps, NewFlow, Refused, Stage};
+use crate::maps::{self, NewFlow, Refused, Stage};
 use crate::packet::{DROP, PASS, Packet, now, random, verdict};
 use crate::rewrite::Family;
-use crate::unreplied;
+use crate::tables::Maps;
+use crate::{switches, unreplied};
 
 /// Opens the flow of a packet without one if the rule grants it, else counts the denial and returns the verdict.
 /// `granted` keeps the grant meanwhile.
@@ -28,9 +30,7 @@ pub(crate) fn open<'a, A: Family>(
     *granted = admit(packet, pod, segment);
     let outcome = match *black_box(granted) {
         granted if !Grant::is_grant(granted) => granted as u32,
-        granted if !unreplied::may_open(packet.ifindex()) => {
-            Denial::of_slot(Reason::OpensLimited, Grant::from_bits(granted).slot).to_bits()
-        }
+        _ if !unreplied::may_open(packet.ifindex()) => Denial::drop(Reason::OpensLimited).to_bits(),
         granted if prepare(key, granted, pod.zone) => insert(key, granted),
         _ => Denial::drop(Reason::HelperFailed).to_bits(),
     };
@@ -80,7 +80,7 @@ fn insert<A: Family>(key: &FlowKey<A>, granted: u64) -> u32 {
 /// The reverse entry first: it reserves the source port.
 #[inline(always)]
 fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant) -> Result<(), Reason> {
-    let link = maps::link(grant.slot.link).ok_or(Reason::NoLinkDefault)?;
+    let link = maps::link(grant.link).ok_or(Reason::NoLinkDefault)?;
     let draft = A::new_flow().ok_or(Reason::HelperFailed)?;
     reserve_port(draft, key, link)?;
     match maps::reserve(Stage::Unreplied, key, &draft.forward) {
@@ -98,8 +98,8 @@ fn write_pair<A: Family>(key: &FlowKey<A>, grant: &Grant) -> Result<(), Reason> 
 #[inline(never)]
 fn prepare<A: Family>(key: &FlowKey<A>, granted: u64, zone: u16) -> bool {
     let grant = Grant::from_bits(granted);
-    let (Some(link), Some(NewFlow { forward, reverse, reverse_key })) =
-        (maps::link(grant.slot.link), A::new_flow())
+    let (Some(link), Some(NewFlow { forward, reverse, reverse_key, .. })) =
+        (maps::link(grant.link), A::new_flow())
     else {
         return false;
     };
@@ -110,13 +110,13 @@ fn prepare<A: Family>(key: &FlowKey<A>, granted: u64, zone: u16) -> bool {
     forward.state.created_ns = now();
     forward.state.veth = key.scope;
     forward.state.slot = grant.index;
-    forward.state.link = grant.slot.link;
+    forward.state.link = grant.link;
     forward.state.class = grant.class;
     forward.state.zone = zone;
     forward.state.flags = pinned | stack | if grant.by_traffic { FLOW_BY_TRAFFIC } else { 0 };
     reverse.state = forward.state;
     reverse.state.flags |= FLOW_REVERSE;
-    let (daddr, dport_be) = rule::far_end(&Maps, key, grant.slot.link);
+    let (daddr, dport_be) = rule::far_end(&Maps, key, grant.link);
     if pinned | stack == 0 && daddr == key.daddr && dport_be == key.dport_be {
         forward.state.flags |= FLOW_AS_IS;
         reverse.state.flags |= FLOW_AS_IS;
@@ -132,23 +132,63 @@ fn prepare<A: Family>(key: &FlowKey<A>, granted: u64, zone: u16) -> bool {
     true
 }
 
-/// Inserts the reverse entry under the first free source port and leaves that port in the forward entry.
+/// Inserts the reverse entry under the first free source port, else under that of the connection that ended first among those that
+/// were tried; leaves the port in the forward entry.
 #[inline(always)]
 fn reserve_port<A: Family>(draft: &mut NewFlow<A>, key: &FlowKey<A>, link: &Link) -> Result<(), Reason> {
-    let (ports, random) = (rule::source_ports(key.sport_be, link), random());
-    let NewFlow { forward, reverse, reverse_key } = draft;
-    for n in 0..PORT_TRIES {
-        let sport_be = ports.nth(n, random);
-        rule::translate_ports(forward, key, sport_be, forward.dport_be);
-        reverse.port_delta = rule::undone(forward.port_delta);
-        reverse_key.dport_be = sport_be;
-        match maps::reserve(Stage::Unreplied, reverse_key, reverse) {
-            // Ports of replied flows are taken too.
-            Ok(()) if maps::replied(reverse_key).is_none() => return Ok(()),
-            Ok(()) => maps::forget(Stage::Unreplied, reverse_key),
-            Err(Refused::Full) => return Err(Reason::FlowTableFull),
-            Err(Refused::Taken) => {}
-        }
+    let ports = rule::ports::source_ports(key.sport_be, link);
+    let index = draft.forward.state.link;
+    draft.place = own_place(switches::port_secret(), key.saddr, key.sport_be, index);
+    // Where that was taken, the far end remembers the tuple by another one.
+    if let Some(port_be) = draft.port_before(index) {
+        draft.place = ports.place_of(port_be);
     }
-    Err(Reason::PortsExhausted)
+    let own = *black_box(&mut draft.place);
+    let mut place = own;
+    let random = random();
+    let (mut oldest_ns, mut oldest_be) = (u64::MAX, 0);
+    for n in 0..PORT_TRIES {
+        let sport_be = ports.at(place);
+        match reserve(draft, key, sport_be) {
+            Ok(()) => return Ok(()),
+            Err(Refused::Full) => return Err(Reason::FlowTableFull),
+            Err(Refused::Taken) => {
+                let ended_ns = ended_ns(&draft.reverse_key);
+                if ended_ns < oldest_ns {
+                    (oldest_ns, oldest_be) = (ended_ns, sport_be);
+                }
+            }
+        }
+        place = other_place(own, random, n);
+    }
+    if oldest_be == 0 {
+        return Err(Reason::PortsExhausted);
+    }
+    draft.reverse_key.dport_be = oldest_be;
+    unreplied::displace(&draft.reverse_key);
+    reserve(draft, key, oldest_be).map_err(|_| Reason::PortsExhausted)
+}
+
+/// Inserts the reverse entry under a source port. Ports of replied flows are taken too.
+#[inline(always)]
+fn reserve<A: Family>(draft: &mut NewFlow<A>, key: &FlowKey<A>, sport_be: u16) -> Result<(), Refused> {
+    let NewFlow { forward, reverse, reverse_key, .. } = draft;
+    rule::translate_ports(forward, key, sport_be, forward.dport_be);
+    reverse.port_delta = rule::undone(forward.port_delta);
+    reverse_key.dport_be = sport_be;
+    maps::reserve(Stage::Unreplied, reverse_key, reverse)?;
+    if maps::replied(reverse_key).is_none() {
+        return Ok(());
+    }
+    maps::forget(Stage::Unreplied, reverse_key);
+    Err(Refused::Taken)
+}
+
+/// When the connection of a reverse entry was last seen, if it has ended; else the end of time.
+#[inline(always)]
+fn ended_ns<A: Family>(key: &FlowKey<A>) -> u64 {
+    match maps::unreplied(key) {
+        Some(flow) if flow.state.flags & FLOW_ENDED != 0 => flow.state.last_seen_ns,
+        _ => u64::MAX,
+    }
 }

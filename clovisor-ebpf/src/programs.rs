@@ -5,6 +5,7 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use clovisor_common::abi::Link;
 use clovisor_common::packet::{ETHERNET, IPV4_BE, IPV6_BE};
+use clovisor_common::rule;
 
 use crate::packet::{PASS, Packet};
 use crate::rewrite::Family;
@@ -54,6 +55,12 @@ pub(crate) fn wan_in(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn back<A: Family>(packet: &mut Packet, index: u8, link: &Link) -> i32 {
     let l3 = maps::ip_offset(link);
+    if rule::serves_pods_only(link)
+        && let Some(daddr) = A::destination_of(packet, l3)
+        && maps::addr(&daddr.mapped()).is_none()
+    {
+        return PASS;
+    }
     if let Some(verdict) = fast_path::back::<A>(packet, l3, index, link) {
         return verdict;
     }

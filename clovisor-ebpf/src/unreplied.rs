@@ -1,9 +1,10 @@
-//! From the unreplied to the replied table: a flood fills only the first.
+//! From the unreplied to the replied table, and back when the connection ends: a flood fills only the first.
 //!
 //! New flows are inserted into an LRU. The first packet that comes back moves both entries to the table of replied flows, from
-//! which no flow is displaced. Insert before delete, so that a concurrent lookup always finds the flow.
+//! which no flow is displaced. An ended connection moves back: its last packets find it there, and its source port stays reserved while
+//! the far end may remember it. Insert before delete, so that a concurrent lookup always finds the flow.
 
-use clovisor_common::abi::{FLOW_REVERSE, Flow, FlowKey, POD_OPENS, POD_QUOTA, Reason, WINDOW_SHIFT};
+use clovisor_common::abi::{FLOW_ENDED, FLOW_REVERSE, Flow, FlowKey, POD_QUOTA, Reason};
 use clovisor_common::rule;
 
 use crate::maps::{self, NewFlow, Refused, Stage};
@@ -22,6 +23,9 @@ pub(crate) fn promote<A: Family>(key: &FlowKey<A>) -> u32 {
 #[inline(always)]
 fn try_promote<A: Family>(key: &FlowKey<A>) -> Result<(), Reason> {
     let reverse = maps::unreplied::<A>(key).ok_or(Reason::Passed)?;
+    if reverse.state.flags & FLOW_ENDED != 0 {
+        return Ok(());
+    }
     let usage = maps::usage(reverse.state.veth);
     if usage.as_ref().is_some_and(|usage| usage.replied >= POD_QUOTA) {
         return Err(Reason::PodQuota);
@@ -70,16 +74,68 @@ fn restored<'a, A: Family>(key: &FlowKey<A>, forward_key: &FlowKey<A>) -> Result
     Ok(forward)
 }
 
+/// Moves both entries of a connection that has ended, by either key, back among the unreplied ones: they leave the pod's quota and
+/// make room for others. Returns a number because a BPF function does.
+#[inline(never)]
+pub(crate) fn end<A: Family>(key: &FlowKey<A>) -> u32 {
+    match try_end(key) {
+        Some(()) => 1,
+        None => 0,
+    }
+}
+
+#[inline(always)]
+fn try_end<A: Family>(key: &FlowKey<A>) -> Option<()> {
+    let flow = maps::replied(key)?;
+    let other_key = key.paired(flow);
+    let other = maps::replied(&other_key)?;
+    let (forward, reverse) = if flow.state.flags & FLOW_REVERSE == 0 {
+        (&flow.state, &other.state)
+    } else {
+        (&other.state, &flow.state)
+    };
+    if !rule::has_ended(forward, reverse) {
+        return None;
+    }
+    flow.state.flags |= FLOW_ENDED;
+    other.state.flags |= FLOW_ENDED;
+    // An entry that finds no place stays: the agent removes it.
+    maps::reserve(Stage::Unreplied, key, flow).ok()?;
+    maps::reserve(Stage::Unreplied, &other_key, other).ok()?;
+    let veth = flow.state.veth;
+    maps::forget(Stage::Replied, key);
+    maps::forget(Stage::Replied, &other_key);
+    let usage = maps::usage(veth)?;
+    usage.replied = usage.replied.saturating_sub(1);
+    Some(())
+}
+
+/// Removes both entries of a connection that has ended, by its reverse entry.
+#[inline(always)]
+pub(crate) fn displace<A: Family>(key: &FlowKey<A>) {
+    if let Some(reverse) = maps::unreplied(key) {
+        maps::forget(Stage::Unreplied, &key.paired(reverse));
+        maps::forget(Stage::Unreplied, key);
+    }
+}
+
+/// Removes both entries of a flow, by its forward entry; the tuple is free again. The other half may be of another flow by now, if
+/// this one's was displaced.
+#[inline(always)]
+pub(crate) fn forget<A: Family>(key: &FlowKey<A>, flow: &Flow<A>) {
+    let paired = key.paired(flow);
+    if maps::replied(&paired).is_some_and(|reverse| rule::is_half_of(&paired, reverse, key)) {
+        maps::forget(Stage::Replied, &paired);
+    }
+    if maps::unreplied(&paired).is_some_and(|reverse| rule::is_half_of(&paired, reverse, key)) {
+        maps::forget(Stage::Unreplied, &paired);
+    }
+    maps::forget(Stage::Replied, key);
+    maps::forget(Stage::Unreplied, key);
+}
+
 /// The pod behind `veth` may open one more flow now; counts it.
 #[inline(always)]
 pub(crate) fn may_open(veth: u32) -> bool {
-    let Some(usage) = maps::usage(veth) else {
-        return true;
-    };
-    let window = (now() >> WINDOW_SHIFT) as u32;
-    if usage.window != window {
-        (usage.window, usage.opened) = (window, 0);
-    }
-    usage.opened += 1;
-    usage.opened <= POD_OPENS
+    maps::usage(veth).is_none_or(|usage| usage.may_open(now()))
 }

@@ -1,5 +1,6 @@
 //! The datapaths that the bench compares, each from a pod to the far end.
 
+use crate::checks::Counts;
 use crate::loads::{self, Load};
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::Array;
@@ -67,10 +68,36 @@ impl Datapath {
 
 /// Programs that stay attached while a datapath is in use.
 #[derive(Debug)]
-enum Attached {
+pub(crate) enum Attached {
     Nothing,
     Baseline { _programs: Ebpf },
     Steered(Box<Steered>),
+}
+
+impl Attached {
+    pub(crate) const fn steered(&self) -> Option<&Steered> {
+        match self {
+            Self::Steered(steered) => Some(steered),
+            Self::Nothing | Self::Baseline { .. } => None,
+        }
+    }
+
+    pub(crate) const fn steered_mut(&mut self) -> Option<&mut Steered> {
+        match self {
+            Self::Steered(steered) => Some(steered),
+            Self::Nothing | Self::Baseline { .. } => None,
+        }
+    }
+
+    /// The agent sweeps flows that ended.
+    pub(crate) fn sweep(&mut self) -> Result<()> {
+        if let Some(steered) = self.steered_mut() {
+            let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+            let now_ns = now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64;
+            steered.flows.sweep(now_ns, &|_| true)?;
+        }
+        Ok(())
+    }
 }
 
 /// Every datapath, each with namespaces of its own.
@@ -92,20 +119,24 @@ impl Datapaths {
     }
 
     /// One burst: the rate of the load on this datapath, per second.
+    ///
+    /// # Errors
+    /// Packets of Clovisor's did not take the path that is measured, or a connection had to wait for a second SYN.
     pub(crate) fn run(&mut self, datapath: Datapath, load: Load) -> Result<f64> {
+        let name = || format!("{}, {}", datapath.name(), load.name());
         let (site, attached) = self.0.get_mut(&datapath).context("an unknown datapath")?;
-        let rate = loads::run(site, load).with_context(|| format!("{}, {}", datapath.name(), load.name()))?;
-        if let Attached::Steered(steered) = attached {
-            // The agent sweeps ended flows too.
-            let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
-            let now_ns = now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64;
-            steered.flows.sweep(now_ns, &|_| true)?;
+        let before = Counts::read(site, attached.steered())?;
+        let rate = loads::run(site, load).with_context(name)?;
+        if attached.steered().is_some() {
+            Counts::read(site, attached.steered())?.unchanged_since(&before).with_context(name)?;
         }
+        attached.sweep()?;
         Ok(rate)
     }
 }
 
-fn set_up(datapath: Datapath, site: &DatapathSite) -> Result<Attached> {
+/// Builds what a datapath needs beside its namespaces.
+pub(crate) fn set_up(datapath: Datapath, site: &DatapathSite) -> Result<Attached> {
     match datapath {
         Datapath::PlainRouting => {}
         Datapath::Baseline => return Ok(Attached::Baseline { _programs: baseline(site)? }),

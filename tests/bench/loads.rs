@@ -92,7 +92,7 @@ pub(crate) fn source(site: &DatapathSite, tos: u32) -> Result<IpAddr> {
     Ok(from.ip())
 }
 
-fn dial(target: SocketAddr, tos: u32) -> Result<TcpStream> {
+pub(crate) fn dial(target: SocketAddr, tos: u32) -> Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_tos_v4(tos)?;
     socket.connect_timeout(&target.into(), PATIENCE).context("the far end does not answer")?;

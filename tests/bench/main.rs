@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: the cost of steering, compared with other datapaths. `README.md` beside this file explains the
 //! figures.
 
+mod checks;
 mod datapaths;
+mod lasting;
 mod loads;
 mod memory;
 mod packets;
@@ -24,6 +26,9 @@ struct Args {
     /// Skip the end to end part
     #[arg(long)]
     packets_only: bool,
+    /// Also open connections at an ordinary rate for more than a minute, as long as a far end remembers them
+    #[arg(long)]
+    lasting: bool,
     /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
@@ -43,6 +48,9 @@ fn run(args: &Args) -> Result<()> {
     let mut report = Report::default();
     if !args.packets_only {
         end_to_end(args, &mut report)?;
+    }
+    if args.lasting {
+        lasting::measure(&mut report)?;
     }
     packets::measure(&mut report)?;
     memory::measure(&mut report)?;

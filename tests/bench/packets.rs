@@ -281,7 +281,7 @@ fn prepared(flows: u32) -> Result<Ebpf> {
         source6: [0xfd; 16],
     };
     Array::try_from(ebpf.map_mut("LINKS").context("no LINKS")?)?.set(0, link, 0)?;
-    let slot = Slot { link: 0, flags: SLOT_FOLLOW, ..Slot::NONE };
+    let slot = Slot { flags: SLOT_FOLLOW, ..Slot::of(0) };
     Array::try_from(ebpf.map_mut("SLOTS").context("no SLOTS")?)?.set(0, slot, 0)?;
     Ok(ebpf)
 }

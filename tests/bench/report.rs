@@ -22,8 +22,28 @@ const PAIRS: [(Datapath, Datapath); 7] = [
 pub(crate) struct Report {
     /// One figure per round.
     bursts: BTreeMap<(Load, Datapath), Vec<f64>>,
+    lasting: Vec<Lasting>,
     times: Vec<Time>,
     memory: Vec<Memory>,
+}
+
+/// Connections at an ordinary rate over a minute.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Lasting {
+    pub(crate) name: String,
+    pub(crate) connections: usize,
+    /// Later than 5 ms.
+    pub(crate) late: usize,
+    pub(crate) worst_ms: f64,
+    /// SYNs that were sent again.
+    pub(crate) syns_again: u64,
+}
+
+/// Median of the rounds' rates.
+#[derive(Clone, Debug, Serialize)]
+struct Rate {
+    name: String,
+    per_second: f64,
 }
 
 /// Median of the rounds' ratios, and half of their interquartile range.
@@ -72,6 +92,20 @@ impl Report {
         self.bursts.entry((load, datapath)).or_default().push(rate);
     }
 
+    /// Adds a way of the lasting run.
+    pub(crate) fn lasting(&mut self, way: Lasting) {
+        self.lasting.push(way);
+    }
+
+    fn rates(&self) -> Vec<Rate> {
+        let all = Load::ALL.into_iter().flat_map(|load| Datapath::ALL.map(|datapath| (load, datapath)));
+        let rate = |(load, datapath): (Load, Datapath)| {
+            let name = format!("{}: {}", load.name(), datapath.name());
+            Some(Rate { name, per_second: median(self.bursts.get(&(load, datapath))?).round() })
+        };
+        all.filter_map(rate).collect()
+    }
+
     /// Adds a time.
     pub(crate) fn time(&mut self, name: impl Into<String>, ns: f64) {
         self.times.push(Time { name: name.into(), ns: tenth(ns), quiet_ns: None });
@@ -108,8 +142,10 @@ impl Report {
 impl Serialize for Report {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct as _;
-        let mut out = serializer.serialize_struct("Report", 3)?;
+        let mut out = serializer.serialize_struct("Report", 5)?;
+        out.serialize_field("rates", &self.rates())?;
         out.serialize_field("ratios", &self.ratios())?;
+        out.serialize_field("lasting", &self.lasting)?;
         out.serialize_field("times", &self.times)?;
         out.serialize_field("memory", &self.memory)?;
         out.end()
@@ -144,6 +180,17 @@ impl fmt::Display for Report {
                 let name = format!("{} / {}", over.name(), under.name());
                 let name = name.replace("rule + fwmark + conntrack + masquerade", "policy routing by hand");
                 writeln!(f, "{name:<46} {}", Load::ALL.map(|load| format!("{:>22}", cell(load))).concat())?;
+            }
+        }
+        if !self.lasting.is_empty() {
+            let [count, late, worst, again] = ["connections", "> 5 ms", "worst, ms", "SYNs again"];
+            writeln!(
+                f,
+                "\n{:<46} {count:>12} {late:>10} {worst:>10} {again:>11}",
+                "200 a second of each pod"
+            )?;
+            for Lasting { name, connections, late, worst_ms, syns_again } in &self.lasting {
+                writeln!(f, "{name:<46} {connections:>12} {late:>10} {worst_ms:>10.1} {syns_again:>11}")?;
             }
         }
         writeln!(f, "\n{:<70} {:>10} {:>10}", "time in ns", "median", "quiet")?;

@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use harness::cluster::{Cluster, shop};
 use harness::load::{Caller, Http, Load};
 use harness::objects;
+use harness::site::try_out::POOLED;
 use harness::site::{Site, journal};
 use harness::summary::{Summary, summarize};
 use nix::sys::signal::{SigSet, Signal};
@@ -25,6 +26,8 @@ struct Arguments {
 enum Command {
     /// Hold a cluster until SIGTERM; what to try is written into STATE when it is ready.
     Hold { state: PathBuf },
+    /// Remove what clusters and sites of processes that are gone left: namespaces, processes, mounts.
+    RemoveStale,
     /// Send mixed requests from each client; exit code 0 only if none took a wrong link.
     Demo {
         /// Requests of each client.
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     }
     let result = match Arguments::parse().command {
         Command::Hold { state } => hold(&state, &stop),
+        Command::RemoveStale => journal::remove_dead(),
         Command::Demo { requests } => {
             interruptible(stop);
             demo(requests)
@@ -96,8 +100,11 @@ fn hold(state: &std::path::Path, stop: &SigSet) -> Result<()> {
          \x20   k logs -n clovisor-system daemonset/clovisor-agent\n\
          \x20   nsenter --net={netns} env KUBECONFIG={kubeconfig} {plugin} status\n\
          \x20   nsenter --net={netns} env KUBECONFIG={kubeconfig} {plugin} explain {client} -n shop -- --host {host}:{port} --header user=minions\n\
-         \x20   ip -n {cloud} link set s9 down    # cut a link; up again brings it back\n\n\
-         cargo xtask cluster down takes it away.\n",
+         \x20   ip -n {cloud} link set s9 down    # cut a link\n\
+         \x20   ip -n {cloud} link set s9 up      # mend it\n\n\
+         {pooled}\n\n\
+         `cargo xtask cluster down` takes it away.\n",
+        pooled = POOLED,
         netns = netns.display(),
         kubeconfig = kubeconfig.display(),
         kubectl = std::path::absolute("target/tools/kubectl").context("no current folder")?.display(),
@@ -106,7 +113,10 @@ fn hold(state: &std::path::Path, stop: &SigSet) -> Result<()> {
         port = shop::PORT,
         cloud = site.cloud.name(),
     );
-    std::fs::write(state, text).with_context(|| format!("cannot write {}", state.display()))?;
+    // Renamed into place: who waits for the file reads all of it.
+    let fresh = state.with_extension("new");
+    let written = std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, state));
+    written.with_context(|| format!("cannot write {}", state.display()))?;
     stop.wait().context("cannot wait for a signal")?;
     std::fs::remove_file(state).with_context(|| format!("cannot remove {}", state.display()))
 }

@@ -6,7 +6,8 @@ use harness::summary::{CallerSummary, Summary};
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
-/// The printer: results on stdout, progress on stderr; with `--json` one object on stdout, all else on stderr.
+/// The printer: everything on stdout, so that headings stay with their tables; with `--json` one object on stdout, all
+/// else on stderr. Errors always go to stderr.
 #[derive(Debug)]
 pub(crate) struct Output {
     json: bool,
@@ -28,8 +29,8 @@ impl Output {
     pub(crate) fn new(json: bool, no_color: bool) -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let (out, err) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
-        Self { json, colour: err && (out || json) && !no_color && !refused, live: err && !refused }
+        let terminal = if json { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
+        Self { json, colour: terminal && !no_color && !refused, live: terminal && !refused }
     }
 
     /// Runs a step, and prints its name while it runs and its duration afterwards.
@@ -40,33 +41,22 @@ impl Output {
     ) -> anyhow::Result<T> {
         let start = Instant::now();
         if self.live {
-            eprint!("  {} {what} …", self.style(Style::Faint, "·"));
-            // A failure to print progress does not fail the demo.
-            let _ = std::io::stderr().flush();
+            self.write(&format!("  {} {what} …", self.style(Style::Faint, "·")));
         }
         let result = work();
         let clear = if self.live { "\r\x1b[2K" } else { "" };
-        let took = format!("{:6.1} s", start.elapsed().as_secs_f64());
-        match result {
-            Ok((value, found)) => {
-                let mark = self.style(Style::Good, "✓");
-                eprintln!("{clear}  {mark} {} {what:<16} {found}", self.style(Style::Faint, &took));
-                Ok(value)
-            }
-            Err(error) => {
-                eprintln!(
-                    "{clear}  {} {} {what}",
-                    self.style(Style::Bad, "✗"),
-                    self.style(Style::Faint, &took)
-                );
-                Err(error)
-            }
-        }
+        let took = self.style(Style::Faint, &format!("{:6.1} s", start.elapsed().as_secs_f64()));
+        let (mark, text) = match &result {
+            Ok((_, found)) => (self.style(Style::Good, "✓"), format!("{what:<16} {found}")),
+            Err(_) => (self.style(Style::Bad, "✗"), what.to_owned()),
+        };
+        self.print(&format!("{clear}  {mark} {took} {text}"));
+        result.map(|(value, _)| value)
     }
 
     /// Prints the heading of a phase.
     pub(crate) fn heading(&self, title: &str) {
-        eprintln!("\n{}", self.style(Style::Strong, title));
+        self.print(&format!("\n{}", self.style(Style::Strong, title)));
     }
 
     /// Prints one result.
@@ -129,20 +119,27 @@ impl Output {
             report.flows_before,
         );
         let (style, word) = if report.ok { (Style::Good, "exact") } else { (Style::Bad, "NOT EXACT") };
-        println!("\n{} {text}", self.style(style, &format!("{word}:")));
+        self.print(&format!("\n{} {text}", self.style(style, &format!("{word}:"))));
     }
 
     /// Prints an error; its root cause comes last, where a reader looks first.
     pub(crate) fn failure(&self, error: &anyhow::Error) {
-        eprintln!("\n{error:?}\n\n{} {}", self.style(Style::Bad, "error:"), error.root_cause());
+        eprintln!("\n{}\n{} {}", causes(error), self.style(Style::Bad, "error:"), error.root_cause());
     }
 
-    fn print(&self, text: &str) {
-        if self.json {
-            eprintln!("{text}");
+    /// Prints a line.
+    pub(crate) fn print(&self, text: &str) {
+        self.write(&format!("{text}\n"));
+    }
+
+    /// Writes where results go. A reader that has gone away (a closed pipe) does not fail the demo.
+    fn write(&self, text: &str) {
+        let _ = if self.json {
+            std::io::stderr().write_all(text.as_bytes())
         } else {
-            println!("{text}");
-        }
+            let mut stdout = std::io::stdout();
+            stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        };
     }
 
     fn style(&self, style: Style, text: &str) -> String {
@@ -154,6 +151,11 @@ impl Output {
         };
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
+}
+
+/// The error with what led to it, outermost first.
+fn causes(error: &anyhow::Error) -> String {
+    error.chain().map(|cause| format!("{cause}\n")).collect()
 }
 
 /// A number with a comma between thousands.

@@ -6,7 +6,7 @@ use crate::report::Report;
 use crate::setup;
 use anyhow::{Context, Result};
 use harness::load::{Exchange, Stop};
-use harness::site::{Site, diagnostics};
+use harness::site::{Site, diagnostics, try_out};
 use harness::summary::{summarize, summarize_except};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -28,7 +28,10 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<Report> {
     script.report.close(start.elapsed().as_secs_f64());
     if arguments.keep {
         output.report(&script.report);
-        keep(&site);
+        output.print(&format!("\n{}", try_out::text(&site, setup::HOST)?));
+        loop {
+            std::thread::park();
+        }
     }
     Ok(script.report)
 }
@@ -210,26 +213,4 @@ fn flows(site: &mut Site) -> Result<BTreeSet<(String, String)>> {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let sessions = site.agent()?.sessions()?;
     Ok(sessions.iter().map(|session| (text(&session["source"]), text(&session["link"]))).collect())
-}
-
-/// Prints commands to try, and waits for Ctrl-C.
-fn keep(site: &Site) {
-    let pod = site.pods[0].netns.path();
-    let socket = site.path("run/agent.sock");
-    let (pod, socket) = (pod.display(), socket.display());
-    let host = setup::HOST;
-    println!("\nThe site stays until Ctrl-C. Try, as root:\n");
-    println!("  nsenter --net={pod} curl -s -H 'user: minions' --resolve {host}:203.0.113.10 http://{host}/");
-    for words in [
-        "status".to_owned(),
-        "links".to_owned(),
-        "sessions".to_owned(),
-        format!("explain --pod shop/client-0 --host {host} --header user=crew-00042 --path /"),
-    ] {
-        println!("  clovisorctl --socket {socket} {words}");
-    }
-    println!("\nObjects: {} (the agent watches them for changes)", site.path("config").display());
-    loop {
-        std::thread::park();
-    }
 }

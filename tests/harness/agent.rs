@@ -25,6 +25,8 @@ pub struct AgentOptions {
     pub sidecars: bool,
     /// `/proc/sys` is read-only, as in an unprivileged container.
     pub read_only_sysctls: bool,
+    /// `--local-cidrs`.
+    pub local_cidrs: Option<&'static str>,
     /// The binary of the image instead of the debug build, for figures of size and speed.
     pub image_binary: bool,
 }
@@ -37,6 +39,7 @@ impl Default for AgentOptions {
             kubeconfig: None,
             sidecars: false,
             read_only_sysctls: false,
+            local_cidrs: None,
             image_binary: false,
         }
     }
@@ -85,6 +88,9 @@ impl Agent {
             [("--envoy-certs", "certs"), ("--run-dir", "run"), ("--state-dir", "state"), ("--bpffs", "bpffs")]
         {
             command.arg(flag).arg(site.join(folder));
+        }
+        if let Some(cidrs) = options.local_cidrs {
+            command.args(["--local-cidrs", cidrs]);
         }
         command.args(["--log-format", "text", "--attach", options.attach]);
         // The agent is a debug build that shares two cores with the load: a late answer is not what tests are about.
@@ -146,14 +152,14 @@ impl Agent {
         items(self.json("/v1/links")?)
     }
 
-    /// The state of a link: `Up` or `Down`.
+    /// The state of a link: `Up`, `Partial` or `Down`.
     pub fn link_state(&self, name: &str) -> Result<String> {
         let links = self.links()?;
         let link = links.iter().find(|link| link["name"] == name).context("no such link")?;
         Ok(link["state"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Waits until a link is `Up` or `Down`.
+    /// Waits until a link is `Up`, `Partial` or `Down`.
     pub fn wait_link(&self, name: &str, state: &str) -> Result<()> {
         eventually(&format!("link {name} {state}"), Duration::from_secs(10), || {
             let now = self.link_state(name)?;
@@ -180,6 +186,17 @@ impl Agent {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("no number")?;
         Ok(kib * 1024)
+    }
+
+    /// CPU time that it has used, all threads.
+    pub fn cpu(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/stat", self.process.pid());
+        let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let (_, fields) = stat.rsplit_once(") ").context("no fields")?;
+        // Fields 14 and 15 of proc(5), in hundredths of a second.
+        let ticks: u64 =
+            fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        Ok(Duration::from_millis(ticks * 10))
     }
 
     /// SIGSTOP: it holds its sockets and answers nothing.

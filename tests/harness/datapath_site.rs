@@ -112,7 +112,7 @@ impl DatapathSite {
     /// devices with the maps filled.
     pub fn steer(&self, mode: AttachMode, translation: Translation) -> Result<Steered> {
         self.edge.within(|| {
-            let (mut programs, mut tables, flows) = load(self.bpffs.path(), mode, self.bpffs.path())?;
+            let (mut programs, mut tables, flows) = load(self.bpffs.path(), mode, 7, self.bpffs.path())?;
             let devices = ["v0", "w0", "w1"].map(|name| Ok((if_nametoindex(name)?, name.to_owned())));
             let names = devices.into_iter().collect::<Result<BTreeMap<u32, String>>>()?;
             let index = |wanted: &str| {
@@ -153,7 +153,7 @@ impl DatapathSite {
     pub fn move_to(&self, steered: &mut Steered, link: u8, mtu: u16) -> Result<()> {
         let mut image = steered.tables.read()?;
         image.links.entry(link).and_modify(|link| link.mtu = mtu);
-        image.slots.values_mut().for_each(|slot| slot.link = link);
+        image.slots.values_mut().for_each(|slot| (slot.link4, slot.link6) = (link, link));
         diff(&steered.tables.read()?, &image).iter().try_for_each(|op| Ok(steered.tables.apply(op)?))
     }
 

@@ -51,6 +51,9 @@ pub mod agent;
 /// A real Kubernetes API server.
 pub mod apiserver;
 
+/// Files as people write them.
+pub mod corpus;
+
 /// Objects that tests apply.
 pub mod objects;
 

@@ -41,6 +41,9 @@ mod proxy;
 /// Devices, addresses and routes.
 mod topology;
 
+/// What to try on a site that stays.
+pub mod try_out;
+
 /// Kinds of uplinks.
 mod uplink;
 

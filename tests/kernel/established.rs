@@ -37,7 +37,7 @@ fn down(machine: &mut Machine, flags: u32) -> Result<()> {
 }
 
 fn slot(machine: &mut Machine, flags: u8) -> Result<()> {
-    machine.slot(Slot { link: OTHER, flags, ..Slot::NONE })
+    machine.slot(Slot { flags, ..Slot::of(OTHER) })
 }
 
 #[test]

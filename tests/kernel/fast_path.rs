@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result, ensure};
 use aya::Pod as Plain;
 use clovisor_common::abi::{
-    Counter, Flow, FlowKey, FlowState, LINK_MARK, LINK_NAT, LINK_UP, Link, NO_LINK, Pod, Reason, SLOT_FOLLOW,
-    Slot, dscp_of_class,
+    Counter, Flow, FlowKey, FlowState, LINK_MARK, LINK_NAT, LINK_UP, LINK_UP4, LINK_UP6, Link, NO_LINK, Pod,
+    Reason, SLOT_FOLLOW, Slot, dscp_of_class,
 };
 use harness::programs::Variant;
 use std::fmt::Debug;
@@ -89,12 +89,13 @@ impl Story {
     }
 
     fn step(&self, dice: &mut Dice) -> Result<Step> {
-        let up = Link { flags: self.flags, ..link() };
+        let up = self.link();
         Ok(match dice.roll(14) {
             0 => {
                 let flags = dice.of(&[0, SLOT_FOLLOW])?;
                 Step::Slot(Slot {
-                    link: dice.of(&[LINK, LINK, OTHER, NO_LINK])?,
+                    link4: dice.of(&[LINK, LINK, OTHER, NO_LINK])?,
+                    link6: dice.of(&[LINK, LINK, OTHER, NO_LINK])?,
                     flags,
                     wire_dscp: dice.of(&[0, 46])?,
                     forbidden: dice.of(&[0, 0, 1 << LINK, 1 << OTHER])?,
@@ -102,7 +103,8 @@ impl Story {
                 })
             }
             1 => {
-                let flags = dice.of(&[self.flags, self.flags, self.flags & !LINK_UP])?;
+                let downs = [LINK_UP, LINK_UP4, LINK_UP6].map(|down| self.flags & !down);
+                let flags = dice.of(&[&[self.flags; 3][..], &downs].concat())?;
                 Step::Link(LINK, Link { flags, mtu: dice.of(&[1500, 1500, 1280])?, ..up })
             }
             2 => Step::Link(OTHER, Link { ifindex: 12, ..up }),
@@ -111,9 +113,15 @@ impl Story {
         })
     }
 
+    /// A link whose mode is Mark from its first flow on has no source ports.
+    fn link(&self) -> Link {
+        let ports = if self.flags & LINK_MARK == 0 || self.udp { link().port_min } else { 0 };
+        Link { flags: self.flags, port_min: ports, port_max: ports, ..link() }
+    }
+
     fn machine(&self, variant: Variant) -> Result<Machine> {
         let mut machine = Machine::by(variant)?;
-        machine.link(LINK, Link { flags: self.flags, ..link() })?;
+        machine.link(LINK, self.link())?;
         govern(&mut machine)?;
         Ok(machine)
     }

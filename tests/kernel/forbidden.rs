@@ -12,7 +12,7 @@ use crate::traffic::everything;
 /// The mapping's link is `to` now; those in `forbidden` are not its own.
 fn only(machine: &mut Machine, to: u8, flags: u8, forbidden: &[u8]) -> Result<()> {
     let forbidden = forbidden.iter().fold(0, |bits, link| bits | 1 << link);
-    machine.slot(Slot { link: to, flags, forbidden, ..Slot::NONE })
+    machine.slot(Slot { flags, forbidden, ..Slot::of(to) })
 }
 
 #[test]

@@ -19,9 +19,13 @@ const FOREIGN: u32 = 0x8000_c0de;
 
 fn ready(nat: u32) -> Result<Machine> {
     let mut machine = Machine::ready()?;
-    let flags = LINK_UP | LINK_MARK | nat;
-    machine.link(LINK, Link { flags, mark: MARK, mark_mask: MASK, ..link() })?;
+    machine.link(LINK, Link { port_min: 0, port_max: 0, ..by_mark(nat) })?;
     Ok(machine)
+}
+
+/// A link whose mode was another before.
+fn by_mark(nat: u32) -> Link {
+    Link { flags: LINK_UP | LINK_MARK | nat, mark: MARK, mark_mask: MASK, ..link() }
 }
 
 /// What the far end answers: to the pod's own address, or to that of the link.
@@ -43,7 +47,7 @@ fn a_marked_packet_keeps_all_but_its_class() -> Result<()> {
     for v6 in [false, true] {
         for nat in [0, LINK_NAT] {
             let mut machine = ready(nat)?;
-            machine.slot(Slot { link: LINK, wire_dscp: 46, ..Slot::NONE })?;
+            machine.slot(Slot { wire_dscp: 46, ..Slot::of(LINK) })?;
             for (shape, mss) in [(syn(v6), Some(1440)), (data(v6, 600), None)] {
                 let shape = Shape { mss, ..shape };
                 let (ran, mark) = machine.run_marked("pod_in", &shape.frame()?, FOREIGN)?;
@@ -141,7 +145,7 @@ fn a_flow_moves_between_links_of_one_mode_only() -> Result<()> {
         machine.link(LINK + 1, second)?;
         machine.run("pod_in", &syn(false).frame()?)?;
         machine.link(LINK, Link { flags: LINK_MARK, mark: MARK, mark_mask: MASK, ..link() })?;
-        machine.slot(Slot { link: LINK + 1, ..Slot::NONE })?;
+        machine.slot(Slot::of(LINK + 1))?;
         let (ran, mark) = machine.run_marked("pod_in", &data(false, 9).frame()?, 0)?;
         if moved {
             ensure!((ran.verdict, mark) == (PASS, 2 * MARK), "verdict {}", ran.verdict);
@@ -149,6 +153,25 @@ fn a_flow_moves_between_links_of_one_mode_only() -> Result<()> {
         } else {
             ensure!(ran.verdict == REDIRECT && seen(&ran.frame)?.tcp.rst, "verdict {}", ran.verdict);
             machine.expect_counted(&[Reason::FlowOpened, Reason::FlowReset])?;
+        }
+    }
+    Ok(())
+}
+
+/// A packet for another address than the pods' belongs to a flow only where the programs translated before the mode changed.
+#[test]
+fn flows_of_the_mode_before_have_their_answers_and_strangers_none() -> Result<()> {
+    for v6 in [false, true] {
+        for (ports, verdict) in [(link().port_min, REDIRECT), (0, PASS)] {
+            let mut machine = Machine::ready()?;
+            machine.run("pod_in", &syn(v6).frame()?)?;
+            ensure!(
+                machine.run("wan_in", &answer(v6, LINK_NAT, "SA").frame()?)?.verdict == REDIRECT,
+                "before"
+            );
+            machine.link(LINK, Link { port_min: ports, port_max: ports, ..by_mark(LINK_NAT) })?;
+            let ran = machine.run("wan_in", &answer(v6, LINK_NAT, "A").frame()?)?;
+            ensure!(ran.verdict == verdict, "v6 {v6}, ports {ports}: {}", ran.verdict);
         }
     }
     Ok(())

@@ -45,7 +45,7 @@ fn a_flow_without_any_link_is_held() -> Result<()> {
         for flags in [LINK_UP, link().flags] {
             for slot in [(LINK, 0), (LINK, SLOT_FOLLOW | SLOT_REFUSE), (NO_LINK, SLOT_REFUSE)] {
                 let mut machine = opened(v6, flags)?;
-                machine.slot(Slot { link: slot.0, flags: slot.1, ..Slot::NONE })?;
+                machine.slot(Slot { flags: slot.1, ..Slot::of(slot.0) })?;
                 let frame = data(v6, 100).frame()?;
                 let ran = machine.run("pod_in", &frame)?;
                 ensure!(ran.verdict == REDIRECT, "v6 {v6}, {slot:?}: verdict {}", ran.verdict);

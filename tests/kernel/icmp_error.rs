@@ -182,7 +182,7 @@ fn an_error_of_the_pod_does_not_leave_by_a_link_that_the_flow_may_not_stay_on() 
             if down {
                 machine.link(LINK, Link { flags: LINK_NAT, ..link() })?;
             } else {
-                machine.slot(Slot { link: NO_LINK, forbidden: 1 << LINK, ..Slot::NONE })?;
+                machine.slot(Slot { forbidden: 1 << LINK, ..Slot::of(NO_LINK) })?;
             }
             let ran = machine.run("pod_in", &error(&family.pod, &family.dialled, &came.frame)?)?;
             ensure!(ran.verdict == DROP, "down {down}: verdict {}", ran.verdict);

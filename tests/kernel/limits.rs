@@ -114,7 +114,7 @@ fn ports_run_out() -> Result<()> {
     for (flags, verdict) in [(0, PASS), (SLOT_REFUSE, DROP)] {
         let mut machine = two_names()?;
         machine.link(LINK, Link { port_min: 20_000, port_max: 20_002, ..link() })?;
-        machine.slot(Slot { link: LINK, flags, ..Slot::NONE })?;
+        machine.slot(Slot { flags, ..Slot::of(LINK) })?;
         for last in 0..3 {
             ensure!(machine.run("pod_in", &to(last)?)?.verdict == REDIRECT, "flow {last} refused");
         }

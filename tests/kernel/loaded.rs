@@ -78,11 +78,10 @@ fn empty(ebpf: &mut Ebpf) -> Result<()> {
     clear::<[u8; 16], Addr>(ebpf, "ADDRS")?;
     clear::<DestKey, u32>(ebpf, "DESTS")?;
     clear::<PeerKey, Peer>(ebpf, "PEERS")?;
-    let mut traffic: LpmTrie<&mut MapData, TrafficKey, Traffic> = map(ebpf, "TRAFFIC")?.try_into()?;
-    let keys: Vec<_> = traffic.keys().collect::<Result<_, _>>()?;
-    keys.iter().try_for_each(|key| traffic.remove(key))?;
+    clear_prefixes::<TrafficKey, Traffic>(ebpf, "TRAFFIC")?;
+    clear_prefixes::<[u8; 16], u32>(ebpf, "LOCAL")?;
     fill(ebpf, "LINKS", MAX_LINKS, Link::NONE)?;
-    fill(ebpf, "SLOTS", MAX_SLOTS, Slot { link: 0, ..Slot::NONE })?;
+    fill(ebpf, "SLOTS", MAX_SLOTS, Slot::of(0))?;
     zero::<Counter>(ebpf, "STATS", STATS_ENTRIES)?;
     zero::<LinkCounters>(ebpf, "LINK_STATS", MAX_LINKS)
 }
@@ -94,6 +93,12 @@ fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map> {
 fn clear<K: Plain, V: Plain>(ebpf: &mut Ebpf, name: &str) -> Result<()> {
     let mut map: HashMap<&mut MapData, K, V> = map(ebpf, name)?.try_into()?;
     let keys = map.keys().collect::<Result<Vec<K>, MapError>>()?;
+    Ok(keys.iter().try_for_each(|key| map.remove(key))?)
+}
+
+fn clear_prefixes<K: Plain, V: Plain>(ebpf: &mut Ebpf, name: &str) -> Result<()> {
+    let mut map: LpmTrie<&mut MapData, K, V> = map(ebpf, name)?.try_into()?;
+    let keys: Vec<_> = map.keys().collect::<Result<_, _>>()?;
     Ok(keys.iter().try_for_each(|key| map.remove(key))?)
 }
 

@@ -82,7 +82,7 @@ impl Machine {
         }
         machine.put("LINK_OF", VETH, u32::from(LINK))?;
         machine.link(LINK, link())?;
-        machine.slot(Slot { link: LINK, ..Slot::NONE })?;
+        machine.slot(Slot::of(LINK))?;
         Ok(machine)
     }
 
@@ -114,9 +114,15 @@ impl Machine {
         Ok(map.insert(&Key::new(TrafficKey::HEAD + bits, key), traffic, 0)?)
     }
 
+    /// The first `bits` of the address are local, or an exception from what is.
+    pub(crate) fn local(&mut self, bits: u32, address: [u8; 16], value: u32) -> Result<()> {
+        let mut map: LpmTrie<&mut MapData, [u8; 16], u32> = self.map_mut("LOCAL")?.try_into()?;
+        Ok(map.insert(&Key::new(bits, address), value, 0)?)
+    }
+
     /// The slot loses its link.
     pub(crate) fn no_link(&mut self, flags: u8) -> Result<()> {
-        self.slot(Slot { link: NO_LINK, flags, ..Slot::NONE })
+        self.slot(Slot { flags, ..Slot::of(NO_LINK) })
     }
 
     /// The entries of a family's flows: of `FLOW4` those of `UNREPLIED4` too.

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use clovisor_agent::desired::image::image;
 use clovisor_agent::link::health::observe;
-use clovisor_agent::link::table::{Health, Kept, LinkId, LinkTable, MarkMask};
+use clovisor_agent::link::table::{Kept, LinkId, LinkTable, MarkMask, Overall};
 use clovisor_common::abi::Link;
 use clovisor_datapath::host::watch::watch;
 use clovisor_datapath::kernel::image::PortRange;
@@ -27,9 +27,9 @@ pub(crate) fn as_the_agent_fills_it(wire: &DatapathSite, steered: &Steered, upli
     let kept = Kept { numbers, ..Kept::default() };
     let table =
         observe(&specs, &net, &LinkTable::default(), &kept, MarkMask(0xff00_0000), Default::default());
-    ensure!(table.links.values().all(|link| link.health == Health::Up), "{:#?}", table.links);
+    ensure!(table.links.values().all(|link| link.overall() == Overall::Up), "{:#?}", table.links);
     let ports = PortRange { min: given.port_min, max: given.port_max };
-    let filled = image(&Policy::default(), &table, &BTreeMap::new(), ports).links;
+    let filled = image(&Policy::default(), &table, &BTreeMap::new(), Default::default(), ports).links;
     // Marks are for another mode.
     let wanted = Link { mark: 0, mark_mask: 0, ..given };
     ensure!(filled == BTreeMap::from([(number, wanted)]), "{filled:#?}, not {wanted:#?}");

@@ -135,7 +135,7 @@ fn prefix_ports_and_pod_decide() -> Result<()> {
             let mut machine = Machine::ready()?;
             machine.put("PODS", VETH, Pod { zone: ZONE, traffic: classes, proxy_uid: APP })?;
             machine.put("CLASSES", ClassKey { zone: ZONE, class: OTHER, pad: 0 }, 41_u32)?;
-            machine.slot_at(41, Slot { link: NO_LINK, flags: SLOT_REFUSE, ..Slot::NONE })?;
+            machine.slot_at(41, Slot { flags: SLOT_REFUSE, ..Slot::of(NO_LINK) })?;
             let (addr, wide) = if v6 { (PEER6, 32) } else { (mapped(PEER4), 96 + 8) };
             let far = [(5000, 6000, CLASS), (53, 53, CLASS)];
             machine.traffic(wide, key(17, addr), rules(&far))?;
@@ -151,7 +151,7 @@ fn prefix_ports_and_pod_decide() -> Result<()> {
 #[test]
 fn what_the_pod_did_not_open_passes() -> Result<()> {
     for v6 in [false, true] {
-        let refuse = Slot { link: LINK, flags: SLOT_REFUSE, ..Slot::NONE };
+        let refuse = Slot { flags: SLOT_REFUSE, ..Slot::of(LINK) };
         let mut machine = everything()?;
         machine.slot(refuse)?;
         // Somebody pinged the pod, and somebody connected to it: answers go back by the way they came.
@@ -178,7 +178,7 @@ fn an_application_is_steered_with_the_dscp_that_it_likes() -> Result<()> {
             let again = Shape { dscp, flags: "A", mss: None, ..syn(v6) }.frame()?;
             ensure!(machine.run("pod_in", &again)?.verdict == REDIRECT, "DSCP {dscp}: not its flow");
             machine.expect_counted(&[Reason::FlowOpened, Reason::Steered])?;
-            machine.slot(Slot { link: LINK, wire_dscp: 10, ..Slot::NONE })?;
+            machine.slot(Slot { wire_dscp: 10, ..Slot::of(LINK) })?;
             let ran = machine.run("pod_in", &again)?;
             ensure!(frames::seen(&ran.frame)?.dscp == 10, "the mapping's own DSCP is not on the wire");
         }
@@ -223,7 +223,7 @@ fn a_flow_of_datagrams_leaves_a_dead_link() -> Result<()> {
         machine.link(LINK, Link { flags: link().flags & !LINK_UP, ..link() })?;
         let other = Link { source4: [192, 0, 2, 99], source6: [9; 16], ..link() };
         machine.link(LINK + 1, other)?;
-        machine.slot(Slot { link: LINK + 1, ..Slot::NONE })?;
+        machine.slot(Slot::of(LINK + 1))?;
         let ran = machine.run("pod_in", &frame)?;
         ensure!(ran.verdict == REDIRECT, "verdict {}", ran.verdict);
         let source = if v6 { other.source6.to_vec() } else { other.source4.to_vec() };

@@ -54,7 +54,7 @@ fn nat_and_peers_rewrite_addresses_and_ports_and_nothing_else() -> Result<()> {
 fn the_wire_dscp_replaces_the_class_on_every_packet() -> Result<()> {
     for v6 in [false, true] {
         let mut machine = Machine::ready()?;
-        machine.slot(Slot { link: LINK, wire_dscp: 46, ..Slot::NONE })?;
+        machine.slot(Slot { wire_dscp: 46, ..Slot::of(LINK) })?;
         let unmarked = Shape { dscp: 0, ecn: 1, ..data(v6, 10) };
         for shape in [syn(v6), unmarked] {
             let after = steered(&machine, &shape.frame()?)?;
@@ -71,7 +71,7 @@ fn the_wire_has_the_dscp_of_the_mapping_or_of_the_link() -> Result<()> {
         for (slot, on_link, wanted) in [(0, 0, 0), (0, 34, 34), (46, 34, 46), (46, 0, 46)] {
             let mut machine = Machine::ready()?;
             machine.link(LINK, Link { wire_dscp: on_link, ..link() })?;
-            machine.slot(Slot { link: LINK, wire_dscp: slot, ..Slot::NONE })?;
+            machine.slot(Slot { wire_dscp: slot, ..Slot::of(LINK) })?;
             for shape in [syn(v6), data(v6, 9)] {
                 let after = steered(&machine, &shape.frame()?)?;
                 ensure!(

@@ -2,7 +2,7 @@
 
 use crate::shop;
 use anyhow::{Context, Result, bail, ensure};
-use clovisor_objects::document::{Document, read};
+use clovisor_objects::document::{Document, Found, read};
 use harness::agent::binary;
 use harness::load::Http;
 use harness::site::Site;
@@ -33,8 +33,10 @@ fn objects_of_the_readme_are_understood() -> Result<()> {
         README.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).collect();
     ensure!(blocks.len() >= 2, "the README has lost its objects");
     for (text, _) in blocks {
-        let read = read("README.md", 0, text);
-        ensure!(matches!(read, Document::Object(..)), "{read:?} of\n{text}");
+        let found = read("README.md", text);
+        let [Found { document: Document::Object(..), .. }] = &found[..] else {
+            bail!("{found:?} of\n{text}")
+        };
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Where the default `--nat-ports`, 10240-29999, and the sockets' range meet.
+/// Where the default `--nat-ports`, 1024-29999, and the sockets' range meet.
 const SHARED: RangeInclusive<u16> = 20_000..=29_999;
 /// What somebody reserved before.
 const BEFORE: &str = "80,20100-20200\n";

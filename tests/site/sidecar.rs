@@ -10,6 +10,7 @@ use clovisor_render::istio::object::{IstioConfig, IstioKind, IstioObject};
 use clovisor_render::istio::objects;
 use clovisor_render::namespace::render;
 use clovisor_render::proxy::RenderConfig;
+use harness::agent::ctl;
 use harness::istiod::{self, Files};
 use harness::load::Http;
 use harness::site::{NAMESPACE, Site};
@@ -118,6 +119,12 @@ fn sidecars_put_every_request_on_its_link() -> Result<()> {
             for summary in everywhere(site, 1000)? {
                 ensure!(summary.clean() && summary.requests == 1000, "{extra:?}: {summary:#?}");
             }
+            // What arrived by s9 is explained so, and a folder is judged as the agent runs.
+            let words =
+                ["explain", "--pod", "shop/client-0", "--host", "h1v4.shop:8001", "--header", "user=minions"];
+            let root = site.path("");
+            let text = ctl(&root, &words)?;
+            ensure!(text.contains("Link      s9") && text.contains("open connection"), "{text}");
             Ok(())
         })?;
     }

@@ -13,10 +13,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// Port of the far end's UDP echo.
-const ECHO: u16 = 5060;
+pub(crate) const ECHO: u16 = 5060;
 
 /// Everything that goes to the service over TCP, UDP's echo port and pings by s9.
-const MAPPING: &str = "---
+pub(crate) const MAPPING: &str = "---
 apiVersion: clovisor.io/v1alpha1
 kind: WanMapping
 metadata: {name: till, namespace: shop}
@@ -52,14 +52,14 @@ table inet seen {
 }
 ";
 
-fn counted(site: &Site, name: &str) -> Result<usize> {
+pub(crate) fn counted(site: &Site, name: &str) -> Result<usize> {
     let list = run(site.cloud.command("nft").args(["list", "counters"]), None)?;
     let after = list.split_once(&format!("counter {name} ")).map(|(_, rest)| rest);
     let packets = after.and_then(|rest| rest.split_once("packets ")).and_then(|(_, n)| n.split(' ').next());
     packets.and_then(|n| n.parse().ok()).with_context(|| format!("no counter {name} in {list}"))
 }
 
-fn open(site: &mut Site, mapping: &str) -> Result<()> {
+pub(crate) fn open(site: &mut Site, mapping: &str) -> Result<()> {
     site.apply("1-links.yaml", &(objects::link("s8", "") + &objects::link("s9", "")))?;
     site.apply("3-pods.yaml", &objects::pods(&site.pods))?;
     site.apply("4-mappings.yaml", mapping)?;
@@ -81,7 +81,7 @@ fn open(site: &mut Site, mapping: &str) -> Result<()> {
 }
 
 /// So many datagrams from so many sockets, each answered with itself.
-fn datagrams(site: &Site, ipv6: bool, sockets: usize, each: usize) -> Result<()> {
+pub(crate) fn datagrams(site: &Site, ipv6: bool, sockets: usize, each: usize) -> Result<()> {
     let work = || -> Result<()> {
         for n in 0..sockets {
             let any: IpAddr = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
@@ -102,7 +102,7 @@ fn datagrams(site: &Site, ipv6: bool, sockets: usize, each: usize) -> Result<()>
 }
 
 /// Echo requests, each answered.
-fn pings(site: &Site, ipv6: bool, count: u8) -> Result<()> {
+pub(crate) fn pings(site: &Site, ipv6: bool, count: u8) -> Result<()> {
     let work = || -> Result<()> {
         let (domain, protocol, kind) = match ipv6 {
             true => (Domain::IPV6, Protocol::ICMPV6, 128),
@@ -122,7 +122,7 @@ fn pings(site: &Site, ipv6: bool, count: u8) -> Result<()> {
     site.pods[0].netns.within(work)?
 }
 
-fn tcp(site: &Site, ipv6: bool, link: &str) -> Result<()> {
+pub(crate) fn tcp(site: &Site, ipv6: bool, link: &str) -> Result<()> {
     let callers = vec![Caller::user("till", link)];
     let load =
         Load::new(Site::service(ipv6, APP_PORT), "far.end", callers.clone()).over(Http::H1).requests(300);

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 /// Builds and runs it as root, ahead of what else the machine does.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    shell::require_root("the bench (network namespaces and BPF)")?;
     demo::build()?;
-    shell::announce_root("the bench (network namespaces and BPF)");
-    shell::run(shell::as_root("nice").args(["-n", "-20", "target/debug/clovisor-bench"]).args(arguments))
+    shell::present(shell::as_root("nice").args(["-n", "-20", "target/debug/clovisor-bench"]).args(arguments))
 }
 
 /// One short round: every way works and every figure is there.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 /// Runs every step; the last line counts tests and steps.
 pub(crate) fn run() -> Result<()> {
+    shell::require_root("the whole set of tests (namespaces, containers and BPF)")?;
     setup::run(false)?;
     let mut count = Count::default();
     step(&mut count, "lint", lint::run(false));

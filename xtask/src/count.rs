@@ -29,9 +29,14 @@ impl Count {
         match (self.failed, self.passed) {
             (0, 0) => bail!("no test ran; is the filter right?"),
             (0, _) => Ok(()),
-            (failed, _) => bail!("{failed} tests failed"),
+            (failed, _) => bail!("{} failed", counted(failed, "test")),
         }
     }
+}
+
+/// A count with its noun, which takes a plural `s`.
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// `test result: ok. 4 passed; 0 failed; 1 ignored; …`
@@ -60,5 +65,7 @@ mod tests {
         assert_eq!(result(line), Some(expected));
         assert_eq!(result("test result of another kind"), None);
         assert!(Count::default().verdict().is_err());
+        let one = Count { failed: 1, ..Count::default() };
+        assert_eq!(one.verdict().map_err(|error| error.to_string()), Err("1 test failed".into()));
     }
 }

@@ -5,8 +5,8 @@ use anyhow::{Result, bail};
 
 /// Sets up, builds, runs. What the demo is given comes after `--`.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    shell::require_root("the demo (network namespaces and BPF)")?;
     build()?;
-    shell::announce_root("the demo (network namespaces and BPF)");
     let status = shell::as_root("target/debug/clovisor-demo").args(arguments).status()?;
     match status.code() {
         Some(0) => Ok(()),

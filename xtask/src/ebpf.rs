@@ -27,6 +27,15 @@ pub(crate) enum Toolchain {
     System,
 }
 
+impl std::fmt::Display for Toolchain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nightly => "rustup's nightly toolchain",
+            Self::System => SYSTEM_RUSTC,
+        })
+    }
+}
+
 /// Builds the kernel object and returns its path; cargo skips the work when nothing changed.
 ///
 /// # Errors
@@ -45,10 +54,11 @@ pub(crate) fn run() -> Result<PathBuf> {
         .args(["--package", "clovisor-ebpf", "--target", target()])
         .arg("--target-dir")
         .arg(&build)
+        .stdout(std::io::stderr())
         .status()
         .context("cargo did not start for the kernel half; run `cargo xtask setup`")?;
     if !status.success() {
-        bail!("the kernel half did not compile with {toolchain:?}; see the errors above");
+        bail!("the kernel half did not compile with {toolchain}; see the errors above");
     }
     let built = build.join(target()).join("release");
     let object = built.join("clovisor");
@@ -147,6 +157,8 @@ fn cargo(toolchain: &Toolchain) -> Command {
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         .env("CARGO_PROFILE_RELEASE_LTO", "fat")
+        // Incremental builds inline otherwise, and need more of the stack.
+        .env("CARGO_INCREMENTAL", "0")
         .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
         // The type information that the loader reads lives in sections that a strip removes.
         .env("CARGO_PROFILE_RELEASE_STRIP", "none");

@@ -16,7 +16,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
     let crds = crds()?;
     let mut files = charts::templates(&crds)?;
     files.extend([("deploy/crd/clovisor.yaml".to_owned(), crds), ("README.md".to_owned(), readme()?)]);
-    let code_map = markers::filled(&crates::code_map(check)?, "modules", &table()?).context(crates::FILE)?;
+    let code_map = markers::filled(&crates::code_map()?, "modules", &table()?).context(crates::FILE)?;
     files.push((crates::FILE.to_owned(), code_map));
     for (path, content) in files {
         if fs::read_to_string(&path).is_ok_and(|old| old == content) {

@@ -81,6 +81,6 @@ pub(crate) fn build(architecture: Architecture) -> Result<PathBuf> {
     image.write(&archive)?;
     let size = std::fs::metadata(&archive).context("no archive")?.len();
     ensure!(size <= LIMIT, "the image has {size} bytes, more than {LIMIT}; see what made it grow");
-    println!("{}: {REFERENCE}, {:.1} MB", archive.display(), size as f64 / 1e6);
+    eprintln!("{}: {REFERENCE}, {:.1} MB", archive.display(), size as f64 / 1e6);
     Ok(archive)
 }

@@ -8,6 +8,7 @@ mod names;
 mod order;
 mod sources;
 
+use crate::count::counted;
 use crate::modules::Tree;
 use crate::shell;
 use crate::workspace::{self, Crate, Source};
@@ -34,7 +35,7 @@ pub(crate) fn run(bless_abi: bool) -> Result<()> {
         }
     }
     let upward = order::check(&tree(Path::new(ORDERED), true)?);
-    let structure = format!("{} circles, {} upward edges", circles.len(), upward.len());
+    let structure = format!("{}, {}", counted(circles.len(), "circle"), counted(upward.len(), "upward edge"));
     let mut findings = [circles, upward, names::check(&agent)].concat();
     findings.extend(boundaries::check(&crates)?);
     findings.extend(abi::check()?);
@@ -49,7 +50,7 @@ pub(crate) fn run(bless_abi: bool) -> Result<()> {
     table(&crates)?;
     eprintln!("{structure}");
     if !findings.is_empty() {
-        bail!("{} findings, see above", findings.len());
+        bail!("{}, see above", counted(findings.len(), "finding"));
     }
     format.and(clippy)?;
     eprintln!("lint: {} files in {} crates, no findings", sources.len(), crates.len());

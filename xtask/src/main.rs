@@ -4,6 +4,7 @@ mod bench;
 mod charts;
 mod ci;
 mod cluster;
+mod corpus;
 mod count;
 mod demo;
 mod ebpf;
@@ -75,6 +76,14 @@ enum Command {
         kind: Option<test::Kind>,
         filter: Option<String>,
     },
+    /// Judge every YAML or JSON file below a folder: check, explain, render, and the real Envoy's validation; prints a
+    /// table of refusals by reason.
+    CheckCorpus {
+        folder: std::path::PathBuf,
+        /// Add no mappings, clients and endpoints to what the files have.
+        #[arg(long)]
+        as_is: bool,
+    },
     /// Check format, clippy, circles of files, order of modules, sizes, names, the kernel interface and unsafe code.
     Lint {
         /// Record the present kernel interface (after raising ABI_VERSION, or for a change of comments only).
@@ -103,6 +112,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<()> {
+    let here = std::env::current_dir()?;
     std::env::set_current_dir(shell::root()?)?;
     match command {
         Command::Setup { check } => setup::run(check),
@@ -116,8 +126,12 @@ fn run(command: Command) -> Result<()> {
         Command::Demo { arguments } => demo::run(&arguments),
         Command::Bench { arguments } => bench::run(&arguments),
         Command::Cluster { action } => cluster::run(&action),
-        Command::Image { arch } => image::build(arch).map(drop),
+        Command::Image { arch } => {
+            println!("{}", image::build(arch)?.display());
+            Ok(())
+        }
         Command::Test { kind, filter } => test::run(kind, filter.as_deref()).and_then(count::Count::verdict),
+        Command::CheckCorpus { folder, as_is } => corpus::run(&here.join(folder), as_is),
         Command::Lint { bless_abi } => lint::run(bless_abi),
         Command::Gen { check } => gen_files::run(check),
         Command::Ci => ci::run(),

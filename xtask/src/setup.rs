@@ -12,6 +12,7 @@ mod wheel;
 pub(crate) use apt::install as packages;
 pub(crate) use cargo::musl;
 
+use crate::count::counted;
 use crate::{ebpf, shell};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
     if check {
         missing.iter().for_each(|tool| eprintln!("missing: {}", describe(tool)));
         if !missing.is_empty() {
-            bail!("{} things are missing; run `cargo xtask setup`", missing.len());
+            bail!("{} missing; run `cargo xtask setup`", counted(missing.len(), "thing"));
         }
         println!("nothing is missing");
         return Ok(());

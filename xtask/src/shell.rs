@@ -19,13 +19,30 @@ fn root_above(place: &Path) -> Option<&Path> {
     place.ancestors().find(is_root)
 }
 
-/// The cargo that runs this program.
+/// The cargo that runs this program. What it builds knows its commit.
 pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    if let Some(commit) = commit() {
+        command.env("CLOVISOR_COMMIT", commit);
+    }
+    command
 }
 
-/// Runs to the end; an error says what was run.
+/// The checkout's commit, with `-dirty` where files differ from it; none without git.
+fn commit() -> Option<String> {
+    let words = ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"];
+    let output = Command::new("git").args(words).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+}
+
+/// Runs to the end; an error says what was run. What the program prints goes to stderr: stdout is for what the command of
+/// the user is to print, and may be a file.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
+    present(command.stdout(std::io::stderr()))
+}
+
+/// As [`run`], for the program whose output the user asked for: it has stdout.
+pub(crate) fn present(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("{} did not start", shown(command)))?;
     if !status.success() {
         bail!("{} failed ({status})", shown(command));
@@ -67,11 +84,18 @@ pub(crate) fn as_root(program: &str) -> Command {
     command
 }
 
-/// Says once that root is needed.
-pub(crate) fn announce_root(why: &str) {
-    if !is_root() {
-        eprintln!("{why} needs root: using sudo");
+/// Makes sure that root can be had, before anything is built: sudo asks for the password now.
+pub(crate) fn require_root(why: &str) -> Result<()> {
+    if is_root() {
+        return Ok(());
     }
+    if !has("sudo") {
+        bail!("{why} needs root, and there is no sudo here; run the same command as root");
+    }
+    eprintln!("{why} needs root: using sudo");
+    run(Command::new("sudo").arg("--validate")).with_context(|| {
+        format!("{why} needs root; run the same command as root, or as a user that may use sudo")
+    })
 }
 
 fn shown(command: &Command) -> String {

@@ -22,38 +22,61 @@ pub(crate) enum Kind {
     Cluster,
 }
 
+impl Kind {
+    /// As on the command line.
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    const fn needs_root(self) -> bool {
+        matches!(self, Self::Kernel | Self::Site | Self::Cluster)
+    }
+}
+
 /// Runs the tests of a kind, or all.
 pub(crate) fn run(kind: Option<Kind>, filter: Option<&str>) -> Result<Count> {
+    let all = Kind::value_variants().iter().copied();
+    let wanted: Vec<_> = all.filter(|one| kind.is_none_or(|kind| kind == *one)).collect();
+    let as_root: Vec<_> = wanted.iter().filter(|kind| kind.needs_root()).map(|kind| kind.name()).collect();
+    if !as_root.is_empty() {
+        shell::require_root(&format!("this kind of test ({})", as_root.join(", ")))?;
+    }
     demo::build()?;
     let mut sum = Count::default();
-    for one in [Kind::Unit, Kind::Kernel, Kind::Kernels, Kind::Site, Kind::Cluster] {
-        if kind.is_none_or(|kind| kind == one) {
-            if one == Kind::Cluster {
-                setup::control_plane()?;
-                image::run()?;
-                image::guests()?;
-            }
-            eprintln!("--- {} tests", format!("{one:?}").to_lowercase());
-            let command =
-                if one == Kind::Kernels { kernels::command(filter)? } else { cargo_test(one, filter)? };
-            sum.add(counted(command, one)?);
+    for one in wanted {
+        if one == Kind::Cluster {
+            setup::control_plane()?;
+            image::run()?;
+            image::guests()?;
+        }
+        eprintln!("--- {} tests", one.name());
+        let command = if one == Kind::Kernels { kernels::command(filter)? } else { cargo_test(one, filter)? };
+        sum.add(counted(command, one)?);
+        if one == Kind::Unit {
+            sum.add(counted(corpus(filter), one)?);
         }
     }
     println!("\n{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
     Ok(sum)
 }
 
+/// The files of `tests/corpus`: as cheap as unit tests, beside the harness that also gives them to Envoy.
+fn corpus(filter: Option<&str>) -> Command {
+    let mut command = shell::cargo();
+    command.args(["test", "--locked", "--package", "clovisor-tests", "--test", "corpus", "--"]).args(filter);
+    command
+}
+
 fn cargo_test(kind: Kind, filter: Option<&str>) -> Result<Command> {
     let mut command = shell::cargo();
     command.args(["test", "--locked", "--no-fail-fast"]);
     match kind {
-        Kind::Unit => command.args(["--workspace", "--exclude", "clovisor-tests", "--lib", "--bins"]),
+        Kind::Unit => command.args(["--workspace", "--exclude", "clovisor-tests", "--tests"]),
         Kind::Kernel | Kind::Kernels => command.args(["--package", "clovisor-tests", "--test", "kernel"]),
         Kind::Site => command.args(["--package", "clovisor-tests", "--test", "site"]),
         Kind::Cluster => command.args(["--package", "clovisor-tests", "--test", "cluster"]),
     };
-    if kind != Kind::Unit && !shell::is_root() {
-        shell::announce_root("this kind of test");
+    if kind.needs_root() && !shell::is_root() {
         command.env(runner_variable()?, "sudo --preserve-env");
     }
     command.arg("--").args(filter);
@@ -81,7 +104,7 @@ fn counted(mut command: Command, kind: Kind) -> Result<Count> {
     }
     let status = child.wait().context("cargo test was lost")?;
     if !status.success() && count.failed == 0 {
-        count.broken.push(format!("the {kind:?} tests did not run to their end ({status})"));
+        count.broken.push(format!("the {} tests did not run to their end ({status})", kind.name()));
     }
     Ok(count)
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 /// Ask the node's Clovisor agent: what it steers, by which link, and why.
 #[derive(Parser, Clone, Debug)]
 #[command(
+    name = "clovisorctl",
     version,
     max_term_width = 100,
     after_help = "\
@@ -71,6 +72,8 @@ pub enum CtlCommand {
         /// Folder of YAML.
         #[arg(short, long, value_name = "DIR")]
         file: PathBuf,
+        #[command(flatten)]
+        proxies: ProxiesArgs,
     },
     /// Print what a folder of YAML means for proxies, without writing it anywhere.
     Render(RenderArgs),
@@ -81,6 +84,15 @@ pub enum CtlCommand {
     Reasons,
     /// Print the completion script of a shell.
     Completion { shell: clap_complete::Shell },
+}
+
+/// Whose configuration a folder is for.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct ProxiesArgs {
+    /// Judge for Istio's sidecars (true) or for proxies that Clovisor configures (false). Default: as the agent of
+    /// this node runs, else false.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub sidecars: Option<bool>,
 }
 
 /// What to render.
@@ -131,6 +143,8 @@ pub struct ExplainArgs {
     /// Explain this folder of YAML instead of asking the agent; link states are not known then.
     #[arg(short, long, value_name = "DIR")]
     pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub proxies: ProxiesArgs,
 }
 
 fn protocol(text: &str) -> Result<TrafficProtocol, String> {

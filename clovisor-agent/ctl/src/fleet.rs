@@ -3,6 +3,9 @@
 /// Arguments.
 pub mod cli;
 
+/// Failures in few words; pure.
+mod failures;
+
 /// Runs `clovisorctl` in the agents' pods.
 mod agents;
 

@@ -1,19 +1,44 @@
 //! A folder of YAML as input, without an agent.
 
+use super::client::AgentClient;
 use super::outcome::{Code, CtlError};
 use clovisor_objects::folder::read_once;
 use clovisor_objects::snapshot::Snapshot;
 use clovisor_policy::allocation::Allocation;
-use clovisor_policy::compile::{Purpose, compile};
+use clovisor_policy::compile::{Proxies, Purpose, compile};
 use clovisor_policy::compiled::Compiled;
+use clovisor_render::api::Status;
 use std::path::Path;
 
-/// The objects of the folder.
+/// The objects of a folder, or of one file. Nothing to read is an error, not an empty answer.
 pub(super) fn snapshot(dir: &Path) -> Result<Snapshot, CtlError> {
-    read_once(dir).map_err(|e| CtlError { code: Code::BadInput, message: e.to_string(), fix: None })
+    const FIX: &str = "name a folder of YAML or JSON, or a file, with -f";
+    let read = read_once(dir);
+    let snapshot = read.map_err(|e| CtlError::new(Code::BadInput, e.to_string(), FIX))?;
+    if snapshot == Snapshot::default() {
+        let message = format!("{} holds no object that Clovisor reads", dir.display());
+        return Err(CtlError::new(Code::BadInput, message, FIX));
+    }
+    Ok(snapshot)
 }
 
-/// The policy of the folder for managed proxies.
-pub(super) fn policy(dir: &Path) -> Result<Compiled, CtlError> {
-    Ok(compile(&snapshot(dir)?, &Allocation::default(), 1, Purpose::default()).0)
+/// The policy of the folder.
+pub(super) fn policy(dir: &Path, proxies: Proxies) -> Result<Compiled, CtlError> {
+    let purpose = Purpose { proxies, ..Purpose::default() };
+    Ok(compile(&snapshot(dir)?, &Allocation::default(), 1, purpose).0)
+}
+
+/// Who configures the proxies: what the user says, else as the agent of this node runs, else Clovisor.
+pub(super) async fn proxies(sidecars: Option<bool>, client: &AgentClient) -> Proxies {
+    match sidecars {
+        Some(true) => Proxies::Sidecars,
+        Some(false) => Proxies::Managed,
+        None => match client.get::<Status>("/v1/status").await {
+            Ok(status) if status.sidecars => {
+                eprintln!("judged for Istio's sidecars, as the agent of this node runs; see --sidecars");
+                Proxies::Sidecars
+            }
+            _ => Proxies::Managed,
+        },
+    }
 }

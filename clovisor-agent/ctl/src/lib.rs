@@ -34,5 +34,8 @@ mod render;
 /// `kubectl clovisor`: the agents of a cluster, asked through its API server.
 pub mod fleet;
 
+/// Connections of a pod or a link.
+mod sessions;
+
 /// One command from its arguments to its output.
 pub mod run;

@@ -1,6 +1,6 @@
 //! The command line tool.
 
-use clap::Parser as _;
+use clap::{CommandFactory, FromArgMatches};
 use clovisor_ctl::cli::CtlCli;
 use clovisor_ctl::fleet;
 use clovisor_ctl::fleet::cli::FleetCli;
@@ -8,6 +8,13 @@ use clovisor_ctl::outcome::{Code, CtlError};
 use clovisor_ctl::run::run;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::LazyLock;
+
+/// Release, and the commit that `cargo xtask` builds from. In this file alone: another commit compiles nothing else anew.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let commit = option_env!("CLOVISOR_COMMIT").unwrap_or("unknown");
+    format!("{} (commit {commit})", env!("CARGO_PKG_VERSION"))
+});
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -16,17 +23,21 @@ async fn main() -> ExitCode {
         std::path::Path::new(&name).file_name().is_some_and(|file| file == "kubectl-clovisor")
     });
     let result = if is_plugin {
-        match FleetCli::try_parse() {
+        match parsed::<FleetCli>() {
             Ok(cli) => fleet::run::run(&cli).await,
             Err(error) => return answered(&error),
         }
     } else {
-        match CtlCli::try_parse() {
+        match parsed::<CtlCli>() {
             Ok(cli) => run(&cli).await,
             Err(error) => return answered(&error),
         }
     };
     finish(result)
+}
+
+fn parsed<C: CommandFactory + FromArgMatches>() -> Result<C, clap::Error> {
+    C::from_arg_matches(&C::command().version(VERSION.as_str()).try_get_matches()?)
 }
 
 /// Help and version are no errors; a failure to print them is ignored.

@@ -2,16 +2,16 @@
 
 use super::cli::{CtlCli, CtlCommand, ExplainArgs, Output};
 use super::client::AgentClient;
-use super::folder::policy;
 use super::outcome::{Code, CtlError};
 use super::output::{format, style, unprintable, yaml};
 use super::table::counted;
-use super::{reasons, render, show};
+use super::{folder, reasons, render, sessions, show};
 use clap::CommandFactory as _;
 use clovisor_objects::wan_link::WanLink;
 use clovisor_objects::wan_mapping::WanMapping;
 use clovisor_objects::wan_node::WanNode;
-use clovisor_render::api::{ExplainRequest, Explanation, LinkStatus, List, Session, Status};
+use clovisor_policy::compile::Proxies;
+use clovisor_render::api::{ExplainRequest, Explanation, LinkStatus, List, Status};
 use clovisor_render::{explain, problems};
 use kube::CustomResourceExt as _;
 use serde_json::Value;
@@ -39,9 +39,13 @@ pub async fn run(cli: &CtlCli) -> Result<String, CtlError> {
             let wide = cli.output == Output::Wide;
             format(cli.output, &list, || show::links(&list.items, wide, jiff::Timestamp::now()))
         }
-        CtlCommand::Sessions { pod, link } => sessions(cli, &client, pod.as_deref(), link.as_deref()).await,
+        CtlCommand::Sessions { pod, link } => {
+            sessions::run(cli, &client, pod.as_deref(), link.as_deref()).await
+        }
         CtlCommand::Explain(args) => explained(cli, &client, args).await,
-        CtlCommand::Check { file } => check(cli, file),
+        CtlCommand::Check { file, proxies } => {
+            check(cli, file, folder::proxies(proxies.sidecars, &client).await)
+        }
         CtlCommand::Render(args) => render::render(args),
         CtlCommand::Crds => crds(),
         CtlCommand::Reasons => Ok(reasons::table()),
@@ -80,26 +84,6 @@ fn text(cli: &CtlCli, status: &Status) -> String {
     show::status(status, style(cli.color), jiff::Timestamp::now())
 }
 
-async fn sessions(
-    cli: &CtlCli,
-    client: &AgentClient,
-    pod: Option<&str>,
-    link: Option<&str>,
-) -> Result<String, CtlError> {
-    let mut list: List<Session> = client.get("/v1/sessions").await?;
-    let all = list.items.len();
-    let is_pod = |s: &Session| pod.is_none_or(|p| p == format!("{}/{}", s.namespace, s.pod));
-    list.items.retain(|s| is_pod(s) && link.is_none_or(|l| l == s.link));
-    if list.items.is_empty() {
-        eprintln!("{}", match all {
-            0 => "no steered connections; `clovisorctl status` counts packets by verdict, `explain` shows what a request would do".into(),
-            n => format!("none of the {} matches --pod and --link", counted(n, "steered connection")),
-        });
-    }
-    let wide = cli.output == Output::Wide;
-    format(cli.output, &list, || show::sessions(&list.items, wide))
-}
-
 async fn explained(cli: &CtlCli, client: &AgentClient, args: &ExplainArgs) -> Result<String, CtlError> {
     let (namespace, pod) = args.pod.split_once('/').ok_or_else(|| {
         CtlError::new(Code::Usage, format!("--pod {} names no namespace", args.pod), "write NAMESPACE/POD")
@@ -116,7 +100,7 @@ async fn explained(cli: &CtlCli, client: &AgentClient, args: &ExplainArgs) -> Re
     let answer: Explanation = match &args.file {
         None => client.post("/v1/explain", &request).await?,
         Some(dir) => {
-            let compiled = policy(dir)?;
+            let compiled = folder::policy(dir, folder::proxies(args.proxies.sidecars, client).await)?;
             let problems = problems::documents(&compiled.problems);
             eprint!("{}", show::problems(&problems));
             explain::explain(&compiled.policy, &request, None).map_err(|e| CtlError {
@@ -129,9 +113,16 @@ async fn explained(cli: &CtlCli, client: &AgentClient, args: &ExplainArgs) -> Re
     format(cli.output, &answer, || show::explanation(&request, &answer, style(cli.color)))
 }
 
-fn check(cli: &CtlCli, dir: &Path) -> Result<String, CtlError> {
-    let compiled = policy(dir)?;
+fn check(cli: &CtlCli, dir: &Path, proxies: Proxies) -> Result<String, CtlError> {
+    let compiled = folder::policy(dir, proxies)?;
     let problems = problems::documents(&compiled.problems);
+    let notes = problems::documents(&compiled.notes);
+    if !notes.is_empty() {
+        eprint!(
+            "not served by managed proxies, and not the target of a mapping:\n{}",
+            show::problems(&notes)
+        );
+    }
     if problems.is_empty() {
         let policy = &compiled.policy;
         let mappings: usize = policy.namespaces.values().map(|ns| ns.mappings.len()).sum();

@@ -1,6 +1,6 @@
 //! Documents to text.
 
-use super::table::{age, bytes, table};
+use super::table::{age, bytes, counted, table};
 use clovisor_render::api::{ExplainRequest, Explanation, LinkStatus, Problem, Session, Status};
 use std::fmt::Write as _;
 
@@ -38,7 +38,8 @@ fn since(time: &str, now: jiff::Timestamp) -> String {
 }
 
 pub(super) fn links(links: &[LinkStatus], wide: bool, now: jiff::Timestamp) -> String {
-    let mut headers = vec!["LINK", "DEVICE", "STATE", "WANTED", "TX", "RX", "SESSIONS", "SINCE", "REASON"];
+    let mut headers =
+        vec!["LINK", "DEVICE", "STATE", "FAMILIES", "WANTED", "TX", "RX", "SESSIONS", "SINCE", "REASON"];
     if wide {
         headers.extend(["GATEWAY", "SOURCE", "MTU"]);
     }
@@ -47,6 +48,7 @@ pub(super) fn links(links: &[LinkStatus], wide: bool, now: jiff::Timestamp) -> S
             l.name.clone(),
             l.device.clone(),
             l.state.clone(),
+            l.usable(),
             l.wanted.clone(),
             bytes(l.tx_bytes),
             bytes(l.rx_bytes),
@@ -74,7 +76,7 @@ pub(super) fn sessions(sessions: &[Session], wide: bool) -> String {
             s.pod.clone(),
             s.source.clone(),
             s.destination.clone(),
-            format!("{} ({})", s.class, s.class_name),
+            class(s),
             s.link.clone(),
             age(s.age_seconds),
             age(s.idle_seconds),
@@ -119,8 +121,13 @@ pub(super) fn status(status: &Status, style: Style, now: jiff::Timestamp) -> Str
         );
     }
     let all_up = status.links_up == status.links_total;
-    field("Links", &style.state(all_up, &format!("{} of {} up", status.links_up, status.links_total)));
-    field("Pods", &format!("{}, {unmapped} not found on this node", status.pods.len()));
+    let partial = match status.links_partial {
+        0 => String::new(),
+        n => format!(", {n} for one address family only"),
+    };
+    let links = format!("{} of {} up{partial}", status.links_up, status.links_total);
+    field("Links", &style.state(all_up, &links));
+    field("Pods", &format!("{}, {unmapped} not steered", status.pods.len()));
     field("Sessions", &status.sessions.to_string());
     let refused = match status.problems.len() {
         0 => style.state(true, "none"),
@@ -137,6 +144,20 @@ pub(super) fn status(status: &Status, style: Style, now: jiff::Timestamp) -> Str
     text
 }
 
+/// What is counted in flows, each of which has two entries, says so.
+fn table_name(map: &str) -> String {
+    let of_flows = map.starts_with("FLOW") || map.starts_with("UNREPLIED");
+    if of_flows { format!("{map} (flows)") } else { map.to_owned() }
+}
+
+/// Number and name of a class; sessions outlive their mapping.
+pub(super) fn class(session: &Session) -> String {
+    match session.class_name.as_str() {
+        "" => format!("{} (no mapping any more)", session.class),
+        name => format!("{} ({name})", session.class),
+    }
+}
+
 fn details(status: &Status) -> String {
     let programs: Vec<_> = status
         .attachments
@@ -146,7 +167,7 @@ fn details(status: &Status) -> String {
     let maps: Vec<_> = status
         .maps
         .iter()
-        .map(|m| vec![m.map.clone(), m.entries.to_string(), m.capacity.to_string()])
+        .map(|m| vec![table_name(&m.map), m.entries.to_string(), m.capacity.to_string()])
         .collect();
     let counters: Vec<_> = status
         .counters
@@ -165,7 +186,7 @@ pub(super) fn explanation(request: &ExplainRequest, answer: &Explanation, style:
     let mut lines = Vec::new();
     let ExplainRequest { method, host, path, namespace, pod, .. } = request;
     let asked = match request.protocol {
-        Some(protocol) => ("Packet", format!("{protocol:?} to {host} from {namespace}/{pod}")),
+        Some(protocol) => ("Packet", format!("{protocol} to {host} from {namespace}/{pod}")),
         None => ("Request", format!("{method} {host}{path} from {namespace}/{pod}")),
     };
     lines.push(asked);
@@ -187,6 +208,18 @@ pub(super) fn explanation(request: &ExplainRequest, answer: &Explanation, style:
     }
     lines.push(("Link", answer.link.clone()));
     lines.push(("Why", answer.reason.clone()));
+    for (i, open) in answer.connections.iter().enumerate() {
+        let counted = counted(usize::try_from(open.count).unwrap_or(usize::MAX), "open connection");
+        let times = match (&open.opened_first, &open.opened_last) {
+            (first, last) if first == last => first.clone(),
+            (first, last) => format!("{first} to {last}"),
+        };
+        let reason = open.reason.as_ref().map(|reason| format!("; {reason}")).unwrap_or_default();
+        lines.push((
+            if i == 0 { "Open" } else { "" },
+            format!("{counted} on {}, of {times}{reason}", open.link),
+        ));
+    }
     for (i, entry) in answer.entries.iter().enumerate() {
         lines.push((if i == 0 { "Kernel" } else { "" }, entry.clone()));
     }
@@ -196,7 +229,21 @@ pub(super) fn explanation(request: &ExplainRequest, answer: &Explanation, style:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clovisor_render::api::{LinkVerdict, RouteVerdict};
+    use clovisor_render::api::{LinkVerdict, OpenConnections, RouteVerdict};
+
+    #[test]
+    fn a_session_without_its_mapping_says_so() {
+        let session = |name: &str| {
+            let json = serde_json::json!({
+                "namespace": "shop", "pod": "client-0", "protocol": "TCP", "source": "", "destination": "",
+                "translatedSource": "", "translatedDestination": "", "class": 4, "className": name, "link": "s9",
+                "ageSeconds": 1, "idleSeconds": 1, "txBytes": 1, "rxBytes": 1,
+            });
+            class(&serde_json::from_value(json).unwrap_or_else(|e| panic!("{e}")))
+        };
+        assert_eq!([session("crew"), session("")], ["4 (crew)", "4 (no mapping any more)"]);
+        assert_eq!([table_name("FLOW6"), table_name("SLOTS")], ["FLOW6 (flows)", "SLOTS"]);
+    }
 
     #[test]
     fn an_explanation_reads_from_request_to_link() {
@@ -226,9 +273,18 @@ mod tests {
                 state: "Up".into(),
                 chosen: true,
                 reason: "first".into(),
+                families: Vec::new(),
             }],
             link: "s9".into(),
+            link_by_family: Vec::new(),
             reason: "WanMapping minions targets this route".into(),
+            connections: vec![OpenConnections {
+                link: "s8".into(),
+                count: 2,
+                opened_first: "2026-01-01T14:02:00Z".into(),
+                opened_last: "2026-01-01T14:02:05Z".into(),
+                reason: Some("opened before s9 came up".into()),
+            }],
             entries: vec!["CLASSES".into(), "SLOTS".into()],
         };
         let text = explanation(&request, &answer, Style::default());
@@ -242,6 +298,7 @@ Class     2 (minions)
 Links     + s9  Up       first
 Link      s9
 Why       WanMapping minions targets this route
+Open      2 open connections on s8, of 2026-01-01T14:02:00Z to 2026-01-01T14:02:05Z; opened before s9 came up
 Kernel    CLASSES
           SLOTS
 ";

@@ -5,17 +5,25 @@
 use std::error::Error;
 
 /// The texts of the error and of its sources, joined by colons: often only the innermost one tells what is wrong (a
-/// certificate that is not trusted, a missing capability). A source that the text before quotes already is left out.
+/// certificate that is not trusted, a missing capability). A source that the text before quotes already is left out, and so
+/// is the Debug form of a source in brackets, which some libraries add.
 #[must_use]
 pub fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+    let mut texts = vec![error.to_string()];
     let mut source = error.source();
     while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
+        let debug = format!(" ({cause:?})");
+        texts.iter_mut().for_each(|text| *text = text.replace(&debug, ""));
+        texts.push(cause.to_string());
+        source = cause.source();
+    }
+    let mut text = String::new();
+    for words in texts {
+        if text.is_empty() {
+            text = words;
+        } else if !text.contains(&words) {
             text = format!("{text}: {words}");
         }
-        source = cause.source();
     }
     text
 }
@@ -36,5 +44,27 @@ mod tests {
         let layer = |text, source: Option<Layer>| Layer { text, source: source.map(Box::new) };
         let error = layer("connect: refused", Some(layer("refused", Some(layer("port 6443", None)))));
         assert_eq!(causes(&error), "connect: refused: port 6443");
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("forbidden")]
+    struct Refusal {
+        code: u16,
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("ApiError: {0} ({0:?})")]
+    struct WithDebug(#[source] Box<Refusal>);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot list: {0}; try again")]
+    struct Outer(#[source] WithDebug);
+
+    #[test]
+    fn what_is_printed_for_programmers_is_left_out() {
+        let error = Outer(WithDebug(Box::new(Refusal { code: 403 })));
+        assert!(error.to_string().contains("Refusal"), "{error}");
+        assert_eq!(causes(&error), "cannot list: ApiError: forbidden; try again");
+        assert_eq!(error.0.0.code, 403);
     }
 }

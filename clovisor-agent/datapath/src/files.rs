@@ -9,6 +9,9 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+/// The step of giving a file to a group.
+pub const CHANGE_GROUP: &str = "change the group of";
+
 /// A step that failed, and the path on which it failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {path}: {source}")]
@@ -100,7 +103,7 @@ pub fn bind_socket(path: &Path, access: Access) -> Result<UnixListener, FileErro
 
 fn set_access(path: &Path, access: Access) -> Result<(), FileError> {
     if access.group.is_some() {
-        chown(path, None, access.group).map_err(failed("change the group of", path))?;
+        chown(path, None, access.group).map_err(failed(CHANGE_GROUP, path))?;
     }
     fs::set_permissions(path, Permissions::from_mode(access.mode)).map_err(failed("change the mode of", path))
 }

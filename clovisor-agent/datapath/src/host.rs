@@ -1,6 +1,6 @@
 //! The network of this node.
 //!
-//! **In**: rtnetlink dumps and events, `/proc/sys`, nf_tables. **Out**: `watch<Arc<HostNet>>`. **Owns**: the netlink
+//! **In**: rtnetlink events and dumps, `/proc/sys`, nf_tables. **Out**: `watch<Arc<HostNet>>`. **Owns**: the netlink
 //! sockets, the reserved ports. **Never**: changes the node but in `change` (neighbours, a qdisc), `fwmark` (rules and
 //! routes for marked packets), `reserved_ports` and `raw` (packets to pods).
 
@@ -9,6 +9,8 @@ mod driver;
 mod firewall;
 
 pub mod legacy;
+
+pub mod routes;
 
 pub mod net;
 
@@ -29,6 +31,16 @@ pub mod raw;
 pub mod resolve;
 
 mod sysctl;
+
+mod route_set;
+
+mod event;
+
+mod event_socket;
+
+mod state;
+
+pub mod dump;
 
 pub mod watch;
 

@@ -3,9 +3,11 @@
 //! Fields that are not here are ignored, but not inside a match: a condition that is not understood would make
 //! the match wider than its author meant.
 
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 /// `spec` of a `VirtualService` (networking.istio.io).
@@ -21,22 +23,85 @@ pub struct VirtualService {
     pub export_to: Vec<String>,
     #[serde(default)]
     pub http: Vec<IstioHttpRoute>,
+    /// Routes of connections that stay encrypted, and of others that are not HTTP: whether there are any.
+    #[serde(default)]
+    pub tls: Vec<Value>,
+    #[serde(default)]
+    pub tcp: Vec<Value>,
 }
 
 /// `http[]`.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
+#[derive(Serialize, Clone, Debug, Default, PartialEq)]
 pub struct IstioHttpRoute {
     pub name: Option<String>,
-    #[serde(default, rename = "match")]
+    #[serde(rename = "match")]
     pub matches: Vec<HttpMatch>,
-    #[serde(default)]
     pub route: Vec<IstioDestination>,
     pub timeout: Option<String>,
     pub retries: Option<Retry>,
     /// Everything else; some of it changes where requests go.
     #[serde(flatten)]
     pub other: BTreeMap<String, Value>,
+}
+
+impl VirtualService {
+    /// Whether requests inside the mesh see the object; with gateways only, just theirs do.
+    #[must_use]
+    pub fn is_for_mesh(&self) -> bool {
+        is_for_mesh(&self.gateways)
+    }
+}
+
+impl IstioHttpRoute {
+    /// Whether some block of the entry is for requests inside the mesh.
+    #[must_use]
+    pub fn is_for_mesh(&self) -> bool {
+        self.matches.is_empty() || self.matches.iter().any(HttpMatch::is_for_mesh)
+    }
+}
+
+impl HttpMatch {
+    /// Whether the block is for requests inside the mesh.
+    #[must_use]
+    pub fn is_for_mesh(&self) -> bool {
+        is_for_mesh(&self.gateways)
+    }
+}
+
+fn is_for_mesh(gateways: &[String]) -> bool {
+    gateways.is_empty() || gateways.iter().any(|gateway| gateway == "mesh")
+}
+
+/// By hand: `flatten` would lose where values stand, and which of them are null.
+impl<'de> Deserialize<'de> for IstioHttpRoute {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_struct("IstioHttpRoute", &[], HttpRouteVisitor)
+    }
+}
+
+struct HttpRouteVisitor;
+
+impl<'de> Visitor<'de> for HttpRouteVisitor {
+    type Value = IstioHttpRoute;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a route")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+        let mut route = IstioHttpRoute::default();
+        while let Some(name) = fields.next_key::<String>()? {
+            match name.as_str() {
+                "name" => route.name = fields.next_value()?,
+                "match" => route.matches = fields.next_value()?,
+                "route" => route.route = fields.next_value()?,
+                "timeout" => route.timeout = fields.next_value()?,
+                "retries" => route.retries = fields.next_value()?,
+                _ => drop(route.other.insert(name, fields.next_value()?)),
+            }
+        }
+        Ok(route)
+    }
 }
 
 /// `http[].match[]`: all conditions must hold.
@@ -152,6 +217,9 @@ pub struct ServiceEntry {
     pub resolution: Option<String>,
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
+    /// Pods and WorkloadEntries that are endpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_selector: Option<Value>,
 }
 
 /// `ports[]`.
@@ -169,17 +237,24 @@ pub struct ServicePort {
 /// `endpoints[]`.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoint {
-    pub address: Option<IpAddr>,
+    /// An IP address, a name, or `unix://PATH`.
+    pub address: Option<String>,
     /// Port name to number.
     #[serde(default)]
     pub ports: BTreeMap<String, u16>,
 }
 
 impl Endpoint {
+    /// The address; none: it is a name, or missing.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.address.as_deref()?.parse().ok()
+    }
+
     /// Where a port of the ServiceEntry is served: at the endpoint's port of that name, else at `targetPort`.
     #[must_use]
     pub fn socket_address(&self, port: &ServicePort) -> Option<SocketAddr> {
         let number = self.ports.get(&port.name).copied().or(port.target_port).unwrap_or(port.number);
-        self.address.map(|address| SocketAddr::new(address, number))
+        self.ip().map(|address| SocketAddr::new(address, number))
     }
 }

@@ -42,12 +42,21 @@ impl<K: Ord + Clone, V: Clone> LastGood<K, V> {
         has_value
     }
 
-    /// Adds the values of `before` whose keys have none here.
-    pub fn keep_absent(&mut self, before: Self) {
-        for (key, old) in before.entries.into_iter().filter(|(_, old)| old.value.is_some()) {
-            let entry = self.entries.entry(key).or_insert(Entry { value: None, problems: Vec::new() });
-            entry.value = entry.value.take().or(old.value);
+    /// Adds the values of `before` whose keys have none here; false: there are none.
+    pub fn keep_absent(&mut self, before: &Self) -> bool {
+        let mut is_kept = false;
+        for (key, value) in before.values() {
+            let entry =
+                self.entries.entry(key.clone()).or_insert(Entry { value: None, problems: Vec::new() });
+            is_kept |= entry.value.is_none();
+            entry.value.get_or_insert_with(|| value.clone());
         }
+        is_kept
+    }
+
+    /// Every key, also one without a good value.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.entries.keys()
     }
 
     /// Forgets a key.
@@ -71,10 +80,16 @@ impl<K: Ord + Clone, V: Clone> LastGood<K, V> {
 }
 
 impl<V> Entry<V> {
+    /// The problem says whether an earlier state is in force.
     fn new(before: Option<V>, version: Result<V, Problem>) -> Self {
         match version {
             Ok(value) => Self { value: Some(value), problems: Vec::new() },
-            Err(problem) => Self { value: before, problems: vec![problem] },
+            Err(mut problem) => {
+                if before.is_some() {
+                    problem.message += "; the object's last good state stays in force";
+                }
+                Self { value: before, problems: vec![problem] }
+            }
         }
     }
 }
@@ -100,6 +115,8 @@ mod tests {
         state.update("a", Ok(1));
         state.update("a", bad("x"));
         state.update("b", bad("y"));
+        let kept: Vec<_> = state.problems().map(|p| p.message.contains("stays in force")).collect();
+        assert_eq!(kept, [true, false]);
         assert_eq!((values(&state), state.problems().count()), (vec![("a", 1)], 2));
         state.update("a", Ok(2));
         state.remove(&"b");
@@ -115,7 +132,7 @@ mod tests {
         assert!(new.list(&old, "a", bad("y")));
         assert!(!new.list(&old, "c", bad("z")));
         assert_eq!((values(&new), new.problems().count()), (vec![("a", 1)], 3));
-        new.keep_absent(old);
+        assert!(new.keep_absent(&old));
         assert_eq!(values(&new), [("a", 1), ("b", 2)]);
     }
 }

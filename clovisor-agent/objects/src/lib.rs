@@ -5,6 +5,8 @@
 //! traffic; waits, or talks to an API server.
 #![forbid(unsafe_code)]
 
+pub mod family;
+
 pub mod identity;
 
 pub mod reason;
@@ -13,11 +15,19 @@ pub mod refusal;
 
 pub mod problem;
 
+pub mod near;
+
+pub mod node;
+
+pub mod decode;
+
 pub mod wan_link;
 
 pub mod istio;
 
 pub mod gateway;
+
+pub mod kube_node;
 
 pub mod pod;
 
@@ -33,10 +43,25 @@ pub mod condition;
 
 pub mod snapshot;
 
+/// What changed between two snapshots, for people.
+pub mod change;
+
 pub mod object;
+
+pub mod tree;
+
+pub mod limits;
+
+pub mod pieces;
+
+pub mod kinds;
 
 pub mod document;
 
 pub mod last_good;
+
+pub mod listing;
+
+mod file;
 
 pub mod folder;

@@ -3,16 +3,17 @@
 use super::gateway::HttpRoute;
 use super::identity::{Identity, ObjectKind};
 use super::istio::{DestinationRule, ServiceEntry, VirtualService};
+use super::kube_node::{NodeObject, NodeObjectSpec, NodeObjectStatus};
 use super::network_policy::NetworkPolicy;
-use super::pod::{ISTIO_PROXY_UID, PROXY_UID, PodObject, PodObjectStatus};
+use super::pod::{ISTIO_PROXY_UID, PROXY_UID, PodObject, PodObjectSpec, PodObjectStatus};
 use super::refusal::Refusal;
-use super::service::ServiceObject;
+use super::service::{ServiceObject, ServiceObjectStatus};
 use super::snapshot::{Dated, MappingObject, Snapshot};
 use super::wan_link::WanLinkSpec;
 use super::wan_mapping::ClassNumber;
 use super::wan_node::WanNodeStatus;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -33,23 +34,35 @@ pub enum Object {
     NetworkPolicy(Arc<NetworkPolicy>),
     Pod(Arc<PodObject>),
     WanNode(Arc<WanNodeStatus>),
-    /// Labels of the node itself.
-    Node(Arc<BTreeMap<String, String>>),
+    Node(Arc<NodeObject>),
 }
 
 /// `metadata`, as far as it is read.
 #[derive(Deserialize, Default, Clone, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
+    #[serde(default, deserialize_with = "time")]
     pub creation_timestamp: Option<jiff::Timestamp>,
     pub uid: Option<String>,
     pub generation: Option<i64>,
     pub name: Option<String>,
     pub namespace: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "texts")]
     pub labels: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "texts")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// Entries of which those that are null are empty, as the API server takes them.
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let entries = BTreeMap::<String, Option<String>>::deserialize(deserializer)?;
+    Ok(entries.into_iter().map(|(key, text)| (key, text.unwrap_or_default())).collect())
+}
+
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<jiff::Timestamp>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let needed = || Error::custom(format!("is {text:?}; a time like 2026-01-31T12:00:00Z is needed"));
+    text.parse().map(Some).map_err(|_| needed())
 }
 
 /// The part of a WanMapping's status that steering needs; the rest changes nothing.
@@ -66,6 +79,12 @@ pub trait Body {
     /// # Errors
     /// It is missing, or a field of it is not understood.
     fn spec<S: DeserializeOwned>(&self) -> Result<S, Refusal>;
+
+    /// `spec`; its default where there is none.
+    ///
+    /// # Errors
+    /// A field of it is not understood.
+    fn spec_or_default<S: DeserializeOwned + Default>(&self) -> Result<S, Refusal>;
 
     /// `status`; its default where there is none.
     ///
@@ -102,17 +121,28 @@ pub fn decode(kind: ObjectKind, body: &impl Body, metadata: &Metadata) -> Result
         ObjectKind::ServiceEntry => body.spec().map(|spec| Object::ServiceEntry(Arc::new(spec))),
         ObjectKind::NetworkPolicy => body.spec().map(|spec| Object::NetworkPolicy(Arc::new(spec))),
         ObjectKind::WanNode => body.status().map(|status| Object::WanNode(Arc::new(status))),
-        ObjectKind::Node => Ok(Object::Node(Arc::new(metadata.labels.clone()))),
-        ObjectKind::Service => body.spec().map(|spec| Object::Service(Arc::new(spec))),
+        ObjectKind::Node => {
+            let (spec, status): (NodeObjectSpec, NodeObjectStatus) =
+                (body.spec_or_default()?, body.status()?);
+            Ok(Object::Node(Arc::new(NodeObject::new(metadata.labels.clone(), spec, status))))
+        }
+        ObjectKind::Service => {
+            let mut service: ServiceObject = body.spec()?;
+            service.balanced = body.status::<ServiceObjectStatus>()?.balanced();
+            Ok(Object::Service(Arc::new(service)))
+        }
         ObjectKind::Pod => pod(body, metadata).map(|pod| Object::Pod(Arc::new(pod))),
     }
 }
 
 fn pod(body: &impl Body, metadata: &Metadata) -> Result<PodObject, Refusal> {
-    let status: PodObjectStatus = body.status()?;
+    let (spec, status): (PodObjectSpec, PodObjectStatus) = (body.spec_or_default()?, body.status()?);
     let mut addresses: Vec<_> = status.pod_ips.iter().map(|p| p.ip).collect();
     if let Some(ip) = status.pod_ip.filter(|ip| !addresses.contains(ip)) {
         addresses.push(ip);
+    }
+    if status.has_ended() {
+        addresses.clear();
     }
     let proxy_uid = match metadata.annotations.get(PROXY_UID) {
         None => ISTIO_PROXY_UID,
@@ -122,7 +152,8 @@ fn pod(body: &impl Body, metadata: &Metadata) -> Result<PodObject, Refusal> {
             Refusal::invalid_object("metadata.annotations", message)
         })?,
     };
-    Ok(PodObject { labels: metadata.labels.clone(), addresses, proxy_uid })
+    let host_network = spec.host_network;
+    Ok(PodObject { labels: metadata.labels.clone(), addresses, proxy_uid, host_network })
 }
 
 /// Adds an object to a snapshot.
@@ -137,7 +168,7 @@ pub fn insert(snapshot: &mut Snapshot, identity: &Identity, object: &Object) {
         Object::DestinationRule(o) if o.is_ours => {}
         Object::DestinationRule(o) => drop(snapshot.destination_rules.insert(key, o.clone())),
         Object::ServiceEntry(o) => drop(snapshot.service_entries.insert(key, o.clone())),
-        Object::Node(o) => snapshot.node_labels = Some(o.clone()),
+        Object::Node(o) => drop(snapshot.kube_nodes.insert(key.name, o.clone())),
         Object::WanNode(o) => drop(snapshot.nodes.insert(key.name, o.clone())),
         Object::Service(o) => drop(snapshot.services.insert(key, o.clone())),
         Object::Pod(o) => drop(snapshot.pods.insert(key, o.clone())),

@@ -3,6 +3,7 @@
 use super::gateway::HttpRoute;
 use super::identity::ObjectKey;
 use super::istio::{DestinationRule, ServiceEntry, VirtualService};
+use super::kube_node::NodeObject;
 use super::network_policy::NetworkPolicy;
 use super::pod::PodObject;
 use super::problem::Problem;
@@ -28,8 +29,10 @@ pub struct Snapshot {
     pub network_policies: BTreeMap<ObjectKey, Arc<NetworkPolicy>>,
     /// What the agents say, by node.
     pub nodes: BTreeMap<String, Arc<WanNodeStatus>>,
-    /// Labels of this node; none where there is no API server.
-    pub node_labels: Option<Arc<BTreeMap<String, String>>>,
+    /// Kubernetes' own, by name.
+    pub kube_nodes: BTreeMap<String, Arc<NodeObject>>,
+    /// The name of this node among them; none where there is no API server.
+    pub this_node: Option<String>,
     pub pods: BTreeMap<ObjectKey, Arc<PodObject>>,
     /// Since when the API server is unreachable, while objects come from disk.
     pub stale_since: Option<jiff::Timestamp>,
@@ -41,8 +44,11 @@ impl Snapshot {
     /// The links that this node has, by their selectors.
     #[must_use]
     pub fn links_here(&self) -> BTreeMap<String, Arc<WanLinkSpec>> {
-        let is_here = |link: &WanLinkSpec| match &self.node_labels {
-            Some(labels) => link.node_selector.iter().all(|(key, value)| labels.get(key) == Some(value)),
+        // Without a name: the only one that is known.
+        let only = || self.kube_nodes.values().next().filter(|_| self.kube_nodes.len() == 1);
+        let node = self.this_node.as_ref().map_or_else(only, |name| self.kube_nodes.get(name));
+        let is_here = |link: &WanLinkSpec| match node {
+            Some(node) => link.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value)),
             None => true,
         };
         self.links

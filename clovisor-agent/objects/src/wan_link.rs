@@ -11,7 +11,10 @@ use schemars::JsonSchema;
 use selector::DeviceSelector;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+const LOOPBACK: &str = "lo";
 
 /// One uplink of a node: a device, its gateway, its source address.
 #[derive(CustomResource, Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
@@ -25,6 +28,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     status = "WanLinkStatus",
     validation = Rule::new("self.metadata.name.size() <= 63").message("the name must have at most 63 characters"),
     validation = Rule::new("!has(self.spec.mode) || self.spec.mode != 'Mark' || !has(self.spec.peers) || self.spec.peers.size() == 0").message("peers need mode Redirect: with Mark the stack forwards, and nobody rewrites destinations"),
+    validation = Rule::new("!has(self.spec.device) || self.spec.device != 'lo'").message("lo leads nowhere; name a device towards the link's network"),
     validation = Rule::new("has(self.spec.device) != has(self.spec.deviceSelector)").message("give either device or deviceSelector"),
     printcolumn(json_path = ".spec.device", name = "Device", type_ = "string"),
     printcolumn(json_path = ".spec.state", name = "Wanted", type_ = "string"),
@@ -101,6 +105,9 @@ impl WanLinkSpec {
         }
         if self.dscp.is_some_and(|dscp| !(0..=63).contains(&dscp)) {
             return wrong("spec.dscp", "is outside 0..=63; a DSCP has six bits");
+        }
+        if self.device.as_deref() == Some(LOOPBACK) {
+            return wrong("spec.device", "lo leads nowhere; name a device towards the link's network");
         }
         match (&self.device, &self.device_selector) {
             (Some(_), None) => Ok(()),
@@ -185,6 +192,16 @@ pub enum LinkState {
     Drain,
     /// Takes no traffic.
     Disabled,
+}
+
+impl fmt::Display for LinkState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Active => "Active",
+            Self::Drain => "Drain",
+            Self::Disabled => "Disabled",
+        })
+    }
 }
 
 /// A destination with an address of its own on this link.

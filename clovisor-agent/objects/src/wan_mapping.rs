@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use traffic::TrafficSelector;
 
 /// For the requests of some routes: an ordered list of links and what to do when they fail.
@@ -240,4 +241,13 @@ pub enum Fallback {
     Default,
     /// Fail the request.
     Refuse,
+}
+
+impl fmt::Display for Fallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "Default",
+            Self::Refuse => "Refuse",
+        })
+    }
 }

@@ -5,6 +5,7 @@
     reason = "KubeSchema repeats each struct inside a function"
 )]
 
+use super::family::IpFamily;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -40,7 +41,8 @@ pub struct WanNodeSpec {}
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct WanNodeStatus {
-    /// `Ready`: programs and maps are in place and every link that the node has is usable.
+    /// `Ready`: programs and maps are in place and every link that the node has is usable, for each address family that
+    /// the link should have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -63,8 +65,30 @@ pub struct WanNodeStatus {
 pub struct NodeLink {
     /// Name of the WanLink.
     pub name: String,
-    /// `Ready`: it takes traffic; the reason else.
+    /// `Ready`: it takes traffic, with reason `Partial` if of one address family only though it should have both; the
+    /// reason else. `IPv4Ready`, `IPv6Ready`: the same for each family that it has or should have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// The type of the condition that a link is usable for a family.
+#[must_use]
+pub const fn ready_kind(family: IpFamily) -> &'static str {
+    match family {
+        IpFamily::V4 => "IPv4Ready",
+        IpFamily::V6 => "IPv6Ready",
+    }
+}
+
+impl NodeLink {
+    /// The families that are down although the link should have them, each with the reason.
+    #[must_use]
+    pub fn lacking(&self) -> Vec<(IpFamily, &str)> {
+        let down = |family| {
+            let condition = self.conditions.iter().find(|c| c.type_ == ready_kind(family))?;
+            (condition.status != "True").then_some((family, condition.reason.as_str()))
+        };
+        IpFamily::BOTH.into_iter().filter_map(down).collect()
+    }
 }

@@ -1,10 +1,13 @@
-//! Which mapping is attached to which route (GEP-713): valid mappings, the oldest first.
+//! Which mapping is attached to which route (GEP-713): valid mappings, the oldest first. One without a creation time
+//! comes before those with one; where times do not decide, names do.
 
 mod check;
 
 mod links;
 
-mod targets;
+mod no_effect;
+
+pub(crate) mod targets;
 
 use super::origin::RouteOrigin;
 use clovisor_objects::identity::{ObjectKey, ObjectKind};
@@ -24,7 +27,7 @@ pub(crate) struct Attachments<'a> {
     pub(crate) problems: Vec<Problem>,
 }
 
-/// Attaches every mapping to its routes. A conflict refuses the younger mapping and affects no other.
+/// Attaches every mapping to its routes. A conflict refuses the later mapping in this order and affects no other.
 pub(crate) fn attachments(snapshot: &Snapshot) -> Attachments<'_> {
     let mut attachments = Attachments::default();
     let mut mappings: Vec<_> = snapshot.mappings.iter().collect();
@@ -32,11 +35,12 @@ pub(crate) fn attachments(snapshot: &Snapshot) -> Attachments<'_> {
     for (key, mapping) in mappings {
         let spec = &mapping.spec;
         let checked = check::check(spec).and_then(|()| targets::targets(snapshot, key, spec));
-        match checked.and_then(|routes| attachments.free(&routes).map(|()| routes)) {
+        match checked.and_then(|routes| attachments.free(snapshot, key, &routes).map(|()| routes)) {
             Ok(routes) => {
                 attachments.by_route.extend(routes.into_iter().map(|route| (route, key.name.clone())));
                 attachments.accepted.insert(key.clone(), spec);
-                let refused = links::refusals(snapshot, key, spec);
+                let mut refused = links::refusals(snapshot, key, spec);
+                refused.extend(no_effect::refusals(spec));
                 attachments.problems.extend(refused.into_iter().map(|refusal| of_mapping(key, refusal)));
             }
             Err(refusal) => attachments.problems.push(of_mapping(key, refusal)),
@@ -58,15 +62,30 @@ impl Attachments<'_> {
         self.problems.push(of_mapping(key, refusal));
     }
 
-    /// Refuses routes of which one has an older mapping.
-    fn free(&self, routes: &BTreeSet<(RouteOrigin, usize)>) -> Result<(), Refusal> {
+    /// Refuses routes of which one has an earlier mapping.
+    fn free(
+        &self,
+        snapshot: &Snapshot,
+        key: &ObjectKey,
+        routes: &BTreeSet<(RouteOrigin, usize)>,
+    ) -> Result<(), Refusal> {
         let taken = routes.iter().find_map(|route| self.by_route.get(route).map(|by| (route, by)));
         taken.map_or(Ok(()), |((origin, i), by)| {
+            let other = ObjectKey { namespace: key.namespace.clone(), name: by.clone() };
+            let created = |key| snapshot.mappings.get(key).and_then(|mapping| mapping.created);
+            let why = match (created(&other), created(key)) {
+                (Some(first), Some(second)) if first < second => "is older",
+                (None, Some(_)) => "has no creation time and so comes first",
+                _ => "comes first by name",
+            };
             let message = format!(
-                "route [{i}] of {origin} belongs to the older WanMapping {by}; two mappings cannot share a \
+                "route [{i}] of {origin} belongs to WanMapping {by}, which {why}; two mappings cannot share a \
                  route: remove one, or split the route"
             );
             Err(Refusal::new(ProblemReason::ClassNotSeparable, "spec.targetRefs", message))
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,11 @@
 
 use super::decide::{DecisionReason, decide};
 use super::matcher::{Request, RouteMatch};
-use super::model::{Mapping, NamespacePolicy, Policy, Route, RouteDecision, Service};
+use super::model::{Destination, Mapping, NamespacePolicy, Policy, Route, RouteDecision, Service};
 use super::trace::{Trace, TraceStep};
+use clovisor_objects::family::IpFamily;
 use clovisor_objects::identity::ObjectKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Traces a request of a pod of `namespace` with these labels.
 #[must_use]
@@ -22,13 +23,19 @@ pub fn explain(
     };
     let Some(service) = service(namespace, request.authority) else {
         trace.reason = format!(
-            "no ServiceEntry with an HTTP port has the host {}; the request passes by the default route",
+            "no service with an HTTP port has the host {} (of a ServiceEntry; with sidecars of a Service too); the request \
+             passes by the default route",
             request.authority
         );
         return trace;
     };
     trace.service = Some(format!("{}:{}", service.host, service.port));
-    let taken = service.routes.iter().find(|route| {
+    if let Some(closed) = &service.closed {
+        trace.reason = format!("the proxy answers 503: {closed}");
+        return trace;
+    }
+    let routes = service.routes_of(labels);
+    let taken = routes.iter().find(|route| {
         let (taken, reason) = evaluate(route, request, labels);
         let name = route.name.clone().unwrap_or_else(|| "(unnamed)".into());
         trace.routes.push(step(&name, taken, reason));
@@ -36,7 +43,10 @@ pub fn explain(
     });
     match taken {
         None => trace.reason = "no route matches; the proxy answers 404".into(),
-        Some(route) => trace_decision(&mut trace, namespace, route, request),
+        Some(route) => {
+            trace.families = families(namespace, &route.destination);
+            trace_decision(&mut trace, namespace, route, request);
+        }
     }
     trace
 }
@@ -59,6 +69,13 @@ fn service<'a>(namespace: &'a NamespacePolicy, authority: &str) -> Option<&'a Se
         Some(port) => named.into_iter().find(|s| s.port == port),
         None => named.iter().find(|s| s.port == 80).or(named.first()).copied(),
     }
+}
+
+/// The address families of a destination's endpoints.
+fn families(namespace: &NamespacePolicy, destination: &Destination) -> BTreeSet<IpFamily> {
+    let is_it = |s: &&Service| s.host == destination.host && s.port == destination.port;
+    let service = namespace.services.iter().find(is_it);
+    service.into_iter().flat_map(|s| &s.endpoints).map(|endpoint| IpFamily::of(endpoint.ip())).collect()
 }
 
 fn evaluate(route: &Route, request: &Request<'_>, labels: &BTreeMap<String, String>) -> (bool, String) {

@@ -50,6 +50,20 @@ pub fn qualify(host: &str, namespace: &str) -> String {
     }
 }
 
+/// The short forms that a client's resolver would complete.
+pub(crate) fn aliases(host: &str, client: &str) -> Vec<String> {
+    let Some(name) = ServiceName::relative(host) else {
+        return Vec::new();
+    };
+    let mut aliases = vec![format!("{name}.svc"), name.to_owned()];
+    if let Some((short, namespace)) = name.split_once('.')
+        && namespace == client
+    {
+        aliases.push(short.to_owned());
+    }
+    aliases
+}
+
 /// Istio's `exportTo`: whether clients in the namespace `client` see an object of `namespace`.
 #[must_use]
 pub fn visible(export_to: &[String], namespace: &str, client: &str) -> bool {

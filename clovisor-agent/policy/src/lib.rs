@@ -12,6 +12,8 @@ pub mod rule;
 
 pub mod origin;
 
+pub mod local;
+
 pub mod model;
 
 pub mod allocation;
@@ -21,6 +23,8 @@ pub mod hosts;
 mod protocol;
 
 mod objects;
+
+mod conditions;
 
 mod attachment;
 

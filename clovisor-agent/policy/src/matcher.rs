@@ -149,6 +149,17 @@ pub struct RouteMatch {
 }
 
 impl RouteMatch {
+    /// Does the block hold for every request of every pod?
+    #[must_use]
+    pub fn is_unconditional(&self) -> bool {
+        let path = match &self.uri {
+            None | Some(StringMatch::Present) => true,
+            Some(StringMatch::Prefix(prefix)) => prefix == "/",
+            Some(_) => false,
+        };
+        path && Self { uri: None, ignore_uri_case: false, ..self.clone() } == Self::default()
+    }
+
     /// Does the block apply to requests of a pod with these labels at all?
     #[must_use]
     pub fn applies_to(&self, labels: &BTreeMap<String, String>) -> bool {

@@ -1,6 +1,7 @@
 //! The compiled policy: what every later stage reads.
 
 use super::class::{ClassId, ClassName};
+use super::local::LocalNets;
 use super::matcher::RouteMatch;
 use super::origin::RouteOrigin;
 use super::rule::Rule;
@@ -8,6 +9,7 @@ use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::wan_mapping::traffic::TrafficProtocol;
 use clovisor_objects::wan_mapping::{Established, Fallback};
 use ipnet::IpNet;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,7 +21,12 @@ pub struct Policy {
     pub namespaces: BTreeMap<String, NamespacePolicy>,
     /// The pods that are known; only those of a namespace with a zone are steered.
     pub pods: BTreeMap<ObjectKey, PodIdentity>,
+    /// What no mapping of traffic takes, as far as objects tell.
+    pub local: Arc<LocalNets>,
 }
+
+/// Why nothing of a pod without a network of its own is steered; follows "the pod".
+pub const HOST_NETWORK: &str = "uses the node's network (hostNetwork): its packets come through no device of its own and are not steered";
 
 /// A pod whose traffic may be steered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +35,8 @@ pub struct PodIdentity {
     /// Uid of its proxy, whose sockets carry classes.
     pub proxy_uid: u32,
     pub labels: BTreeMap<String, String>,
+    /// The pod has no network of its own: nothing of it is steered.
+    pub host_network: bool,
 }
 
 /// Everything about the clients of one namespace.
@@ -149,8 +158,39 @@ pub struct Service {
     pub endpoints: Vec<SocketAddr>,
     pub protocol: Protocol,
     pub tls: Tls,
+    /// Why requests are answered with 503 instead of being sent; such a service has no routes.
+    pub closed: Option<String>,
     /// First match wins; the last one matches everything unless the user's list does not.
     pub routes: Vec<Route>,
+}
+
+impl Service {
+    /// The routes for these pods, by their labels: those of which some block may hold, and where all that is left is
+    /// for other pods, the service's default route.
+    #[must_use]
+    pub fn routes_of<'a>(&'a self, labels: &BTreeMap<String, String>) -> Vec<Cow<'a, Route>> {
+        let of_pod = |route: &&Route| {
+            route.matches.is_empty() || route.matches.iter().any(|block| block.applies_to(labels))
+        };
+        if self.closed.is_none() && !self.routes.iter().any(|route| of_pod(&route)) {
+            return vec![Cow::Owned(self.default_route())];
+        }
+        self.routes.iter().map(Cow::Borrowed).collect()
+    }
+
+    /// The route of a service for which no other one holds: to itself, as Istio makes it.
+    #[must_use]
+    pub fn default_route(&self) -> Route {
+        Route {
+            name: None,
+            origin: None,
+            matches: Vec::new(),
+            destination: Destination { host: self.host.clone(), port: self.port },
+            timeout: None,
+            retries: Some(Retries::istio()),
+            decision: RouteDecision::Unmapped,
+        }
+    }
 }
 
 /// HTTP version towards the endpoints.
@@ -217,6 +257,18 @@ pub struct Retries {
     pub per_try_timeout: Option<Duration>,
     /// Envoy's `retry_on` list.
     pub retry_on: String,
+}
+
+/// What Istio retries where a route does not say.
+pub(crate) const RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled";
+const RETRIES: u32 = 2;
+
+impl Retries {
+    /// What Istio retries where a route does not say, and how often.
+    #[must_use]
+    pub fn istio() -> Self {
+        Self { attempts: RETRIES, per_try_timeout: None, retry_on: RETRY_ON.into() }
+    }
 }
 
 impl Mapping {

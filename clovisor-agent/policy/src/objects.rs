@@ -33,11 +33,9 @@ impl<'a> Objects<'a> {
     /// The VirtualServices of a host, as Istio orders them: the most specific name first, then those of the client's
     /// namespace, then the oldest. The first one's routes hold.
     pub(crate) fn virtual_services_of(&self, client: &str, host: &str) -> Vec<Candidate<'a>> {
-        let is_for_mesh =
-            |vs: &VirtualService| vs.gateways.is_empty() || vs.gateways.iter().any(|g| g == "mesh");
         let covering = self.virtual_services.covering(host).into_iter().filter(|found| {
             let spec = &found.object.spec;
-            is_for_mesh(spec) && visible(&spec.export_to, &found.key.namespace, client)
+            spec.is_for_mesh() && visible(&spec.export_to, &found.key.namespace, client)
         });
         let mut all: Vec<_> = covering.map(|found| (found.key, found.object, found.specificity)).collect();
         all.sort_by_key(|(key, vs, specificity)| {

@@ -2,12 +2,14 @@
 
 use super::model::{NamespacePolicy, Policy, PrefixRules};
 use super::trace::{Trace, TraceStep};
+use clovisor_objects::family::IpFamily;
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::wan_mapping::traffic::TrafficProtocol;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-/// Traces the first packet of a pod with these labels to `to`: an address, with a port where the protocol has one.
+/// Traces the first packet of a pod with these labels to `to`: an address, with a port where the protocol has one. `local`:
+/// why an address is local, if it is.
 #[must_use]
 pub fn packet(
     policy: &Policy,
@@ -15,6 +17,7 @@ pub fn packet(
     labels: &BTreeMap<String, String>,
     to: &str,
     protocol: TrafficProtocol,
+    local: impl FnOnce(IpAddr) -> Option<String>,
 ) -> Trace {
     let bare = to.trim_start_matches('[').trim_end_matches(']');
     let target = to.parse().ok().or_else(|| Some(SocketAddr::new(bare.parse().ok()?, 0)));
@@ -23,6 +26,12 @@ pub fn packet(
         trace.reason = format!("{to} is no address; packets are governed by address, e.g. 203.0.113.10:5060");
         return trace;
     };
+    trace.families.insert(IpFamily::of(target.ip()));
+    if let Some(reason) = local(target.ip()) {
+        trace.reason = format!("{} is local ({reason}): no mapping of traffic takes it", target.ip());
+        trace.local = true;
+        return trace;
+    }
     match policy.namespaces.get(&pod.namespace) {
         None => trace.reason = format!("namespace {} has no WanMapping here", pod.namespace),
         Some(namespace) => trace_rules(&mut trace, namespace, labels, (target.ip(), target.port()), protocol),
@@ -63,5 +72,10 @@ fn trace_rules(
             return;
         }
     }
-    trace.reason = format!("no rule around {} holds; the packet takes the default route", prefix.net);
+    let cause = if prefix.rules.is_empty() {
+        "is an exception of its destinations"
+    } else {
+        "has no rule that holds"
+    };
+    trace.reason = format!("{} {cause}; the packet takes the default route", prefix.net);
 }

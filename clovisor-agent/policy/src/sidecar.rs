@@ -15,4 +15,6 @@ mod virtual_service;
 
 mod patches;
 
+pub(crate) mod services;
+
 pub(crate) mod compile;

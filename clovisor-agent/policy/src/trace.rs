@@ -1,6 +1,8 @@
 //! The way of a request or packet through the policy, for people.
 
 use super::class::ClassId;
+use clovisor_objects::family::IpFamily;
+use std::collections::BTreeSet;
 
 /// The way of one request or packet through the policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +15,10 @@ pub struct Trace {
     pub rules: Vec<TraceStep>,
     pub mapping: Option<String>,
     pub class: Option<ClassId>,
+    /// Address families of the destination; empty: not known.
+    pub families: BTreeSet<IpFamily>,
+    /// The destination is local: no mapping of traffic takes it.
+    pub local: bool,
     /// Why the request has this class, or none, as one sentence.
     pub reason: String,
 }

@@ -1,5 +1,6 @@
 //! The documents of the local API; also what `clovisorctl -o json` prints.
 
+use clovisor_objects::family::IpFamily;
 use clovisor_objects::wan_mapping::traffic::TrafficProtocol;
 use serde::{Deserialize, Serialize};
 
@@ -37,13 +38,20 @@ pub struct Status {
     /// Entries of the policy's kernel maps written and removed since the agent's start.
     #[serde(default)]
     pub map_writes: u64,
+    /// The proxies are Istio's sidecars.
+    #[serde(default)]
+    pub sidecars: bool,
     /// The files of the proxies implement the newest policy.
     pub proxies_current: bool,
     pub attachments: Vec<Attachment>,
     pub maps: Vec<MapFill>,
     pub problems: Vec<Problem>,
     pub counters: Vec<Counter>,
+    /// Usable for every address family that they should have.
     pub links_up: u64,
+    /// Usable for one address family, while the other one is down.
+    #[serde(default)]
+    pub links_partial: u64,
     pub links_total: u64,
     pub sessions: u64,
     pub pods: Vec<PodStatus>,
@@ -61,7 +69,7 @@ pub struct Attachment {
     pub origin: String,
 }
 
-/// How full a kernel map is.
+/// How full a kernel map is; the flow tables (`FLOW4`, `UNREPLIED4`, …) in flows, each of which has two entries.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct MapFill {
@@ -108,11 +116,14 @@ pub struct PodStatus {
 pub struct LinkStatus {
     pub name: String,
     pub device: String,
-    /// `Up` or `Down`.
+    /// `Up`; `Partial`: for one address family, while the other one is down; or `Down`.
     pub state: String,
     /// `Active`, `Drain` or `Disabled`: what the WanLink says.
     pub wanted: String,
     pub reason: Option<String>,
+    /// IPv4 and IPv6.
+    #[serde(default)]
+    pub families: Vec<FamilyStatus>,
     pub gateways: Vec<String>,
     pub sources: Vec<String>,
     pub mtu: u32,
@@ -121,6 +132,25 @@ pub struct LinkStatus {
     pub sessions: u64,
     /// RFC 3339.
     pub since: String,
+}
+
+impl LinkStatus {
+    /// The address families for which the link is usable, in one word.
+    #[must_use]
+    pub fn usable(&self) -> String {
+        let up = self.families.iter().filter(|family| family.state == "Up");
+        up.map(|family| family.family.name()).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// A link for one address family.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct FamilyStatus {
+    pub family: IpFamily,
+    /// `Up` or `Down`; `Unused` where the link was never usable for the family and no gateway is known.
+    pub state: String,
+    pub reason: Option<String>,
 }
 
 /// `GET /v1/sessions`: one steered flow.
@@ -175,11 +205,30 @@ pub struct Explanation {
     pub class: Option<u8>,
     pub class_name: Option<String>,
     pub links: Vec<LinkVerdict>,
-    /// The link now, or `default route`.
+    /// The link now, `default route`, `local` or `refused`; where families differ, that of each, e.g. `IPv4: s8, IPv6: s9`.
     pub link: String,
+    /// The same for each address family that the destination has, or may have where that is not known.
+    #[serde(default)]
+    pub link_by_family: Vec<FamilyLink>,
     pub reason: String,
+    /// The pod's open connections of this class, by link. A proxy may send the request over one of them.
+    #[serde(default)]
+    pub connections: Vec<OpenConnections>,
     /// Kernel map entries that implement it, e.g. `CLASSES {zone 1, class 2} = 3`.
     pub entries: Vec<String>,
+}
+
+/// Open connections of one pod and class on one link.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenConnections {
+    pub link: String,
+    pub count: u64,
+    /// RFC 3339: when the oldest and the newest of them were opened.
+    pub opened_first: String,
+    pub opened_last: String,
+    /// Why they are on another link than new ones; none: they are on the same.
+    pub reason: Option<String>,
 }
 
 /// A route or rule that was looked at.
@@ -198,8 +247,30 @@ pub struct RouteVerdict {
 pub struct LinkVerdict {
     pub name: String,
     pub state: String,
+    /// For one of the address families at least.
     pub chosen: bool,
     pub reason: String,
+    /// For each address family that the destination has, or may have.
+    #[serde(default)]
+    pub families: Vec<FamilyVerdict>,
+}
+
+/// A candidate link, for one address family.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct FamilyVerdict {
+    pub family: IpFamily,
+    pub chosen: bool,
+    pub reason: String,
+}
+
+/// Where connections of one address family leave.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct FamilyLink {
+    pub family: IpFamily,
+    /// Name of the link, `default route` or `refused`.
+    pub link: String,
 }
 
 /// Any failure of the API.

@@ -27,8 +27,11 @@ pub(crate) fn fixed() -> Vec<Value> {
     ]
 }
 
-/// The clusters of one service: without a class, and one for each class that may go there.
+/// The clusters of one service: without a class, and one for each class that may go there; none where nothing may.
 pub(crate) fn clusters(ns: &NamespacePolicy, service: &Service, config: &RenderConfig) -> Vec<String> {
+    if service.closed.is_some() {
+        return Vec::new();
+    }
     let classes = ns.classes_towards(service).into_iter().map(Some);
     std::iter::once(None).chain(classes).map(|class| cluster(service, class, config).to_string()).collect()
 }

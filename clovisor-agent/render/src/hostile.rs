@@ -93,13 +93,12 @@ fn documents(text: &str) -> Vec<String> {
 }
 
 fn add(snapshot: &mut Snapshot, text: &str) -> bool {
-    match read("f.yaml", 0, text) {
-        Document::Object(identity, object) => {
-            insert(snapshot, &identity, &object);
-            true
-        }
-        Document::Refused(..) | Document::Ignored => false,
-    }
+    let found = read("f.yaml", text);
+    let good = found.iter().filter_map(|found| match &found.document {
+        Document::Object(identity, object) => Some((identity, object)),
+        Document::Refused(..) => None,
+    });
+    good.map(|(identity, object)| insert(snapshot, identity, object)).count() > 0
 }
 
 /// The good namespace as every purpose sees it.

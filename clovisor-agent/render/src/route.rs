@@ -62,15 +62,23 @@ fn domains(service: &Service) -> Vec<String> {
 }
 
 fn routes(scope: &Scope<'_>, service: &Service, problems: &mut Vec<Problem>) -> Vec<Value> {
-    let mut all = Vec::new();
+    let every = json!({ "prefix": "/" });
+    if let Some(closed) = &service.closed {
+        return vec![unavailable("closed", &every, &format!("clovisor: {closed}\n"))];
+    }
+    let (mut all, mut is_for_every_pod) = (Vec::new(), false);
     for route in &service.routes {
         if route.matches.is_empty() {
-            all.extend(decided(scope, route, &json!({ "prefix": "/" })));
+            is_for_every_pod = true;
+            all.extend(decided(scope, route, &every));
         }
         for block in &route.matches {
             let condition = matching::condition(block);
             match matching::applies(block, &scope.pods) {
-                Applies::All => all.extend(decided(scope, route, &condition)),
+                Applies::All => {
+                    is_for_every_pod = true;
+                    all.extend(decided(scope, route, &condition));
+                }
                 Applies::None => {}
                 Applies::Some => {
                     all.push(forward(route, &condition, None));
@@ -78,6 +86,10 @@ fn routes(scope: &Scope<'_>, service: &Service, problems: &mut Vec<Problem>) -> 
                 }
             }
         }
+    }
+    // Pods for which no route holds keep the service's own, as in Istio.
+    if !is_for_every_pod {
+        all.push(forward(&service.default_route(), &every, None));
     }
     all
 }
@@ -147,8 +159,12 @@ fn refuse(namespace: &str, mapping: &str, route: &Route, condition: &Value) -> V
         "clovisor: no decision of the node's agent, and WanMapping {namespace}/{mapping} refuses such requests; \
          see that the agent of this node runs\n"
     );
+    unavailable(name(route), condition, &body)
+}
+
+fn unavailable(name: &str, condition: &Value, body: &str) -> Value {
     json!({
-        "name": name(route), "match": condition,
+        "name": name, "match": condition,
         "direct_response": { "status": 503, "body": { "inline_string": body } },
     })
 }

@@ -1,7 +1,7 @@
 //! OpenMetrics of one moment. Labels are bounded: links, reasons, maps; never pods, users or paths.
 
 use super::view;
-use crate::link::table::{Health, LinkTable};
+use crate::link::table::{Health, LinkTable, Overall};
 use clovisor_datapath::kernel::state::Dump;
 use clovisor_render::api::Problem;
 use prometheus_client::collector::Collector;
@@ -77,13 +77,7 @@ impl Collector for Collected {
             None,
             callouts.iter().map(|(r, n)| ([("reason", *r)], *n)),
         )?;
-        let up = |health| u64::from(health == Health::Up);
-        gauge(
-            out,
-            "link_up",
-            "1 if the link takes traffic",
-            links.links.values().map(|l| ([("link", &*l.name)], up(l.health))),
-        )?;
+        link_gauges(out, links)?;
         for (direction, name, help) in [
             (0, "link_tx", "Bytes of steered packets sent on the link"),
             (1, "link_rx", "Bytes of steered packets received on the link"),
@@ -100,12 +94,29 @@ impl Collector for Collected {
         });
         gauge(out, "sessions", "Open connections on the link", sessions)?;
         let fill = dump.fill.iter().map(|fill| ([("map", fill.map)], fill.entries));
-        gauge(out, "map_entries", "Entries of a kernel map", fill)?;
+        gauge(out, "map_entries", "Entries of a kernel map; of a flow table its flows", fill)?;
         let room = dump.fill.iter().map(|fill| ([("map", fill.map)], fill.capacity));
-        gauge(out, "map_capacity", "Room of a kernel map", room)?;
+        gauge(out, "map_capacity", "Room of a kernel map; of a flow table for flows", room)?;
         let writes = [([], dump.map_writes)];
         counter(out, "map_writes", "Entries of the policy's kernel maps written and removed", None, writes)
     }
+}
+
+fn link_gauges(out: &mut DescriptorEncoder<'_>, links: &LinkTable) -> fmt::Result {
+    let up = links.links.values().map(|link| {
+        let takes = link.overall() != Overall::Down;
+        ([("link", &*link.name)], u64::from(takes))
+    });
+    gauge(out, "link_up", "1 if the link takes traffic, of one address family at least", up)?;
+    let families = links.links.values().flat_map(|link| {
+        let expected = link.health.iter().filter(|(family, _)| *link.expected.of(*family));
+        expected.map(|(family, health)| {
+            let labels = [("link", &*link.name), ("family", family.name())];
+            (labels, u64::from(*health == Health::Up))
+        })
+    });
+    let help = "1 if the link takes traffic of the address family, for each that it has or should have";
+    gauge(out, "link_family_up", help, families)
 }
 
 fn gauge<'a, const N: usize>(

@@ -2,9 +2,10 @@
 
 use super::node_view::LiveNode;
 use super::view;
+use crate::desired::local::LocalRoutes;
 use crate::desired::pods::Pods;
 use crate::envoy::run::EnvoyStatus;
-use crate::link::table::{Health, LinkTable};
+use crate::link::table::{LinkTable, Overall};
 use crate::ready::Ready;
 use crate::session::counters::AnswerCounters;
 use crate::status::run::NodeSources;
@@ -19,7 +20,7 @@ use clovisor_datapath::host::net::HostNet;
 use clovisor_datapath::kernel::state::{Dump, KernelHandle};
 use clovisor_objects::problem::{Problem, Subject};
 use clovisor_objects::reason::ProblemReason;
-use clovisor_policy::compiled::Compiled;
+use clovisor_policy::compiled::{Compiled, Proxies};
 use clovisor_render::api::{self, ApiError, ExplainRequest, List};
 use clovisor_render::explain::explain;
 use clovisor_render::problems;
@@ -39,6 +40,7 @@ pub struct Sources {
     pub links: watch::Receiver<Arc<LinkTable>>,
     pub host: watch::Receiver<Arc<HostNet>>,
     pub pods: watch::Receiver<Arc<Pods>>,
+    pub local: Arc<LocalRoutes>,
     pub kernel: KernelHandle,
     pub envoy: watch::Receiver<Arc<EnvoyStatus>>,
     pub counters: Arc<AnswerCounters>,
@@ -131,7 +133,8 @@ async fn status(State(sources): State<Sources>) -> Result<Json<api::Status>, Fai
         .iter()
         .map(|error| Problem::whole(ProblemReason::NotProgrammed, Subject::Node("kernel"), error.clone()));
     let failed: Vec<_> = failed.collect();
-    let all = compiled.problems.iter().chain(&envoy.problems).chain(&failed);
+    let down = view::links_down(&links);
+    let all = compiled.problems.iter().chain(&envoy.problems).chain(&failed).chain(&down);
     let waiting_for: Vec<_> = sources.ready.waiting_for().into_iter().map(str::to_owned).collect();
     Ok(Json(api::Status {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -141,17 +144,23 @@ async fn status(State(sources): State<Sources>) -> Result<Json<api::Status>, Fai
         stale_since: compiled.stale_since.map(|time| time.to_string()),
         policy_generation: kernel.generation,
         map_writes: dump.map_writes,
+        sidecars: compiled.proxies == Proxies::Sidecars,
         proxies_current: kernel.generation == compiled.generation
             && envoy.policy.as_ref().is_some_and(|written| *written == compiled.policy),
         attachments: view::attachments(&kernel, &devices),
         maps: view::fill(&dump),
         problems: problems::documents(all),
         counters: view::counters(&dump, &sources.counters.counts()),
-        links_up: links.links.values().filter(|l| l.health == Health::Up).count() as u64,
+        links_up: in_state(&links, Overall::Up),
+        links_partial: in_state(&links, Overall::Partial),
         links_total: links.links.len() as u64,
         sessions: view::open_flows(&dump).count() as u64,
         pods: view::pods(&compiled.policy, &sources.pods.borrow(), &devices),
     }))
+}
+
+fn in_state(links: &LinkTable, state: Overall) -> u64 {
+    links.links.values().filter(|link| link.overall() == state).count() as u64
 }
 
 async fn links(State(sources): State<Sources>) -> Result<Json<List<api::LinkStatus>>, Failure> {
@@ -178,7 +187,18 @@ async fn explained(
     let links = sources.links.borrow().clone();
     let image = sources.kernel.state().borrow().image.clone();
     let devices = view::device_names(&sources.host.borrow());
-    let node = LiveNode { links: &links, image: &image, devices: &devices };
+    let dump = sources.dump().await?;
+    let pods = sources.pods.borrow().clone();
+    let host = sources.host.borrow().clone();
+    let node = LiveNode {
+        links: &links,
+        image: &image,
+        pods: &pods,
+        host: &host,
+        local: &sources.local,
+        devices: &devices,
+        dump: &dump,
+    };
     let answer = explain(&compiled.policy, &request, Some(&node));
     answer.map(Json).map_err(|error| Failure(StatusCode::NOT_FOUND, error))
 }

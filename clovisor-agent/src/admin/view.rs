@@ -9,7 +9,11 @@ use clovisor_datapath::kernel::flows::FlowEntry;
 use clovisor_datapath::kernel::plan::AttachMode;
 use clovisor_datapath::kernel::plan::AttachOrigin;
 use clovisor_datapath::kernel::state::{Dump, KernelState};
-use clovisor_objects::identity::ObjectKey;
+use clovisor_objects::family::IpFamily;
+use clovisor_objects::identity::{ObjectKey, ObjectKind};
+use clovisor_objects::problem::{Problem, Subject};
+use clovisor_objects::reason::ProblemReason;
+use clovisor_objects::wan_link::LinkState;
 use clovisor_policy::compiled::Compiled;
 use clovisor_policy::model::Policy;
 use clovisor_render::api;
@@ -53,7 +57,7 @@ pub fn pods(policy: &Policy, found: &Pods, devices: &BTreeMap<u32, String>) -> V
         .filter(|(key, _)| policy.namespaces.get(&key.namespace).is_some_and(|ns| ns.zone != 0));
     let one = |(key, pod): (&ObjectKey, &clovisor_policy::model::PodIdentity)| {
         let (device, reason) = match found.get(key) {
-            Some(Ok(ifindex)) => (devices.get(ifindex).cloned(), None),
+            Some(Ok(device)) => (devices.get(&device.ifindex()).cloned(), None),
             Some(Err(reason)) => (None, Some(reason.to_string())),
             None => (None, Some("not looked up yet".to_owned())),
         };
@@ -101,12 +105,20 @@ pub fn links(table: &LinkTable, dump: &Dump) -> Vec<api::LinkStatus> {
     table.links.values().map(|link| link_status(link, dump)).collect()
 }
 
+/// Links that should take traffic and do not, or not of one address family: problems of the node.
+#[must_use]
+pub fn links_down(table: &LinkTable) -> Vec<Problem> {
+    let wanted = table.links.values().filter(|link| link.wanted != LinkState::Disabled);
+    let one = |link: &LinkEntry| {
+        let key = ObjectKey { namespace: String::new(), name: link.name.clone() };
+        let subject = Subject::object(ObjectKind::WanLink, &key);
+        Some(Problem::whole(ProblemReason::LinkDown, subject, link.trouble()?))
+    };
+    wanted.filter_map(one).collect()
+}
+
 fn link_status(link: &LinkEntry, dump: &Dump) -> api::LinkStatus {
     let traffic = dump.links.get(&link.id.0).copied().unwrap_or_default();
-    let (state, reason) = match link.health {
-        Health::Up => ("Up", link.closed()),
-        Health::Down(reason) => ("Down", Some(reason.to_string())),
-    };
     let both = |v4: Option<std::net::Ipv4Addr>, v6: Option<std::net::Ipv6Addr>| {
         let all = [v4.map(IpAddr::from), v6.map(IpAddr::from)];
         all.into_iter().flatten().map(|address| address.to_string()).collect()
@@ -114,9 +126,10 @@ fn link_status(link: &LinkEntry, dump: &Dump) -> api::LinkStatus {
     api::LinkStatus {
         name: link.name.clone(),
         device: link.device.clone(),
-        state: state.into(),
-        wanted: format!("{:?}", link.wanted),
-        reason,
+        state: link.overall().name().into(),
+        wanted: link.wanted.to_string(),
+        reason: link.trouble().or_else(|| link.closed()),
+        families: link.health.iter().map(|(family, health)| family_status(link, family, *health)).collect(),
         gateways: both(link.gateway4, link.gateway6),
         sources: both(link.source4, link.source6),
         mtu: link.mtu,
@@ -125,6 +138,15 @@ fn link_status(link: &LinkEntry, dump: &Dump) -> api::LinkStatus {
         sessions: open_flows(dump).filter(|flow| flow.forward.link == link.id.0).count() as u64,
         since: link.since.to_string(),
     }
+}
+
+fn family_status(link: &LinkEntry, family: IpFamily, health: Health) -> api::FamilyStatus {
+    let (state, reason) = match health {
+        Health::Up => ("Up", None),
+        Health::Down(reason) if *link.expected.of(family) => ("Down", Some(reason.to_string())),
+        Health::Down(reason) => ("Unused", Some(reason.to_string())),
+    };
+    api::FamilyStatus { family, state: state.into(), reason }
 }
 
 /// Flows of connections that neither side has ended.

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 pub(super) struct Allocations {
     pub(super) classes: Allocation,
     pub(super) links: Kept,
+    /// For the choice of source ports: a pod's tuple has the same one after a restart, which the far end may remember.
+    pub(super) port_secret: Option<u32>,
 }
 
 /// The file.
@@ -52,6 +54,23 @@ impl AllocationFile {
         }
     }
 
+    /// The secret for source ports, a random one at the first start.
+    ///
+    /// # Errors
+    /// The kernel has no random numbers yet.
+    pub(super) fn port_secret(&self, numbers: &mut Allocations) -> io::Result<u32> {
+        if let Some(secret) = numbers.port_secret {
+            return Ok(secret);
+        }
+        let secret = getrandom::u32().map_err(io::Error::from)?;
+        numbers.port_secret = Some(secret);
+        if let Err(error) = self.save(numbers) {
+            let path = self.0.display();
+            tracing::warn!(%path, %error, "numbers not written; source ports change at the next restart");
+        }
+        Ok(secret)
+    }
+
     /// Replaces the file.
     ///
     /// # Errors
@@ -69,6 +88,15 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     #[test]
+    fn the_secret_outlives_the_agent() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let file = AllocationFile::in_dir(dir.path());
+        let secret = file.port_secret(&mut file.load())?;
+        assert_eq!(file.port_secret(&mut file.load())?, secret);
+        Ok(())
+    }
+
+    #[test]
     fn numbers_come_back_and_damage_is_put_aside() -> io::Result<()> {
         let dir = tempfile::tempdir()?;
         let file = AllocationFile::in_dir(dir.path());
@@ -83,6 +111,7 @@ mod tests {
                     Chosen { default_route: 2, device: "s9".into() },
                 )]),
             },
+            port_secret: None,
         };
         file.save(&numbers)?;
         assert_eq!(file.load(), numbers);

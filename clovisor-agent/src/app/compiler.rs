@@ -1,7 +1,9 @@
 //! The stage from snapshots to policies.
 
 use super::allocation::{AllocationFile, Allocations};
+use super::news;
 use crate::link::table::LinkTable;
+use clovisor_objects::change::changes;
 use clovisor_objects::problem::{Problem, Subject};
 use clovisor_objects::reason::ProblemReason;
 use clovisor_objects::snapshot::Snapshot;
@@ -15,6 +17,8 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub(super) struct Compiler {
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// The snapshot of the newest policy.
+    compiled: Arc<Snapshot>,
     file: AllocationFile,
     numbers: Allocations,
     purpose: Purpose,
@@ -31,7 +35,7 @@ impl Compiler {
     ) -> (Self, watch::Receiver<Arc<Compiled>>) {
         let snapshot = snapshots.borrow_and_update().clone();
         let (policies, policy) = watch::channel(Arc::default());
-        let mut compiler = Self { snapshots, file, numbers, purpose, policies };
+        let mut compiler = Self { snapshots, compiled: snapshot.clone(), file, numbers, purpose, policies };
         let first = compile(&snapshot, &compiler.numbers.classes, 1, purpose);
         compiler.publish(first);
         (compiler, policy)
@@ -45,10 +49,14 @@ impl Compiler {
                 changed = self.snapshots.changed() => {
                     if changed.is_err() { return }
                     let snapshot = self.snapshots.borrow_and_update().clone();
+                    let before = std::mem::replace(&mut self.compiled, snapshot.clone());
                     let purpose = self.purpose;
-                    let (before, generation) = (self.numbers.classes.clone(), self.policies.borrow().generation + 1);
+                    let (numbers, generation) = (self.numbers.classes.clone(), self.policies.borrow().generation + 1);
                     // Large sets take their time: not on the threads that answer callouts.
-                    let work = tokio::task::spawn_blocking(move || compile(&snapshot, &before, generation, purpose));
+                    let work = tokio::task::spawn_blocking(move || {
+                        news::objects(&changes(&before, &snapshot));
+                        compile(&snapshot, &numbers, generation, purpose)
+                    });
                     let Ok(compiled) = work.await else { return };
                     self.publish(compiled);
                 }
@@ -71,11 +79,9 @@ impl Compiler {
             self.numbers.classes = classes;
             compiled.problems.extend(self.save());
         }
-        for problem in &compiled.problems {
-            let Problem { reason, subject, field, message } = problem;
-            let (kind, object) = (subject.kind(), subject.name());
-            tracing::warn!(reason = reason.name(), kind, object, field = field.as_str(), message, "refused");
-        }
+        let published = self.policies.borrow().clone();
+        news::problems(&published.problems, &compiled.problems);
+        news::notes(&published.notes, &compiled.notes);
         let (namespaces, pods) = (compiled.policy.namespaces.len(), compiled.policy.pods.len());
         tracing::info!(generation, namespaces, pods, problems = compiled.problems.len(), "policy compiled");
         self.policies.send_replace(Arc::new(compiled));

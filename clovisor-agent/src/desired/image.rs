@@ -1,13 +1,14 @@
 //! The contents of the kernel maps that the policy and the links ask for.
 
 use crate::link::choose::{choose, permits};
-use crate::link::table::{Health, LinkEntry, LinkTable};
+use crate::link::table::{Health, LinkEntry, LinkId, LinkTable};
 use clovisor_common::abi::{
-    self, Addr, ClassKey, DestKey, LINK_L3, LINK_MARK, LINK_NAT, LINK_UP, NO_LINK, Peer, PeerKey, Pod,
+    self, ClassKey, DestKey, LINK_L3, LINK_MARK, LINK_NAT, LINK_UP4, LINK_UP6, NO_LINK, Peer, PeerKey, Pod,
     PortRule, SLOT_FOLLOW, SLOT_REFUSE, Slot, TRAFFIC_RULES, Traffic, TrafficKey, slot_index,
 };
 use clovisor_common::packet::{Address as _, TCP, UDP};
-use clovisor_datapath::kernel::image::{Image, PortRange, wide};
+use clovisor_datapath::host::resolve::PodDevice;
+use clovisor_datapath::kernel::image::{Image, LocalPrefixes, PortRange, wide};
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::wan_link::{Mode, Nat};
 use clovisor_objects::wan_mapping::traffic::TrafficProtocol;
@@ -16,16 +17,18 @@ use clovisor_policy::class::ClassId;
 use clovisor_policy::model::{Class, Policy, PrefixRules};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-/// The maps for `policy` on this node. `veths`: the host side device of each pod that was found.
+/// The maps for `policy` on this node. `devices`: that of each pod that was found.
 #[must_use]
 pub fn image(
     policy: &Policy,
     links: &LinkTable,
-    veths: &BTreeMap<ObjectKey, u32>,
+    devices: &BTreeMap<ObjectKey, PodDevice>,
+    local: Arc<LocalPrefixes>,
     ports: PortRange,
 ) -> Image {
-    let mut image = Image::default();
+    let mut image = Image { local, ..Image::default() };
     for link in links.links.values() {
         add_link(&mut image, link, ports);
     }
@@ -51,7 +54,8 @@ pub fn image(
         }
     }
     for (key, pod) in &policy.pods {
-        let (Some(veth), Some(namespace)) = (veths.get(key), policy.namespaces.get(&key.namespace)) else {
+        let (Some(device), Some(namespace)) = (devices.get(key), policy.namespaces.get(&key.namespace))
+        else {
             continue;
         };
         let zone = namespace.zone;
@@ -59,10 +63,8 @@ pub fn image(
             continue;
         }
         let traffic = bits(&namespace.traffic_of(&pod.labels)) as u16;
-        image.pods.insert(*veth, Pod { zone, traffic, proxy_uid: pod.proxy_uid });
-        for address in &pod.addresses {
-            image.addrs.insert(wide(*address), Addr { veth: *veth, zone, pad: 0 });
-        }
+        let addresses = pod.addresses.iter().map(|address| wide(*address));
+        image.add_pod(device.ifindex(), Pod { zone, traffic, proxy_uid: pod.proxy_uid }, addresses);
     }
     image
 }
@@ -71,7 +73,8 @@ fn add_link(image: &mut Image, link: &LinkEntry, ports: PortRange) {
     let Some(ifindex) = link.ifindex else {
         return;
     };
-    let up = if link.health == Health::Up { LINK_UP } else { 0 };
+    let up4 = if link.health.v4 == Health::Up { LINK_UP4 } else { 0 };
+    let up6 = if link.health.v6 == Health::Up { LINK_UP6 } else { 0 };
     let nat = if link.nat == Nat::Masquerade { LINK_NAT } else { 0 };
     let l3 = if link.l3 { LINK_L3 } else { 0 };
     let by_mark = link.mode == Mode::Mark;
@@ -84,11 +87,11 @@ fn add_link(image: &mut Image, link: &LinkEntry, ports: PortRange) {
         mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
         wire_dscp: link.dscp,
         pad: 0,
-        flags: up | nat | l3 | mark,
+        flags: up4 | up6 | nat | l3 | mark,
         mark: if by_mark { link.mark.value } else { 0 },
         mark_mask: if by_mark { link.mark.mask } else { 0 },
-        port_min: ports.min,
-        port_max: ports.max,
+        port_min: if by_mark { 0 } else { ports.min },
+        port_max: if by_mark { 0 } else { ports.max },
         gateway4: link.gateway4.map_or([0; 4], |a| a.octets()),
         source4: link.source4.map_or([0; 4], |a| a.octets()),
         gateway6: gateway6.map_or([0; 16], |a| a.octets()),
@@ -107,13 +110,22 @@ fn add_link(image: &mut Image, link: &LinkEntry, ports: PortRange) {
 
 fn add_class(image: &mut Image, namespace: &str, zone: u16, class: &Class, links: &LinkTable) {
     let index = slot_index(zone, class.id.0);
-    let link = choose(&class.links, links, namespace).map_or(NO_LINK, |id| id.0);
+    let chosen = choose(&class.links, links, namespace);
+    let number = |id: Option<LinkId>| id.map_or(NO_LINK, |id| id.0);
     let refuse = if class.on_links_down == Fallback::Refuse { SLOT_REFUSE } else { 0 };
     let follow = if class.established == Established::Follow { SLOT_FOLLOW } else { 0 };
     let others = links.links.values().filter(|link| !permits(&class.links, link, namespace));
     let forbidden = others.fold(0, |forbidden, link| forbidden | 1 << link.id.0);
     let flags = refuse | follow;
-    image.slots.insert(index, Slot { link, flags, wire_dscp: class.wire_dscp, forbidden, ..Slot::NONE });
+    let slot = Slot {
+        link4: number(chosen.v4),
+        link6: number(chosen.v6),
+        flags,
+        wire_dscp: class.wire_dscp,
+        forbidden,
+        ..Slot::NONE
+    };
+    image.slots.insert(index, slot);
     image.classes.insert(ClassKey { zone, class: class.id.0, pad: 0 }, index);
 }
 

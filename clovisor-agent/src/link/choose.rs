@@ -1,16 +1,17 @@
-//! The choice of a class's link.
+//! The choice of a class's links, one for each address family.
 
 use super::table::{Health, LinkEntry, LinkId, LinkTable};
+use clovisor_objects::family::{IpFamily, PerFamily};
 use clovisor_objects::wan_link::LinkState;
 
-/// The first usable one of `wanted`, for pods of `namespace`; none: all are down, unknown or not allowed.
+/// For each family the first one of `wanted` that is usable for it, for pods of `namespace`; none: all are down, unknown or
+/// not allowed.
 #[must_use]
-pub fn choose(wanted: &[String], table: &LinkTable, namespace: &str) -> Option<LinkId> {
-    wanted
-        .iter()
-        .filter_map(|name| table.links.get(name))
-        .find(|link| rejection(link, namespace).is_none())
-        .map(|l| l.id)
+pub fn choose(wanted: &[String], table: &LinkTable, namespace: &str) -> PerFamily<Option<LinkId>> {
+    PerFamily::each(|family| {
+        let known = wanted.iter().filter_map(|name| table.links.get(name));
+        known.into_iter().find(|link| rejection(link, namespace, family).is_none()).map(|link| link.id)
+    })
 }
 
 /// Pods of `namespace` may have connections on the link by a mapping to `wanted`, whatever state it is in.
@@ -25,9 +26,9 @@ fn is_allowed(link: &LinkEntry, namespace: &str) -> bool {
     link.allowed_namespaces.is_empty() || link.allowed_namespaces.iter().any(|allowed| allowed == namespace)
 }
 
-/// Why `choose` passes a link over; none if the link is usable.
+/// Why `choose` passes a link over for a family; none if the link is usable.
 #[must_use]
-pub fn rejection(link: &LinkEntry, namespace: &str) -> Option<String> {
+pub fn rejection(link: &LinkEntry, namespace: &str, family: IpFamily) -> Option<String> {
     if !is_allowed(link, namespace) {
         return Some(format!("namespace {namespace} is not in spec.allowedNamespaces"));
     }
@@ -37,7 +38,7 @@ pub fn rejection(link: &LinkEntry, namespace: &str) -> Option<String> {
              spec.policyBypass: Accepted"
         ));
     }
-    match (link.wanted, link.health) {
+    match (link.wanted, *link.health.of(family)) {
         (LinkState::Active, Health::Up) => None,
         (LinkState::Active, Health::Down(reason)) => Some(reason.to_string()),
         (LinkState::Drain, _) => Some("spec.state is Drain: no new connections".into()),
@@ -72,7 +73,8 @@ mod tests {
             peers: Vec::new(),
             allowed_namespaces: Vec::new(),
             egress_policies: std::sync::Arc::default(),
-            health,
+            health: PerFamily { v4: health, v6: health },
+            expected: PerFamily { v4: true, v6: true },
             since: jiff::Timestamp::UNIX_EPOCH,
         };
         (name.into(), link)
@@ -87,8 +89,36 @@ mod tests {
     }
 
     fn pick(wanted: &[&str], table: &LinkTable) -> Option<u8> {
+        let [v4, v6] = pick_each(wanted, table);
+        assert_eq!(v4, v6, "what concerns the link concerns both families");
+        v4
+    }
+
+    fn pick_each(wanted: &[&str], table: &LinkTable) -> [Option<u8>; 2] {
         let wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
-        choose(&wanted, table, "shop").map(|id| id.0)
+        let chosen = choose(&wanted, table, "shop");
+        IpFamily::BOTH.map(|family| chosen.of(family).map(|id| id.0))
+    }
+
+    #[test]
+    fn each_family_takes_the_first_link_that_carries_it() {
+        let (up, down) = (Health::Up, Health::Down(DownReason::GatewayUnresolved));
+        for (s9, s8, chosen) in [
+            ([up, up], [up, up], [Some(1), Some(1)]),
+            ([down, up], [up, up], [Some(0), Some(1)]),
+            ([up, down], [up, up], [Some(1), Some(0)]),
+            ([down, down], [up, up], [Some(0), Some(0)]),
+            ([down, up], [up, down], [Some(0), Some(1)]),
+            ([down, up], [down, up], [None, Some(1)]),
+            ([up, down], [down, down], [Some(1), None]),
+            ([down, down], [down, down], [None, None]),
+        ] {
+            let mut table = table();
+            for (name, [v4, v6]) in [("s9", s9), ("s8", s8)] {
+                table.links.entry(name.into()).and_modify(|link| link.health = PerFamily { v4, v6 });
+            }
+            assert_eq!(pick_each(&["s9", "lte", "s8"], &table), chosen, "{s9:?} {s8:?}");
+        }
     }
 
     #[test]
@@ -119,7 +149,7 @@ mod tests {
             assert_eq!(pick(&["s9", "s8"], &table), chosen, "{namespace}");
             assert_eq!(permits(&wanted, &table.links["s9"], "shop"), chosen == Some(1), "{namespace}");
         }
-        let said = rejection(&table.links["s9"], "shop").unwrap_or_default();
+        let said = rejection(&table.links["s9"], "shop", IpFamily::V6).unwrap_or_default();
         assert!(
             said.contains("shop/deny")
                 && table.links["s9"].closed().is_some_and(|s| s.contains("shop (deny)"))

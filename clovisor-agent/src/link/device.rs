@@ -52,10 +52,8 @@ fn has(selector: &DeviceSelector, device: &Device) -> bool {
 /// The device of the default route with this number, beginning with 1: IPv4 before IPv6, then by metric; a device
 /// counts once.
 fn default_route(net: &HostNet, number: i32) -> Option<u32> {
-    let mut routes: Vec<_> = net.routes.iter().filter(|route| route.prefix == 0).collect();
-    routes.sort_by_key(|route| (route.destination.is_ipv6(), route.metric));
     let mut devices = Vec::new();
-    for route in routes {
+    for route in net.routes.defaults() {
         if !devices.contains(&route.ifindex) {
             devices.push(route.ifindex);
         }

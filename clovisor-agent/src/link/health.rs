@@ -8,6 +8,7 @@ use super::table::{
 use clovisor_common::abi::MAX_LINKS;
 use clovisor_datapath::host::net::{Device, HostNet, Reachability};
 use clovisor_datapath::host::resolve::route_to;
+use clovisor_objects::family::{IpFamily, PerFamily};
 use clovisor_objects::wan_link::{LinkState, Mode, Peer, PolicyBypass, WanLinkSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -37,10 +38,11 @@ pub fn observe(
         let chosen = old.map_or_else(|| kept.devices.get(name), |old| old.chosen.as_ref());
         let mut link = link(name, spec, net, (LinkId(id), chosen), old);
         link.mark = marks.of(LinkId(id));
-        if link.health == Health::Up {
-            link.health = forwarded(&link, spec, net);
-        }
-        let same = old.filter(|o| (o.health == Health::Up) == (link.health == Health::Up));
+        link.health = PerFamily::each(|family| match link.health.of(family) {
+            Health::Up => forwarded(&link, spec, net, family),
+            down => *down,
+        });
+        let same = old.filter(|old| old.overall() == link.overall());
         link.since = same.map_or(now, |o| o.since);
         table.links.insert(name.clone(), link);
     }
@@ -58,10 +60,8 @@ fn link(
     let device = found.ok();
     let selected = || spec.device_selector.as_ref().map(ToString::to_string);
     let wanted = || spec.device.clone().or_else(selected).unwrap_or_default();
-    let (health, addresses) = match found {
-        Ok(device) => connectivity(spec, net, device, old),
-        Err(reason) => (Health::Down(reason), Addresses::default()),
-    };
+    let ways = PerFamily::each(|family| way(spec, net, found?, old, family));
+    let addresses = Addresses::of(&ways);
     LinkEntry {
         id,
         name: name.to_owned(),
@@ -86,19 +86,59 @@ fn link(
         peers: spec.peers.iter().filter_map(peer).collect(),
         allowed_namespaces: spec.allowed_namespaces.clone(),
         egress_policies: Arc::default(),
-        health,
+        health: PerFamily::each(|family| ways.of(family).map_or_else(Health::Down, |_| Health::Up)),
+        expected: PerFamily::each(|family| is_expected(spec, ways.of(family), old, family)),
         since: jiff::Timestamp::UNIX_EPOCH,
     }
 }
 
-/// Source addresses and next hops of a link, of the families that have both.
+/// Source address of packets on a link and their next hop, of one family. No next hop: destinations are on the link.
+type Way = (IpAddr, Option<IpAddr>);
+
+/// The same of both families, of those that have a way.
 #[derive(Clone, Copy, Debug, Default)]
 struct Addresses {
     source4: Option<Ipv4Addr>,
     source6: Option<Ipv6Addr>,
-    /// None with a source address: destinations are on the link.
     gateway4: Option<Ipv4Addr>,
     gateway6: Option<Ipv6Addr>,
+}
+
+impl Addresses {
+    fn of(ways: &PerFamily<Result<Way, DownReason>>) -> Self {
+        let mut addresses = Self::default();
+        for (source, gateway) in ways.iter().filter_map(|(_, way)| way.ok()) {
+            match source {
+                IpAddr::V4(source) => addresses.source4 = Some(source),
+                IpAddr::V6(source) => addresses.source6 = Some(source),
+            }
+            match gateway {
+                Some(IpAddr::V4(gateway)) => addresses.gateway4 = Some(gateway),
+                Some(IpAddr::V6(gateway)) => addresses.gateway6 = Some(gateway),
+                None => {}
+            }
+        }
+        addresses
+    }
+}
+
+/// The link has the family, or should have it: its gateway is given or found, or it had a way before.
+fn is_expected(
+    spec: &WanLinkSpec,
+    way: &Result<Way, DownReason>,
+    old: Option<&LinkEntry>,
+    family: IpFamily,
+) -> bool {
+    let gateway = given(spec, family).is_some() || matches!(way, Ok(_) | Err(DownReason::GatewayUnresolved));
+    gateway || old.is_some_and(|old| *old.expected.of(family))
+}
+
+/// The gateway of `spec`.
+fn given(spec: &WanLinkSpec, family: IpFamily) -> Option<IpAddr> {
+    match family {
+        IpFamily::V4 => spec.gateway.ipv4.map(IpAddr::V4),
+        IpFamily::V6 => spec.gateway.ipv6.map(IpAddr::V6),
+    }
 }
 
 fn peer(peer: &Peer) -> Option<PeerAddress> {
@@ -107,57 +147,45 @@ fn peer(peer: &Peer) -> Option<PeerAddress> {
     Some(PeerAddress { alias: peer.alias, port, address: peer.address, target_port })
 }
 
-/// One family's next hop on a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hop {
-    /// Destinations are on the link itself.
-    OnLink,
-    Via(IpAddr),
-    Unresolved,
-    Unknown,
-}
-
-/// Whether packets can leave by the device, and how. `old`: the link before, whose gateways hold until they fail to answer.
-fn connectivity(
+/// How packets of a family can leave by the device. `old`: the link before, whose gateways hold until they fail to answer.
+fn way(
     spec: &WanLinkSpec,
     net: &HostNet,
     device: &Device,
     old: Option<&LinkEntry>,
-) -> (Health, Addresses) {
-    let mut addresses = Addresses::default();
-    let source = |v4: bool| device.addresses.iter().map(|(ip, _)| *ip).find(|ip| ip.is_ipv4() == v4);
-    let (source4, source6) = (source(true), source(false));
-    let down = match (spec.state, device.carrier, source4.or(source6)) {
-        (LinkState::Disabled, ..) => Some(DownReason::Disabled),
-        (_, false, _) => Some(DownReason::NoCarrier),
-        (_, _, None) => Some(DownReason::NoAddress),
-        _ => None,
-    };
-    if let Some(reason) = down {
-        return (Health::Down(reason), addresses);
+    family: IpFamily,
+) -> Result<Way, DownReason> {
+    if spec.state == LinkState::Disabled {
+        return Err(DownReason::Disabled);
     }
+    if !device.carrier {
+        return Err(DownReason::NoCarrier);
+    }
+    let source = global(device, family).ok_or(DownReason::NoAddress)?;
     let known = old.filter(|old| old.ifindex == Some(device.ifindex));
-    let known4 = known.and_then(|old| old.gateway4).map(IpAddr::V4);
-    let known6 = known.and_then(|old| old.gateway6).map(IpAddr::V6);
-    let hop4 = source4.map(|_| hop(net, device, spec.gateway.ipv4.map(IpAddr::V4), true, known4));
-    let hop6 = source6.map(|_| hop(net, device, spec.gateway.ipv6.map(IpAddr::V6), false, known6));
-    // A family without a next hop takes no traffic; the other one still may.
-    if let (Some(Hop::Via(_) | Hop::OnLink), Some(IpAddr::V4(source))) = (hop4, source4) {
-        addresses.source4 = Some(source);
-        addresses.gateway4 = if let Some(Hop::Via(IpAddr::V4(hop))) = hop4 { Some(hop) } else { None };
-    }
-    if let (Some(Hop::Via(_) | Hop::OnLink), Some(IpAddr::V6(source))) = (hop6, source6) {
-        addresses.source6 = Some(source);
-        addresses.gateway6 = if let Some(Hop::Via(IpAddr::V6(hop))) = hop6 { Some(hop) } else { None };
-    }
-    let health = if addresses.source4.is_some() || addresses.source6.is_some() {
-        Health::Up
-    } else if [hop4, hop6].contains(&Some(Hop::Unresolved)) {
-        Health::Down(DownReason::GatewayUnresolved)
-    } else {
-        Health::Down(DownReason::GatewayUnknown)
+    let known = match family {
+        IpFamily::V4 => known.and_then(|old| old.gateway4).map(IpAddr::V4),
+        IpFamily::V6 => known.and_then(|old| old.gateway6).map(IpAddr::V6),
     };
-    (health, addresses)
+    let Some(gateway) = given(spec, family).or_else(|| gateway(net, device, family)) else {
+        // Without a link layer there is no next hop to know.
+        return if device.l3 { Ok((source, None)) } else { Err(DownReason::GatewayUnknown) };
+    };
+    if device.l3 || device.no_arp || answers(net, device, gateway, known) {
+        Ok((source, Some(gateway)))
+    } else {
+        Err(DownReason::GatewayUnresolved)
+    }
+}
+
+/// `known`: the gateway that was found before. It holds until it fails to answer: the kernel forgets entries
+/// that are not used, and asking again takes a moment.
+fn answers(net: &HostNet, device: &Device, gateway: IpAddr, known: Option<IpAddr>) -> bool {
+    match reachability(net, device, gateway) {
+        Some(Reachability::Known) => true,
+        Some(Reachability::Asked) | None => known == Some(gateway),
+        Some(Reachability::Failed) => false,
+    }
 }
 
 /// Closes links that would bypass a NetworkPolicy to its namespace. `egress_policies`: namespace -> name of a NetworkPolicy that
@@ -179,44 +207,33 @@ fn must_not_bypass(spec: &WanLinkSpec) -> bool {
     (spec.mode, spec.policy_bypass) == (Mode::Redirect, PolicyBypass::Refused)
 }
 
-/// The reason why the link's mode cannot work on this node.
-fn forwarded(link: &LinkEntry, spec: &WanLinkSpec, net: &HostNet) -> Health {
+/// The reason why the link's mode cannot work on this node, for a family.
+fn forwarded(link: &LinkEntry, spec: &WanLinkSpec, net: &HostNet, family: IpFamily) -> Health {
+    let unread = net.legacy_tables.of(family == IpFamily::V4);
     match spec.mode {
-        Mode::Mark => by_mark(link, net),
+        Mode::Mark => by_mark(link, net, family),
         Mode::Redirect if !must_not_bypass(spec) => Health::Up,
         Mode::Redirect if net.forward_policy.is_some() => Health::Down(DownReason::PolicyBypassed),
-        Mode::Redirect if !net.legacy_tables.is_empty() => {
-            Health::Down(DownReason::PolicyUnread(net.legacy_tables))
-        }
+        Mode::Redirect if !unread.is_empty() => Health::Down(DownReason::PolicyUnread(unread)),
         Mode::Redirect => Health::Up,
     }
 }
 
 /// The reason why the node cannot forward packets marked for the link, or would drop the answers.
-fn by_mark(link: &LinkEntry, net: &HostNet) -> Health {
+fn by_mark(link: &LinkEntry, net: &HostNet, family: IpFamily) -> Health {
+    let v4 = family == IpFamily::V4;
     let device = link.ifindex.and_then(|ifindex| net.devices.get(&ifindex));
     let default = route_to(net, Ipv4Addr::UNSPECIFIED.into()).map(|route| route.ifindex);
-    if link.source4.is_some() && default != link.ifindex && device.is_some_and(|device| device.strict) {
+    if v4 && default != link.ifindex && device.is_some_and(|device| device.strict) {
         Health::Down(DownReason::StrictReversePath)
-    } else if forwarding(link).is_subset(&net.fwmark) {
+    } else if forwarding(link)
+        .iter()
+        .filter(|entry| entry.is_v4() == v4)
+        .all(|entry| net.fwmark.contains(entry))
+    {
         Health::Up
     } else {
         Health::Down(DownReason::MarkUnrouted)
-    }
-}
-
-/// `known`: the gateway that was found before. It holds until it fails to answer: the kernel forgets entries
-/// that are not used, and asking again takes a moment.
-fn hop(net: &HostNet, device: &Device, wanted: Option<IpAddr>, v4: bool, known: Option<IpAddr>) -> Hop {
-    let Some(gateway) = wanted.or_else(|| gateway(net, device, v4)) else {
-        // Without a link layer there is no next hop to know.
-        return if device.l3 { Hop::OnLink } else { Hop::Unknown };
-    };
-    match reachability(net, device, gateway) {
-        _ if device.l3 => Hop::Via(gateway),
-        Some(Reachability::Known) => Hop::Via(gateway),
-        Some(Reachability::Asked) | None if known == Some(gateway) => Hop::Via(gateway),
-        Some(_) | None => Hop::Unresolved,
     }
 }
 
@@ -226,9 +243,14 @@ fn reachability(net: &HostNet, device: &Device, gateway: IpAddr) -> Option<Reach
 }
 
 /// The gateway that the node's own routes use on the device: of the default route, else of any route.
-fn gateway(net: &HostNet, device: &Device, v4: bool) -> Option<IpAddr> {
-    let through = net.routes.iter().filter(|r| r.ifindex == device.ifindex && r.destination.is_ipv4() == v4);
-    through.filter(|r| r.gateway.is_some()).min_by_key(|r| (r.prefix, r.metric))?.gateway
+fn gateway(net: &HostNet, device: &Device, family: IpFamily) -> Option<IpAddr> {
+    let route = net.routes.gateway(device.ifindex, family == IpFamily::V4)?;
+    route.gateway.filter(|gateway| IpFamily::of(*gateway) == family)
+}
+
+fn global(device: &Device, family: IpFamily) -> Option<IpAddr> {
+    let addresses = device.addresses.iter().filter(|address| address.scope == 0);
+    addresses.map(|address| address.address).find(|ip| IpFamily::of(*ip) == family)
 }
 
 /// Next hops whose link-layer address is wanted and not known: what to solicit, with the device's name. `table`: what
@@ -243,14 +265,12 @@ pub fn unresolved(
     for (name, spec) in specs.iter().filter(|(_, s)| s.state != LinkState::Disabled) {
         let ifindex = table.links.get(name).and_then(|link| link.ifindex);
         let device = ifindex.and_then(|ifindex| net.devices.get(&ifindex));
-        let Some(device) = device.filter(|d| d.carrier && !d.l3) else {
+        let Some(device) = device.filter(|d| d.carrier && !d.l3 && !d.no_arp) else {
             continue;
         };
-        for (given, v4) in
-            [(spec.gateway.ipv4.map(IpAddr::V4), true), (spec.gateway.ipv6.map(IpAddr::V6), false)]
-        {
-            let has_source = device.addresses.iter().any(|(ip, _)| ip.is_ipv4() == v4);
-            let hop = given.or_else(|| gateway(net, device, v4)).filter(|_| has_source);
+        for family in IpFamily::BOTH {
+            let has_source = global(device, family).is_some();
+            let hop = given(spec, family).or_else(|| gateway(net, device, family)).filter(|_| has_source);
             let lacking = hop.filter(|hop| reachability(net, device, *hop) != Some(Reachability::Known));
             wanted.extend(lacking.map(|ip| (ip, device.name.clone())));
         }

@@ -1,6 +1,7 @@
 //! The table of links.
 
 use clovisor_datapath::host::legacy::LegacyTables;
+use clovisor_objects::family::{IpFamily, PerFamily};
 use clovisor_objects::wan_link::{LinkState, Mode, Nat};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -60,7 +61,8 @@ impl LinkTable {
     /// Links that wait for the rule and route of their mark.
     #[must_use]
     pub fn pending_marks(&self) -> usize {
-        let waits = |link: &&LinkEntry| link.health == Health::Down(DownReason::MarkUnrouted);
+        let unrouted = Health::Down(DownReason::MarkUnrouted);
+        let waits = |link: &&LinkEntry| link.health.iter().any(|(_, health)| *health == unrouted);
         self.links.values().filter(waits).count()
     }
 
@@ -102,12 +104,60 @@ pub struct LinkEntry {
     pub allowed_namespaces: Vec<String>,
     /// Namespaces of which it takes nothing, each with the name of a NetworkPolicy that it would bypass.
     pub egress_policies: Arc<BTreeMap<String, String>>,
-    pub health: Health,
-    /// When `health` last changed between up and down.
+    /// Of each family; what fails the whole link is said of both.
+    pub health: PerFamily<Health>,
+    /// The families that the link has or should have: its gateway is known, or it was usable before.
+    pub expected: PerFamily<bool>,
+    /// When [`LinkEntry::overall`] last changed.
     pub since: jiff::Timestamp,
 }
 
 impl LinkEntry {
+    /// The state of both families taken together.
+    #[must_use]
+    pub fn overall(&self) -> Overall {
+        let usable = self.usable();
+        let lacks = |family| *self.expected.of(family) && !usable.contains(&family);
+        match (usable.is_empty(), IpFamily::BOTH.into_iter().any(lacks)) {
+            (true, _) => Overall::Down,
+            (false, true) => Overall::Partial,
+            (false, false) => Overall::Up,
+        }
+    }
+
+    /// The families that are down although the link should have them, each with the reason.
+    #[must_use]
+    pub fn faults(&self) -> Vec<(IpFamily, DownReason)> {
+        let fault = |(family, health): (IpFamily, &Health)| match health {
+            Health::Up => None,
+            Health::Down(reason) => Some((family, *reason)),
+        };
+        let all: Vec<_> = self.health.iter().filter_map(fault).collect();
+        let expected: Vec<_> = all.iter().copied().filter(|(family, _)| *self.expected.of(*family)).collect();
+        if expected.is_empty() && self.overall() == Overall::Down { all } else { expected }
+    }
+
+    /// The families for which it is usable.
+    #[must_use]
+    pub fn usable(&self) -> Vec<IpFamily> {
+        IpFamily::BOTH.into_iter().filter(|family| *self.health.of(*family) == Health::Up).collect()
+    }
+
+    /// What is wrong, in words; with the family where only one of them is concerned.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        match (self.overall(), self.faults().as_slice()) {
+            (_, []) => None,
+            (Overall::Down, [(_, reason)]) => Some(reason.to_string()),
+            (_, [(_, one), (_, other)]) if one == other => Some(one.to_string()),
+            (_, faults) => {
+                let said: Vec<_> =
+                    faults.iter().map(|(family, reason)| format!("{family}: {reason}")).collect();
+                Some(said.join("; "))
+            }
+        }
+    }
+
     /// The namespaces of which an otherwise usable link takes nothing, in words; none where there are none.
     #[must_use]
     pub fn closed(&self) -> Option<String> {
@@ -135,14 +185,36 @@ pub struct PeerAddress {
     pub target_port: u16,
 }
 
-/// The health of a link.
+/// The state of a link, both families taken together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overall {
+    /// Usable for every family that it should have.
+    Up,
+    /// Usable for one family, while the other one is down.
+    Partial,
+    Down,
+}
+
+impl Overall {
+    /// The name in output and conditions.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Up => "Up",
+            Self::Partial => "Partial",
+            Self::Down => "Down",
+        }
+    }
+}
+
+/// The health of a link for one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
     Up,
     Down(DownReason),
 }
 
-/// Why a link is down.
+/// Why a link is down, or down for one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DownReason {
     DeviceMissing,

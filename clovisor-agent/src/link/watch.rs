@@ -1,7 +1,8 @@
 //! The task that keeps the link table.
 
 use super::health::{close, observe, unresolved};
-use super::table::{Health, Kept, LinkTable, MarkMask};
+use super::table::{Kept, LinkTable, MarkMask};
+use super::told::Told;
 use clovisor_datapath::host::change::solicit;
 use clovisor_datapath::host::net::HostNet;
 use clovisor_objects::snapshot::Snapshot;
@@ -25,6 +26,8 @@ pub fn watch(
     let egress_policies = Arc::new(snapshot.borrow_and_update().egress_policies());
     let mut observer = Observer { kept, marks, egress_policies };
     let table = observer.table(&snapshot.borrow(), &host.borrow_and_update(), &LinkTable::default());
+    let mut told = Told::new(Instant::now());
+    told.tell(&table, &host.borrow(), Instant::now());
     let (publish, links) = watch::channel(Arc::new(table));
     tokio::spawn(async move {
         let mut next = Instant::now();
@@ -48,9 +51,14 @@ pub fn watch(
                 changed = host.changed() => if changed.is_err() { return },
                 () = publish.closed() => return,
                 () = sleep_until(next), if waiting => continue,
+                () = sleep_until(told.settled.unwrap_or(next)), if told.settled.is_some() => {
+                    told.tell(&publish.borrow(), &host.borrow(), Instant::now());
+                    continue;
+                }
             }
             let (specs, net) = (snapshot.borrow_and_update(), host.borrow_and_update());
             observer.update(&publish, &specs, &net);
+            told.tell(&publish.borrow(), &net, Instant::now());
         }
     });
     links
@@ -75,27 +83,12 @@ impl Observer {
         table
     }
 
-    /// Publishes the table if it changed, and logs the changes.
+    /// Publishes the table if it changed.
     fn update(&self, publish: &watch::Sender<Arc<LinkTable>>, snapshot: &Snapshot, net: &HostNet) {
         publish.send_if_modified(|old| {
             let table = self.table(snapshot, net, old);
             if table == **old {
                 return false;
-            }
-            for (name, link) in &table.links {
-                let before = old.links.get(name).map(|l| l.health);
-                if old.links.get(name).is_none_or(|before| before.egress_policies != link.egress_policies)
-                    && let Some(closed) = link.closed()
-                {
-                    tracing::warn!(link = name, "{closed}");
-                }
-                match link.health {
-                    health if before == Some(health) => {}
-                    Health::Up => tracing::info!(link = name, device = link.device, "link up"),
-                    Health::Down(reason) => {
-                        tracing::warn!(link = name, device = link.device, %reason, "link down")
-                    }
-                }
             }
             *old = Arc::new(table);
             true

@@ -1,6 +1,6 @@
 //! The socket: its folder, its permissions, its connections.
 
-use clovisor_datapath::files::{Access, FileError, bind_socket, create_folder};
+use clovisor_datapath::files::{Access, CHANGE_GROUP, FileError, bind_socket, create_folder};
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
@@ -24,6 +24,11 @@ pub enum ListenError {
     NoFolder(PathBuf),
     #[error("{0} exists and is no socket; remove it or choose another path for the callout socket")]
     NotASocket(PathBuf),
+    #[error(
+        "callout socket: {source}; add group {gid} to the groups of the agent's user (supplementalGroups in a pod), give \
+         the agent CAP_CHOWN, or name a group that it is in with --proxy-gid"
+    )]
+    NotInGroup { gid: u32, source: FileError },
     #[error("callout socket: {0}; check the path and that the agent may write there")]
     Io(#[from] FileError),
 }
@@ -35,13 +40,26 @@ pub enum ListenError {
 pub fn bind(path: &Path, gid: Option<u32>) -> Result<UnixListener, ListenError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.ok_or_else(|| ListenError::NoFolder(path.to_owned()))?;
-    create_folder(folder, Access { mode: 0o750, group: gid })?;
+    let not_in_group = |error| refused_group(gid, error);
+    create_folder(folder, Access { mode: 0o750, group: gid }).map_err(not_in_group)?;
     if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
         return Err(ListenError::NotASocket(path.to_owned()));
     }
-    let listener = bind_socket(path, Access { mode: 0o660, group: gid })?;
+    let listener = bind_socket(path, Access { mode: 0o660, group: gid }).map_err(not_in_group)?;
     UnixListener::from_std(listener)
         .map_err(|source| FileError { action: "listen on", path: path.to_owned(), source }.into())
+}
+
+/// Who is not root may give a file only to a group of its own.
+fn refused_group(gid: Option<u32>, error: FileError) -> ListenError {
+    match gid {
+        Some(gid)
+            if error.action == CHANGE_GROUP && error.source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            ListenError::NotInGroup { gid, source: error }
+        }
+        _ => error.into(),
+    }
 }
 
 /// The listener's connections, without end; at most [`CONNECTIONS`] at a time, the next ones wait.
@@ -123,6 +141,16 @@ mod tests {
         assert_eq!(mode(&path)?, 0o660);
         assert_eq!(mode(&root.path().join("callout"))?, 0o750);
         Ok(())
+    }
+
+    #[test]
+    fn a_group_that_the_agent_is_not_in_is_said_once_with_what_to_do() {
+        let source = io::Error::from_raw_os_error(1);
+        let error = FileError { action: CHANGE_GROUP, path: "/run/clovisor/callout".into(), source };
+        let text = clovisor_datapath::causes::causes(&refused_group(Some(1337), error));
+        assert_eq!(text.matches("Operation not permitted").count(), 1, "{text}");
+        assert!(text.contains("/run/clovisor/callout") && text.contains("group 1337"), "{text}");
+        assert!(text.contains("CAP_CHOWN") && text.contains("--proxy-gid"), "{text}");
     }
 
     #[tokio::test]

@@ -53,8 +53,8 @@ const NODES: Known = (ObjectKind::WanNode, "clovisor.io", "v1alpha1", "wannodes"
 /// The kinds that a process follows.
 #[derive(Clone, Debug)]
 pub enum View {
-    /// A node's agent: the node's own pods; Services only for sidecars, whose routes the control plane makes.
-    Node { name: String, saved: SavedFile, sidecars: bool },
+    /// A node's agent: the node's own pods.
+    Node { name: String, saved: SavedFile },
     /// The controller: Services and WanNodes; no pods.
     Controller,
 }
@@ -62,8 +62,7 @@ pub enum View {
 impl View {
     fn kinds(&self) -> Vec<Known> {
         let own = match self {
-            Self::Node { sidecars: true, .. } => &[PODS, NODE, POLICIES, SERVICES][..],
-            Self::Node { .. } => &[PODS, NODE, POLICIES][..],
+            Self::Node { .. } => &[PODS, NODE, POLICIES, SERVICES][..],
             Self::Controller => &[SERVICES, NODES][..],
         };
         MESH.iter().chain(own).copied().collect()
@@ -95,7 +94,10 @@ async fn watch_with(client: Client, view: View, recovery: Duration) -> watch::Re
     let kinds = view.kinds();
     let mut store = Store::new(kinds.iter().map(|(kind, ..)| *kind));
     let (node, saved) = match view {
-        View::Node { name, saved, .. } => (name, Some(saved)),
+        View::Node { name, saved } => {
+            store = store.on_node(&name);
+            (name, Some(saved))
+        }
         View::Controller => (String::new(), None),
     };
     for (kind, group, version, plural) in kinds {
@@ -104,7 +106,8 @@ async fn watch_with(client: Client, view: View, recovery: Duration) -> watch::Re
         tokio::spawn(Follower { client, kind, resource, node, events, recovery }.run());
     }
     let first = match saved.as_ref().and_then(SavedFile::load) {
-        Some(snapshot) => {
+        Some(mut snapshot) => {
+            snapshot.this_node = Some(node.clone());
             let since = snapshot.stale_since.map(|time| time.to_string());
             tracing::info!(since, "steering by saved objects until the API server answers");
             snapshot

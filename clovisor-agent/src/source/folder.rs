@@ -6,7 +6,7 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecursiveMode, Watcher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
@@ -19,7 +19,7 @@ const WRITTEN: AccessKind = AccessKind::Close(AccessMode::Write);
 /// The folder cannot be followed.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderWatchError {
-    #[error(transparent)]
+    #[error("{0}; create the folder, or set --config to the one with your YAML files")]
     Read(#[from] FolderError),
     #[error("{path}: cannot be watched: {source}; is fs.inotify.max_user_watches used up?")]
     Watch { path: PathBuf, source: notify::Error },
@@ -40,21 +40,22 @@ pub fn watch(dir: &Path) -> Result<watch::Receiver<Arc<Snapshot>>, FolderWatchEr
         }
     })
     .map_err(|source| FolderWatchError::Watch { path: dir.to_owned(), source })?;
-    let (publish, snapshots) = watch::channel(Arc::new(folder.read(dir)?));
+    let (publish, snapshots) = watch::channel(Arc::new(folder.read(dir, Instant::now())?));
     watcher
-        .watch(dir, RecursiveMode::NonRecursive)
+        .watch(dir, RecursiveMode::Recursive)
         .map_err(|source| FolderWatchError::Watch { path: dir.to_owned(), source })?;
     let dir = dir.to_owned();
     tokio::spawn(async move {
         let _watcher = watcher;
         while !publish.is_closed() {
-            if let Ok(Some(())) = timeout(RESCAN, woken.recv()).await {
+            let due = folder.due().map(|due| due.saturating_duration_since(Instant::now()));
+            if let Ok(Some(())) = timeout(due.map_or(RESCAN, |due| due.min(RESCAN)), woken.recv()).await {
                 sleep(SETTLE).await;
             }
             // Large files take their time: not on the threads that answer callouts.
             let place = dir.clone();
             let reading = tokio::task::spawn_blocking(move || {
-                let snapshot = folder.read(&place);
+                let snapshot = folder.read(&place, Instant::now());
                 (folder, snapshot)
             });
             let Ok((back, snapshot)) = reading.await else { return };
@@ -65,7 +66,9 @@ pub fn watch(dir: &Path) -> Result<watch::Receiver<Arc<Snapshot>>, FolderWatchEr
                     *old = Arc::new(snapshot);
                     changed
                 })),
-                Err(error) => tracing::warn!(%error, "last good objects stay in force"),
+                Err(error) => {
+                    tracing::warn!(%error, "the folder cannot be listed; what was read last stays in force");
+                }
             }
         }
     });

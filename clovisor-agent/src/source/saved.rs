@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Raised with every change of the form; another version is not read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct SavedObjects {
@@ -76,7 +76,7 @@ fn decode(text: &[u8]) -> Result<SavedObjects, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clovisor_objects::document::{Document, read, split};
+    use clovisor_objects::document::{Document, read};
 
     fn example() -> Vec<(Identity, Object)> {
         let own = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
@@ -84,10 +84,10 @@ mod tests {
         let folder = folders.into_iter().find(|folder| folder.is_dir()).unwrap_or_default();
         let files = fs::read_dir(folder).into_iter().flatten().flatten();
         let texts: Vec<_> = files.filter_map(|file| fs::read_to_string(file.path()).ok()).collect();
-        let documents = texts.iter().flat_map(|text| split(text)).map(|(at, text)| read("f", at, &text));
-        let objects = documents.filter_map(|document| match document {
+        let found = texts.iter().flat_map(|text| read("f", text));
+        let objects = found.filter_map(|found| match found.document {
             Document::Object(identity, object) => Some((identity, object)),
-            Document::Refused(..) | Document::Ignored => None,
+            Document::Refused(..) => None,
         });
         objects.collect()
     }

@@ -1,10 +1,11 @@
 //! The state of a node as conditions; pure.
 
-use crate::link::table::{Health, LinkEntry, LinkTable};
+use crate::link::table::{Health, LinkEntry, LinkTable, Overall};
 use clovisor_datapath::kernel::state::KernelState;
 use clovisor_datapath::kernel::tables::Fill;
 use clovisor_objects::condition::{NewCondition, conditions};
-use clovisor_objects::wan_node::{NodeLink, WanNodeStatus};
+use clovisor_objects::family::IpFamily;
+use clovisor_objects::wan_node::{NodeLink, WanNodeStatus, ready_kind};
 use std::collections::BTreeMap;
 
 /// The conditions of a node and of its links.
@@ -12,7 +13,14 @@ use std::collections::BTreeMap;
 pub(super) struct NodeState {
     pub(super) ready: NewCondition,
     pub(super) tables_full: NewCondition,
-    pub(super) links: BTreeMap<String, NewCondition>,
+    pub(super) links: BTreeMap<String, LinkConditions>,
+}
+
+/// The conditions of a link: of both families taken together, and of each that the link has or should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LinkConditions {
+    pub(super) ready: NewCondition,
+    pub(super) families: Vec<NewCondition>,
 }
 
 impl NodeState {
@@ -31,11 +39,12 @@ impl NodeState {
 
     /// The status now; a condition that stays as it was before keeps its time.
     pub(super) fn status(&self, before: &WanNodeStatus, now: jiff::Timestamp) -> WanNodeStatus {
-        let ready = self.links.values().filter(|condition| condition.status == Some(true)).count();
-        let one = |(name, condition): (&String, &NewCondition)| {
+        let ready = self.links.values().filter(|link| link.ready.status == Some(true)).count();
+        let one = |(name, link): (&String, &LinkConditions)| {
             let old =
                 before.links.iter().find(|link| link.name == *name).map_or(&[][..], |link| &link.conditions);
-            let conditions = conditions(old, std::slice::from_ref(condition), None, now);
+            let all = [&[link.ready.clone()][..], &link.families].concat();
+            let conditions = conditions(old, &all, None, now);
             NodeLink { name: name.clone(), conditions }
         };
         let own = [self.ready.clone(), self.tables_full.clone()];
@@ -48,37 +57,67 @@ impl NodeState {
     }
 }
 
-fn of_link(link: &LinkEntry) -> NewCondition {
-    match link.health {
-        Health::Up => {
+fn of_link(link: &LinkEntry) -> LinkConditions {
+    let trouble = link.trouble().unwrap_or_default();
+    let ready = match (link.overall(), link.faults().first()) {
+        (Overall::Down, fault) => {
+            let reason = fault.map_or("Down", |(_, reason)| reason.name());
+            NewCondition::new("Ready", Some(false), reason, trouble)
+        }
+        (Overall::Partial, _) => {
+            let message = format!("it takes traffic of one address family only: {trouble}");
+            NewCondition::new("Ready", Some(true), "Partial", message)
+        }
+        (Overall::Up, _) => {
             let message = link.closed().map_or("it takes traffic".into(), |closed| format!("it {closed}"));
             NewCondition::new("Ready", Some(true), "Up", message)
         }
-        Health::Down(reason) => NewCondition::new("Ready", Some(false), reason.name(), reason.to_string()),
+    };
+    let expected = link.health.iter().filter(|(family, _)| *link.expected.of(*family));
+    LinkConditions { ready, families: expected.map(|(family, health)| of_family(family, *health)).collect() }
+}
+
+fn of_family(family: IpFamily, health: Health) -> NewCondition {
+    let kind = ready_kind(family);
+    match health {
+        Health::Up => NewCondition::new(kind, Some(true), "Up", format!("it takes {family} traffic")),
+        Health::Down(reason) => NewCondition::new(kind, Some(false), reason.name(), reason.to_string()),
     }
 }
 
 fn ready(
-    links: &BTreeMap<String, NewCondition>,
+    links: &BTreeMap<String, LinkConditions>,
     kernel: &KernelState,
     waiting: &[&'static str],
 ) -> NewCondition {
-    let down = links.iter().filter(|(_, condition)| condition.status != Some(true));
-    let down: Vec<_> = down.map(|(name, condition)| format!("{name}: {}", condition.reason)).collect();
+    let down = links.values().any(|link| link.ready.status != Some(true));
+    let lacking = links.iter().filter_map(|(name, link)| lacks(name, link));
+    let lacking: Vec<_> = lacking.collect();
     if !waiting.is_empty() {
         NewCondition::new("Ready", Some(false), "Starting", format!("waiting for {}", waiting.join(", ")))
     } else if let Some(error) = &kernel.error {
         NewCondition::new("Ready", Some(false), "NotProgrammed", error.to_string())
-    } else if down.is_empty() {
+    } else if lacking.is_empty() {
         let message = "programs and maps are in place, every link is usable";
         NewCondition::new("Ready", Some(true), "Steering", message)
     } else {
-        NewCondition::new("Ready", Some(false), "LinkDown", down.join(", "))
+        let reason = if down { "LinkDown" } else { "LinkPartial" };
+        NewCondition::new("Ready", Some(false), reason, lacking.join(", "))
     }
 }
 
+/// What a link cannot do now, shortly.
+fn lacks(name: &str, link: &LinkConditions) -> Option<String> {
+    if link.ready.status != Some(true) {
+        return Some(format!("{name}: {}", link.ready.reason));
+    }
+    let family = link.families.iter().find(|condition| condition.status != Some(true))?;
+    let lacking = if family.kind == ready_kind(IpFamily::V4) { IpFamily::V4 } else { IpFamily::V6 };
+    Some(format!("{name}: {lacking} {}", family.reason))
+}
+
 fn tables_full(full: &[Fill]) -> NewCondition {
-    let one = |fill: &Fill| format!("{} holds {} of {} entries", fill.map, fill.entries, fill.capacity);
+    let one = |fill: &Fill| format!("{} holds {} of {} flows", fill.map, fill.entries, fill.capacity);
     if full.is_empty() {
         return NewCondition::new(
             "TablesFull",

@@ -2,7 +2,7 @@
 
 use super::events::EventWriter;
 use super::node::NodeState;
-use crate::link::table::{Health, LinkTable};
+use crate::link::table::{LinkTable, Overall};
 use clovisor_objects::condition::NewCondition;
 use clovisor_objects::wan_node::{WanNode, WanNodeStatus};
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
@@ -21,8 +21,8 @@ pub(super) struct NodeWriter {
     events: EventWriter,
     /// As the API server has it; none: not read yet.
     status: Option<WanNodeStatus>,
-    /// Health of the links at the last Event.
-    links: BTreeMap<String, Health>,
+    /// State of the links at the last Event, with what is wrong.
+    links: BTreeMap<String, (Overall, Option<String>)>,
     /// Whether the last Event of the flow tables reported them as nearly full.
     tables_full: bool,
 }
@@ -69,20 +69,16 @@ impl NodeWriter {
         Ok(object.status.unwrap_or_default())
     }
 
-    /// An Event for each link whose health changed since the last call.
+    /// An Event for each link whose state changed since the last call.
     pub(super) async fn link_events(&mut self, table: &LinkTable) {
         for (name, link) in &table.links {
-            let before = self.links.insert(name.clone(), link.health);
-            if before.is_none_or(|health| health == link.health) {
+            let now = (link.overall(), link.trouble());
+            let before = self.links.insert(name.clone(), now.clone());
+            if before.is_none_or(|before| before == now) {
                 continue;
             }
-            match link.health {
-                Health::Up => self.publish(true, "LinkUp", &format!("WanLink {name} takes traffic")).await,
-                Health::Down(reason) => {
-                    let note = format!("WanLink {name} takes no traffic: {reason}");
-                    self.publish(false, "LinkDown", &note).await;
-                }
-            }
+            let (is_normal, reason, note) = event(name, now.0, &now.1.unwrap_or_default());
+            self.publish(is_normal, reason, &note).await;
         }
     }
 
@@ -105,6 +101,19 @@ impl NodeWriter {
             ..ObjectReference::default()
         };
         self.events.publish(&about, is_normal, ("Observe", reason), note).await;
+    }
+}
+
+/// Whether the Event of a link's new state is a normal one, its reason, its text.
+fn event(link: &str, state: Overall, trouble: &str) -> (bool, &'static str, String) {
+    match state {
+        Overall::Up => (true, "LinkUp", format!("WanLink {link} takes traffic")),
+        Overall::Partial => (
+            false,
+            "LinkPartial",
+            format!("WanLink {link} takes traffic of one address family only: {trouble}"),
+        ),
+        Overall::Down => (false, "LinkDown", format!("WanLink {link} takes no traffic: {trouble}")),
     }
 }
 

@@ -69,7 +69,7 @@ pub struct FlowState {
     pub class: u8,
     /// Zone of the pod.
     pub zone: u16,
-    /// [`FLOW_NAT`], [`FLOW_REVERSE`], [`FLOW_BY_TRAFFIC`], [`FLOW_MARK`], [`FLOW_AS_IS`].
+    /// [`FLOW_NAT`], [`FLOW_REVERSE`], [`FLOW_BY_TRAFFIC`], [`FLOW_MARK`], [`FLOW_AS_IS`], [`FLOW_ENDED`].
     pub flags: u16,
     /// TCP flags seen so far in this direction, or-ed (FIN 1, SYN 2, RST 4, ACK 16).
     pub tcp_flags: u8,
@@ -91,6 +91,9 @@ pub const FLOW_BY_TRAFFIC: u16 = 4;
 pub const FLOW_MARK: u16 = 8;
 /// Neither addresses nor ports are translated.
 pub const FLOW_AS_IS: u16 = 16;
+/// The connection has ended: its entries wait among the unreplied ones for its last packets, and reserve its source port while
+/// the far end may remember it.
+pub const FLOW_ENDED: u16 = 32;
 
 /// Value of `FLOW4`, `FLOW6`, `UNREPLIED4` and `UNREPLIED6`: the tuple after translation.
 #[repr(C)]
@@ -113,26 +116,40 @@ pub type Flow4 = Flow<[u8; 4]>;
 /// Value of `FLOW6`.
 pub type Flow6 = Flow<[u8; 16]>;
 
-/// Replied flows that a pod may have; more stay in the unreplied table, where others may displace them.
+/// Replied flows that a pod may have, ended ones not counted; more stay in the unreplied table, where others may displace them.
 pub const POD_QUOTA: u32 = 16_384;
 
-/// Flows that a pod may open in one window of 2^[`WINDOW_SHIFT`] ns (134 ms).
-pub const POD_OPENS: u32 = 2048;
+/// Flows that a pod may open at once, beyond [`OPEN_INTERVAL_SHIFT`]: a quarter of the unreplied IPv4 table.
+pub const POD_OPENS: u64 = 8192;
 
-/// See [`POD_OPENS`].
-pub const WINDOW_SHIFT: u32 = 27;
+/// A pod may open a flow each 2^14 ns (61,035 a second), which one proxy does not reach; a flood at that rate takes more than half a
+/// second to displace a flow from the unreplied table.
+pub const OPEN_INTERVAL_SHIFT: u32 = 14;
 
-/// Value of `POD_USAGE` (key: ifindex of the host side veth, `u32`). The programs count up; the agent sets
-/// `replied` to the number that it counted.
-#[repr(C, align(4))]
+/// Value of `POD_USAGE` (key: ifindex of the host side veth, `u32`). The programs count; the agent sets `replied` to the number
+/// that it counted.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PodUsage {
+    /// When the bucket of opens is full again, in units of 2^[`OPEN_INTERVAL_SHIFT`] ns of `bpf_ktime_get_ns` (GCRA, ITU-T I.371).
+    pub full_at: u64,
     /// Flows of the pod in `FLOW4` and `FLOW6`.
     pub replied: u32,
-    /// `bpf_ktime_get_ns() >> WINDOW_SHIFT` of the last flow that was opened, the lower 32 bits.
-    pub window: u32,
-    /// Flows opened in that window.
-    pub opened: u32,
+    pub pad: u32,
+}
+
+impl PodUsage {
+    /// Takes a token at `now_ns`; false where there is none.
+    #[inline(always)]
+    pub fn may_open(&mut self, now_ns: u64) -> bool {
+        let now = now_ns >> OPEN_INTERVAL_SHIFT;
+        let full_at = self.full_at.max(now);
+        if full_at - now >= POD_OPENS {
+            return false;
+        }
+        self.full_at = full_at + 1;
+        true
+    }
 }
 
 /// Key of `FRAGMENTS`: what the fragments of one packet share.
@@ -155,4 +172,26 @@ pub struct FragmentKey {
 pub struct Ports {
     pub sport_be: u16,
     pub dport_be: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opens_are_limited_by_a_bucket_that_fills_with_time() {
+        const TICK: u64 = 1 << OPEN_INTERVAL_SHIFT;
+        let (mut usage, start) = (PodUsage::default(), 5_000_000_000 / TICK * TICK);
+        for n in 0..POD_OPENS {
+            assert!(usage.may_open(start), "{n}");
+        }
+        assert!(!usage.may_open(start) && !usage.may_open(start + TICK - 1));
+        for tick in 1..=100 {
+            assert!(usage.may_open(start + tick * TICK) && !usage.may_open(start + tick * TICK));
+        }
+        // After a pause the bucket is full, and not more than that.
+        let later = start + 1000 * POD_OPENS * TICK;
+        let opened = (0..2 * POD_OPENS).filter(|_| usage.may_open(later)).count() as u64;
+        assert_eq!(opened, POD_OPENS);
+    }
 }

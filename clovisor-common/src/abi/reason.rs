@@ -30,7 +30,6 @@ impl Reason {
                 | Self::ForeignDestination
                 | Self::NoLinkDefault
                 | Self::PortsExhausted
-                | Self::OpensLimited
                 | Self::MidStream
         )
     }
@@ -87,6 +86,6 @@ reasons! {
     ErrorTranslated = "error_translated",
     /// The pod has its quota of replied flows: this flow stays in the unreplied table.
     PodQuota = "pod_quota",
-    /// The pod opens more flows at a time than a pod may. Dropped or default, as the slot says.
+    /// The pod opens more flows at a time than a pod may. Dropped: the sender tries again.
     OpensLimited = "opens_limited",
 }

@@ -1,4 +1,4 @@
-//! Classes by destination: the map `TRAFFIC`.
+//! Classes by destination: the maps `TRAFFIC` and `LOCAL`.
 
 /// Data of a key of `TRAFFIC` (longest prefix match over its bits, from the first byte): destinations of packets without
 /// a class from a proxy. `zone` and `proto` are always part of the prefix.
@@ -40,3 +40,13 @@ pub struct PortRule {
     pub class: u8,
     pub pad: u8,
 }
+
+/// Value of `LOCAL` (longest prefix match over a 16-byte address): no packet to it takes a link by `TRAFFIC`, nor by a class that
+/// may go anywhere.
+pub const LOCAL: u32 = 1;
+
+/// Value of `LOCAL` for a network within a local one that is behind a link. What has no entry is not local either.
+pub const NOT_LOCAL: u32 = 0;
+
+/// Entries of `LOCAL`.
+pub const MAX_LOCAL: u32 = 131_072;

@@ -4,7 +4,7 @@
 //! offsets, which saves the programs branches; hence one function a protocol.
 
 use super::transport::{Ip, tcp, udp};
-use super::{Address, Bytes, Fragment, Header6, SYN, Segment, TCP, UDP, header6};
+use super::{Address, Bytes, FIN, Fragment, Header6, RST, SYN, Segment, TCP, UDP, header6};
 
 /// Packets in the middle of a flow.
 pub trait FastParse: Address {
@@ -51,7 +51,7 @@ impl FastParse for [u8; 16] {
 #[inline(always)]
 fn middle<const PROTO: u8, A: Address, B: Bytes + ?Sized>(bytes: &B, ip: Ip<A>) -> Option<Segment<A>> {
     let transport = match PROTO {
-        TCP => tcp(bytes, ip.l4).filter(|tcp| tcp.flags & SYN == 0)?,
+        TCP => tcp(bytes, ip.l4).filter(|tcp| tcp.flags & (SYN | FIN | RST) == 0)?,
         UDP => udp(bytes, ip.l4)?,
         _ => return None,
     };

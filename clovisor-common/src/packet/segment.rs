@@ -1,7 +1,7 @@
 //! A parsed packet, by address family.
 
 use super::bytes::Bytes;
-use crate::abi::{FlowKey, Link, class_of_dscp};
+use crate::abi::{FlowKey, Link, Slot, class_of_dscp};
 
 /// A packet that is not steered: another protocol, cut short, or with headers not parsed here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,8 @@ pub trait Address: Copy + PartialEq {
     const ETHER_BE: u16;
     /// Protocol number of the family's ICMP.
     const ICMP: u8;
+    /// The flag of a link that is up for the family.
+    const LINK_UP: u32;
     /// The checksum of the family's ICMP covers the addresses (RFC 4443, 2.3).
     const ICMP_COVERS_ADDRESSES: bool;
     /// Types of an ICMP echo request and its reply.
@@ -117,6 +119,8 @@ pub trait Address: Copy + PartialEq {
     fn parse<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Result<Segment<Self>, Unparsed>;
     /// Reads the source address of a packet whose IP header stands at `l3`.
     fn source_of<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Self>;
+    /// Reads the destination address of such a packet.
+    fn destination_of<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Self>;
     /// Reads an IP header without options or extensions, of a packet whose transport header follows.
     fn plain<B: Bytes + ?Sized>(bytes: &B, l3: usize) -> Option<Plain<Self>>;
     /// The 16 byte form that `ADDRS`, `DESTS` and `PEERS` use.
@@ -131,6 +135,8 @@ pub trait Address: Copy + PartialEq {
     fn source(link: &Link) -> Self;
     /// The link's next hop, or none.
     fn gateway(link: &Link) -> Self;
+    /// The slot's link for the family (index of `LINKS`), or `NO_LINK`.
+    fn link(slot: &Slot) -> u8;
 }
 
 /// An IP header without options or extensions.

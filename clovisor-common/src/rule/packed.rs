@@ -63,13 +63,13 @@ impl DenialBits {
 }
 
 impl Grant {
-    /// The grant as a number: of the slot its link and flags only.
+    /// The grant as a number: of the slot its flags only.
     #[inline(always)]
     #[must_use]
     pub const fn to_bits(self) -> u64 {
         let [a, b] = self.index.to_ne_bytes();
         let by_traffic = if self.by_traffic { BY_TRAFFIC } else { 0 };
-        let low = u32::from_ne_bytes([a, b, self.slot.link, self.class]);
+        let low = u32::from_ne_bytes([a, b, self.link, self.class]);
         GRANTED | by_traffic | low as u64 | (self.slot.flags as u64) << 32
     }
 
@@ -78,8 +78,8 @@ impl Grant {
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {
         let [a, b, link, class] = (bits as u32).to_ne_bytes();
-        let slot = Slot { link, flags: (bits >> 32) as u8, ..Slot::NONE };
-        Self { class, by_traffic: bits & BY_TRAFFIC != 0, index: u16::from_ne_bytes([a, b]), slot }
+        let slot = Slot { flags: (bits >> 32) as u8, ..Slot::NONE };
+        Self { class, by_traffic: bits & BY_TRAFFIC != 0, index: u16::from_ne_bytes([a, b]), slot, link }
     }
 
     /// The number is a grant, not a denial.
@@ -145,7 +145,7 @@ mod tests {
     proptest! {
         #[test]
         fn grants_come_back(class: u8, by_traffic: bool, index: u16, link: u8, flags: u8) {
-            let grant = Grant { class, by_traffic, index, slot: Slot { link, flags, ..Slot::NONE } };
+            let grant = Grant { class, by_traffic, index, slot: Slot { flags, ..Slot::NONE }, link };
             prop_assert!(Grant::is_grant(grant.to_bits()));
             prop_assert_eq!(Grant::from_bits(grant.to_bits()), grant);
         }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::abi::NO_LINK;
+use crate::abi::{LINK_UP, LINK_UP4, LINK_UP6, NO_LINK};
 use crate::packet::SYN;
 
 fn flow(link: u8, tcp_flags: u8) -> FlowState {
@@ -22,7 +22,7 @@ fn flow(link: u8, tcp_flags: u8) -> FlowState {
 }
 
 fn slot(link: u8, flags: u8) -> Slot {
-    Slot { link, flags, ..Slot::NONE }
+    Slot { flags, ..Slot::of(link) }
 }
 
 const LINK: Link = Link {
@@ -81,8 +81,46 @@ fn a_flow_moves_only_when_it_must_or_may() {
     for flow in [flow, stack] {
         assert_eq!(disposition::<[u8; 4]>(&flow, Some(&by_mark), slot(2, 0), false), Disposition::Stay);
     }
-    // Up, but not for this family.
-    assert_eq!(disposition::<[u8; 16]>(&flow, up.as_ref(), slot(2, 0), false), Disposition::Reset);
+}
+
+#[test]
+fn a_flow_follows_the_link_of_its_own_family() {
+    let flow = flow(2, ACK);
+    let families = |link4, link6, flags| Slot { link4, link6, flags, ..Slot::NONE };
+    let dual = Link { source6: [1; 16], ..LINK };
+    let of = |flags: u32| Link { flags: flags | LINK_NAT, ..dual };
+    let (both, only4, only6) = (of(LINK_UP), of(LINK_UP4), of(LINK_UP6));
+    for (link, slot, movable, wanted) in [
+        (both, families(2, 3, SLOT_FOLLOW), [false, true], [Disposition::Stay, Disposition::Move(3)]),
+        (both, families(3, 2, 0), [true, false], [Disposition::Stay, Disposition::Stay]),
+        (only6, families(3, 2, 0), [true, false], [Disposition::Move(3), Disposition::Stay]),
+        (only4, families(2, 3, 0), [false, true], [Disposition::Stay, Disposition::Move(3)]),
+        (only6, families(3, 2, 0), [false, false], [Disposition::Reset, Disposition::Stay]),
+        (only4, families(2, NO_LINK, 0), [false, false], [Disposition::Stay, Disposition::Reset]),
+        (only4, families(2, NO_LINK, SLOT_REFUSE), [false, false], [Disposition::Stay, Disposition::Hold]),
+        // The agent has not said yet which link is next for the family that died.
+        (only6, families(2, 2, 0), [false, false], [Disposition::Hold, Disposition::Stay]),
+        (only4, families(2, 2, 0), [false, false], [Disposition::Stay, Disposition::Hold]),
+        // Up, but without an address of IPv6.
+        (
+            Link { source6: [0; 16], ..both },
+            families(2, 3, 0),
+            [false, false],
+            [Disposition::Stay, Disposition::Reset],
+        ),
+        (
+            both,
+            barring(2, families(3, NO_LINK, 0)),
+            [true, false],
+            [Disposition::Move(3), Disposition::Reset],
+        ),
+    ] {
+        let got = [
+            disposition::<[u8; 4]>(&flow, Some(&link), slot, movable[0]),
+            disposition::<[u8; 16]>(&flow, Some(&link), slot, movable[1]),
+        ];
+        assert_eq!(got, wanted, "{link:?} {slot:?} {movable:?}");
+    }
 }
 
 #[test]
@@ -122,21 +160,15 @@ fn only_a_bare_syn_reopens() {
 }
 
 #[test]
-fn translated_ports_are_of_the_range_and_others_the_pods_own() {
-    let own = 40_001_u16.to_be();
-    for random in [0, 1, 0xffff_ffff] {
-        for n in 0..PORT_TRIES {
-            let nth = |link: &Link| source_ports(own, link).nth(n, random);
-            let port = u16::from_be(nth(&LINK));
-            assert!((20_000..=20_003).contains(&port), "{port}");
-            assert_eq!(nth(&Link { flags: LINK_UP, ..LINK }), own);
-            assert_eq!(nth(&Link { flags: LINK_UP | LINK_NAT | LINK_MARK, ..LINK }), own);
-            let all = Link { port_min: 1, port_max: u16::MAX, ..LINK };
-            assert_ne!(nth(&all), 0);
-            for (port_min, port_max) in [(0, 0), (0, 5), (9, 8)] {
-                assert_eq!(nth(&Link { port_min, port_max, ..LINK }), own);
-            }
-        }
+fn a_connection_ends_by_both_sides_or_by_the_pods_reset() {
+    for (out, back, wanted) in [
+        (ACK | FIN, ACK | FIN, true),
+        (ACK | FIN, ACK, false),
+        (ACK, ACK | FIN, false),
+        (ACK | RST, ACK, true),
+        (ACK, ACK | RST, false),
+    ] {
+        assert_eq!(has_ended(&flow(2, out), &flow(2, back)), wanted, "{out} {back}");
     }
 }
 
@@ -145,7 +177,12 @@ fn a_link_carries_a_family_it_has_an_address_for() {
     assert!(carries::<[u8; 4]>(&LINK));
     assert!(!carries::<[u8; 16]>(&LINK));
     assert!(!carries::<[u8; 4]>(&Link { flags: LINK_NAT, ..LINK }));
-    assert!(carries::<[u8; 16]>(&Link { source6: [1; 16], ..LINK }));
+    let dual = Link { source6: [1; 16], ..LINK };
+    assert!(carries::<[u8; 16]>(&dual));
+    for (flags, both) in [(LINK_UP4, [true, false]), (LINK_UP6, [false, true]), (LINK_NAT, [false, false])] {
+        let link = Link { flags, ..dual };
+        assert_eq!([carries::<[u8; 4]>(&link), carries::<[u8; 16]>(&link)], both, "{flags}");
+    }
     assert!(!carries::<[u8; 4]>(&Link { ifindex: 0, ..LINK }));
 }
 

@@ -72,6 +72,13 @@ impl Builder {
         self
     }
 
+    /// Networks that the agent takes for local.
+    #[must_use]
+    pub fn local_cidrs(mut self, cidrs: &'static str) -> Self {
+        self.options.local_cidrs = Some(cidrs);
+        self
+    }
+
     /// The agent is the one of the image, whose size and speed users see.
     #[must_use]
     pub fn image_binary(mut self) -> Self {

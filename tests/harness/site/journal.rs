@@ -110,6 +110,12 @@ fn end(line: &str) {
     }
 }
 
+/// Removes what sites of dead processes left.
+pub fn remove_dead() -> Result<()> {
+    remove_stale(&home()?);
+    Ok(())
+}
+
 fn remove_stale(home: &Path) {
     for entry in std::fs::read_dir(home).into_iter().flatten().flatten() {
         let owner = std::fs::read_to_string(entry.path().join("owner")).unwrap_or_default();

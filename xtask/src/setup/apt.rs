@@ -11,7 +11,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     if !shell::has("apt-get") {
         bail!("no apt-get here; install what these Debian packages hold by hand: {}", packages.join(" "));
     }
-    shell::announce_root("installing packages");
+    shell::require_root("installing packages")?;
     eprintln!("installing with apt-get: {}", packages.join(" "));
     let apt = |words: &[&str]| {
         let mut command = shell::as_root("apt-get");

@@ -1,10 +1,13 @@
 //! Runs `clovisorctl` in the agents' pods.
 
 use super::cli::FleetCli;
+use super::failures::{self, innermost, unreachable, why};
 use crate::cli::Output;
 use crate::outcome::{Code, CtlError};
-use futures_util::future::join_all;
+use crate::sessions::known;
+use futures_util::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{Api, AttachParams, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt as _};
@@ -16,12 +19,16 @@ use tokio::time::timeout;
 
 /// An agent behind a slow WAN.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Agents that are asked at the same time: each takes a connection through the API server.
+pub(super) const AT_ONCE: usize = 50;
 const AGENTS: &str = "app.kubernetes.io/name=clovisor-agent";
 
 /// The agents of a cluster.
 pub(super) struct Agents {
     pub(super) client: Client,
     pub(super) namespace: String,
+    /// Address of the API server.
+    server: String,
     default_namespace: String,
     /// Node and pod.
     pub(super) pods: Vec<(String, String)>,
@@ -36,34 +43,37 @@ pub(super) struct NodeAnswers<T> {
 impl Agents {
     /// Finds the agents that the words mean.
     pub(super) async fn connect(cli: &FleetCli) -> Result<Self, CtlError> {
-        let unreachable = |e: &dyn std::fmt::Display| {
-            CtlError::new(
-                Code::NoAgent,
-                format!("no way to a cluster: {e}"),
-                "check KUBECONFIG and --context",
-            )
-        };
+        let no_way = |e: &dyn std::error::Error| unreachable("no way to a cluster", &innermost(e));
         let options = KubeConfigOptions { context: cli.context.clone(), ..KubeConfigOptions::default() };
         let kubeconfig = Kubeconfig::read();
         let config = match (kubeconfig, &cli.context) {
-            (Ok(file), _) => {
-                Config::from_custom_kubeconfig(file, &options).await.map_err(|e| unreachable(&e))?
-            }
-            (Err(error), Some(_)) => return Err(unreachable(&error)),
-            (Err(_), None) => Config::infer().await.map_err(|e| unreachable(&e))?,
+            (Ok(file), _) => Config::from_custom_kubeconfig(file, &options).await.map_err(|e| no_way(&e))?,
+            (Err(error), Some(_)) => return Err(no_way(&error)),
+            (Err(_), None) => Config::infer().await.map_err(|e| no_way(&e))?,
         };
         let default_namespace = config.default_namespace.clone();
-        let client = Client::try_from(config).map_err(|e| unreachable(&e))?;
+        let server = config.cluster_url.to_string();
+        let client = Client::try_from(config).map_err(|e| no_way(&e))?;
         let api: Api<Pod> = Api::namespaced(client.clone(), &cli.clovisor_namespace);
-        let list = api.list(&ListParams::default().labels(AGENTS)).await.map_err(|e| refused(&e))?;
+        let list = api
+            .list(&ListParams::default().labels(AGENTS))
+            .await
+            .map_err(|e| failures::refused(&server, &e))?;
         let place = |pod: Pod| Some((pod.spec.as_ref()?.node_name.clone()?, pod.name_any()));
         let mut pods: Vec<_> = list.into_iter().filter_map(place).collect();
+        let nodes: Vec<_> = pods.iter().map(|(node, _)| node.clone()).collect();
+        cli.nodes.iter().try_for_each(|node| known("agent on node", node, &nodes))?;
         pods.retain(|(node, _)| cli.nodes.is_empty() || cli.nodes.contains(node));
         pods.sort();
-        Ok(Self { client, namespace: cli.clovisor_namespace.clone(), default_namespace, pods })
+        Ok(Self { client, namespace: cli.clovisor_namespace.clone(), server, default_namespace, pods })
     }
 
-    /// Asks every agent at once; the answers are JSON.
+    /// A request to the API server that failed.
+    pub(super) fn refused(&self, error: &kube::Error) -> CtlError {
+        failures::refused(&self.server, error)
+    }
+
+    /// Asks every agent, many at once; the answers are JSON.
     pub(super) async fn ask<T: DeserializeOwned>(&self, words: &[&str]) -> Result<NodeAnswers<T>, CtlError> {
         if self.pods.is_empty() {
             let message = format!("no agent in namespace {}", self.namespace);
@@ -75,7 +85,8 @@ impl Agents {
         }
         let asked = self.pods.iter().map(async |(node, pod)| (node.clone(), self.exec(pod, words).await));
         let mut answers = NodeAnswers { got: Vec::new(), failed: Vec::new() };
-        for (node, text) in join_all(asked).await {
+        let mut asked = stream::iter(asked).buffered(AT_ONCE);
+        while let Some((node, text)) = asked.next().await {
             match text.and_then(|text| parsed(&text)) {
                 Ok(answer) => answers.got.push((node, answer)),
                 Err(why) => answers.failed.push((node, why)),
@@ -91,7 +102,7 @@ impl Agents {
         let command: Vec<_> = command.map(str::to_owned).collect();
         let asked = async {
             let params = AttachParams::default().stdout(true).stderr(true);
-            let mut process = api.exec(pod, command, &params).await.map_err(|e| e.to_string())?;
+            let mut process = api.exec(pod, command, &params).await.map_err(|e| self.not_run(pod, &e))?;
             let (mut text, mut words) = (String::new(), String::new());
             if let (Some(mut out), Some(mut err)) = (process.stdout(), process.stderr()) {
                 let (a, b) = tokio::join!(out.read_to_string(&mut text), err.read_to_string(&mut words));
@@ -101,12 +112,30 @@ impl Agents {
                 Some(status) => status.await,
                 None => None,
             };
-            let is_good = status.is_some_and(|s| s.status.as_deref() == Some("Success"));
-            if is_good { Ok(text) } else { Err(words.trim().to_owned()) }
+            match status {
+                Some(status) if status.status.as_deref() == Some("Success") => Ok(text),
+                _ if !words.trim().is_empty() => Err(words.trim().to_owned()),
+                Some(Status { message: Some(message), .. }) => Err(message),
+                _ => Err("the connection to the pod ended without a result".into()),
+            }
         };
         timeout(PATIENCE, asked)
             .await
             .unwrap_or_else(|_| Err(format!("no answer in {} s", PATIENCE.as_secs())))
+    }
+
+    /// Why nothing ran in an agent's pod: where the API server does not switch to a stream, its answer is a number.
+    fn not_run(&self, pod: &str, error: &kube::Error) -> String {
+        use kube::client::UpgradeConnectionError::ProtocolSwitch;
+        match error {
+            kube::Error::UpgradeConnection(ProtocolSwitch(code)) if *code == 403 => {
+                format!("you may not create pods/exec in namespace {}", self.namespace)
+            }
+            kube::Error::UpgradeConnection(ProtocolSwitch(code)) => {
+                format!("the API server does not run a command in pod {pod}: {code}")
+            }
+            other => why(other),
+        }
     }
 
     /// Namespace and name of the pods that the words mean.
@@ -117,7 +146,7 @@ impl Agents {
             Api::namespaced(self.client.clone(), self.clients_namespace(cli))
         };
         let params = ListParams { label_selector: cli.selector.clone(), ..ListParams::default() };
-        let list = api.list(&params).await.map_err(|e| refused(&e))?;
+        let list = api.list(&params).await.map_err(|e| self.refused(&e))?;
         Ok(list.into_iter().map(|pod| (pod.namespace().unwrap_or_default(), pod.name_any())).collect())
     }
 
@@ -134,7 +163,7 @@ impl Agents {
     ) -> Result<String, CtlError> {
         let namespace = self.clients_namespace(cli);
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let found = api.get(pod).await.map_err(|e| refused(&e))?;
+        let found = api.get(pod).await.map_err(|e| self.refused(&e))?;
         let node = found.spec.and_then(|spec| spec.node_name).unwrap_or_default();
         let Some((_, agent)) = self.pods.iter().find(|(place, _)| *place == node) else {
             let message = format!("no agent on node {node}, where {namespace}/{pod} runs");
@@ -161,14 +190,4 @@ impl Agents {
 fn parsed<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_str(text)
         .map_err(|e| format!("an answer that is not understood ({e}); are the versions the same?"))
-}
-
-/// The API server's own words name verb and resource where rights are missing.
-pub(super) fn refused(error: &kube::Error) -> CtlError {
-    let code = match error {
-        kube::Error::Api(status) if status.code == 403 => Code::NotPermitted,
-        kube::Error::Api(_) => Code::Failed,
-        _ => Code::NoAgent,
-    };
-    CtlError { code, message: error.to_string(), fix: None }
 }

@@ -1,10 +1,10 @@
 //! What is wrong with an installation, or would be.
 
-use super::agents::{Agents, refused};
+use super::agents::Agents;
 use super::cli::FleetCli;
 use crate::outcome::{Code, CtlError};
 use crate::output::format;
-use crate::table::table;
+use crate::table::{counted, table};
 use clovisor_objects::wan_link::WanLink;
 use clovisor_objects::wan_mapping::WanMapping;
 use clovisor_render::api::Status;
@@ -58,7 +58,7 @@ pub(super) async fn run(cli: &FleetCli, agents: &Agents, pre: bool) -> Result<St
         return Ok(text);
     }
     print!("{text}");
-    let message = format!("{failed} of {} checks failed", found.len());
+    let message = format!("{failed} of {} failed", counted(found.len(), "check"));
     Err(CtlError { code: Code::ProblemsFound, message, fix: None })
 }
 
@@ -93,7 +93,7 @@ async fn before(agents: &Agents) -> Result<Vec<Finding>, CtlError> {
 
 async fn kernels(agents: &Agents) -> Result<Vec<Finding>, CtlError> {
     let nodes: Api<Node> = Api::all(agents.client.clone());
-    let list = nodes.list(&ListParams::default()).await.map_err(|e| refused(&e))?;
+    let list = nodes.list(&ListParams::default()).await.map_err(|e| agents.refused(&e))?;
     let one = |node: &Node| {
         let info = node.status.as_ref().and_then(|s| s.node_info.as_ref());
         let release = info.map(|i| i.kernel_version.clone()).unwrap_or_default();
@@ -127,13 +127,13 @@ async fn may(agents: &Agents, group: &str, resource: &str, verb: &str) -> Result
     let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
     let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
     let api: Api<SelfSubjectAccessReview> = Api::all(agents.client.clone());
-    let answer = api.create(&PostParams::default(), &review).await.map_err(|e| refused(&e))?;
+    let answer = api.create(&PostParams::default(), &review).await.map_err(|e| agents.refused(&e))?;
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
 async fn crd(agents: &Agents, name: &str) -> Result<bool, CtlError> {
     let api: Api<CustomResourceDefinition> = Api::all(agents.client.clone());
-    Ok(api.get_opt(name).await.map_err(|e| refused(&e))?.is_some())
+    Ok(api.get_opt(name).await.map_err(|e| agents.refused(&e))?.is_some())
 }
 
 /// An installation at work.
@@ -154,7 +154,7 @@ async fn after(agents: &Agents) -> Result<Vec<Finding>, CtlError> {
     found.push(lease(agents).await?);
     found.extend(nodes(agents).await);
     let links: Api<WanLink> = Api::all(agents.client.clone());
-    for link in links.list(&ListParams::default()).await.map_err(|e| refused(&e))? {
+    for link in links.list(&ListParams::default()).await.map_err(|e| agents.refused(&e))? {
         let conditions = link.status.as_ref().map_or(&[][..], |s| &s.conditions);
         found.push(ready(
             &format!("WanLink {}", link.name_any()),
@@ -163,7 +163,7 @@ async fn after(agents: &Agents) -> Result<Vec<Finding>, CtlError> {
         ));
     }
     let mappings: Api<WanMapping> = Api::all(agents.client.clone());
-    for mapping in mappings.list(&ListParams::default()).await.map_err(|e| refused(&e))? {
+    for mapping in mappings.list(&ListParams::default()).await.map_err(|e| agents.refused(&e))? {
         let name = format!("WanMapping {}/{}", mapping.namespace().unwrap_or_default(), mapping.name_any());
         let conditions = mapping.status.as_ref().map_or(&[][..], |s| &s.conditions);
         found.push(ready(&name, conditions, "the message says what to change"));
@@ -174,7 +174,7 @@ async fn after(agents: &Agents) -> Result<Vec<Finding>, CtlError> {
 async fn daemon_set(agents: &Agents) -> Result<Finding, CtlError> {
     let api: Api<DaemonSet> = Api::namespaced(agents.client.clone(), &agents.namespace);
     let check = "agents";
-    let Some(set) = api.get_opt("clovisor-agent").await.map_err(|e| refused(&e))? else {
+    let Some(set) = api.get_opt("clovisor-agent").await.map_err(|e| agents.refused(&e))? else {
         return Ok(bad(check, "no DaemonSet clovisor-agent", "kubectl apply --server-side -k deploy/agent"));
     };
     let status = set.status.unwrap_or_default();
@@ -186,7 +186,7 @@ async fn daemon_set(agents: &Agents) -> Result<Finding, CtlError> {
 
 async fn lease(agents: &Agents) -> Result<Finding, CtlError> {
     let api: Api<Lease> = Api::namespaced(agents.client.clone(), &agents.namespace);
-    let lease = api.get_opt("clovisor-controller").await.map_err(|e| refused(&e))?;
+    let lease = api.get_opt("clovisor-controller").await.map_err(|e| agents.refused(&e))?;
     let spec = lease.and_then(|lease| lease.spec).unwrap_or_default();
     let age = spec.renew_time.map(|time| jiff::Timestamp::now().duration_since(time.0).as_secs());
     let holder = spec.holder_identity.unwrap_or_default();
@@ -213,7 +213,9 @@ async fn nodes(agents: &Agents) -> Vec<Finding> {
             );
         }
         match status.problems.first() {
-            None if status.ready => good(&check, format!("{} sessions", status.sessions)),
+            None if status.ready => {
+                good(&check, counted(usize::try_from(status.sessions).unwrap_or(usize::MAX), "session"))
+            }
             None => bad(&check, format!("waiting for {}", status.waiting_for.join(", ")), "see its log"),
             Some(p) => bad(&check, format!("{} {}: {}", p.kind, p.object, p.reason), &p.message),
         }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 #[command(
     name = "kubectl-clovisor",
     bin_name = "kubectl clovisor",
+    display_name = "kubectl clovisor",
     version,
     max_term_width = 100,
     after_help = "\

@@ -2,6 +2,7 @@
 
 use super::agents::{Agents, NodeAnswers};
 use super::cli::{FleetCli, FleetCommand};
+use super::failures::summary;
 use super::{check, show, sysdump};
 use crate::outcome::{Code, CtlError};
 use crate::output::format;
@@ -51,12 +52,6 @@ fn print<T: Serialize>(
         return Ok(text);
     }
     print!("{text}");
-    let failed: Vec<_> = answers.failed.iter().map(|(node, why)| format!("{node}: {why}")).collect();
-    let message = format!(
-        "{} of {} nodes did not answer: {}",
-        failed.len(),
-        failed.len() + answers.got.len(),
-        failed.join("; ")
-    );
+    let message = summary(&answers.failed, answers.failed.len() + answers.got.len());
     Err(CtlError::new(Code::NoAgent, message, "see `kubectl clovisor check`; the other nodes are shown"))
 }

@@ -1,5 +1,6 @@
 //! Tables with a row for each node, or for each link or session of a node.
 
+use crate::show::class;
 use crate::table::{bytes, table};
 use clovisor_render::api::{LinkStatus, List, Session, Status};
 use std::collections::BTreeSet;
@@ -43,6 +44,7 @@ pub(super) fn links(all: &[(String, List<LinkStatus>)]) -> String {
                 node.clone(),
                 l.name.clone(),
                 l.state.clone(),
+                l.usable(),
                 l.wanted.clone(),
                 bytes(l.tx_bytes),
                 bytes(l.rx_bytes),
@@ -51,20 +53,20 @@ pub(super) fn links(all: &[(String, List<LinkStatus>)]) -> String {
             ]
         })
     });
-    table(&["NODE", "LINK", "STATE", "WANTED", "TX", "RX", "SESSIONS", "REASON"], &rows.collect::<Vec<_>>())
+    let headers = ["NODE", "LINK", "STATE", "FAMILIES", "WANTED", "TX", "RX", "SESSIONS", "REASON"];
+    table(&headers, &rows.collect::<Vec<_>>())
 }
 
 pub(super) fn sessions(all: &[(String, List<Session>)]) -> String {
     let rows = all.iter().flat_map(|(node, list)| {
         list.items.iter().map(move |s| {
-            let class = format!("{} ({})", s.class, s.class_name);
             vec![
                 node.clone(),
                 s.namespace.clone(),
                 s.pod.clone(),
                 s.source.clone(),
                 s.destination.clone(),
-                class,
+                class(s),
                 s.link.clone(),
                 bytes(s.tx_bytes),
                 bytes(s.rx_bytes),

@@ -1,8 +1,11 @@
 //! Everything that a report of a fault needs, in a folder. Secrets and pods of others are not read.
 
-use super::agents::{Agents, refused};
+use super::agents::{AT_ONCE, Agents};
 use super::cli::FleetCli;
+use super::failures::why;
 use crate::outcome::{Code, CtlError};
+use crate::table::counted;
+use futures_util::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, LogParams};
@@ -57,10 +60,10 @@ pub(super) async fn run(cli: &FleetCli, agents: &Agents, folder: Option<&Path>) 
         if matches!(&listed, Err(kube::Error::Api(status)) if status.code == 404) {
             continue; // the cluster has no such kind
         }
-        dump.keep(&format!("{plural}.json"), listed.map_err(|e| e.to_string()).and_then(|l| json(&l.items)))?;
+        dump.keep(&format!("{plural}.json"), listed.map_err(|e| why(&e)).and_then(|l| json(&l.items)))?;
     }
     let pods: Api<Pod> = Api::namespaced(agents.client.clone(), &cli.clovisor_namespace);
-    let ours = pods.list(&ListParams::default()).await.map_err(|e| refused(&e))?;
+    let ours = pods.list(&ListParams::default()).await.map_err(|e| agents.refused(&e))?;
     dump.keep("pods.json", json(&ours.items))?;
     for pod in &ours.items {
         let name = pod.name_any();
@@ -70,14 +73,18 @@ pub(super) async fn run(cli: &FleetCli, agents: &Agents, folder: Option<&Path>) 
                 Ok(text) => dump.keep(&format!("{name}{suffix}.log"), Ok(text))?,
                 // Most have no previous container.
                 Err(_) if previous => {}
-                Err(error) => dump.keep(&format!("{name}.log"), Err(error.to_string()))?,
+                Err(error) => dump.keep(&format!("{name}.log"), Err(why(&error)))?,
             }
         }
     }
-    for (node, pod) in &agents.pods {
-        for what in ["status", "links", "sessions"] {
-            dump.keep(&format!("{node}-{what}.json"), agents.exec(pod, &[what, "-o", "json"]).await)?;
-        }
+    let questions =
+        agents.pods.iter().flat_map(|pod| ["status", "links", "sessions"].map(|what| (pod, what)));
+    let asked = questions.map(async |((node, pod), what)| {
+        (format!("{node}-{what}.json"), agents.exec(pod, &[what, "-o", "json"]).await)
+    });
+    let mut asked = stream::iter(asked).buffered(AT_ONCE);
+    while let Some((file, answer)) = asked.next().await {
+        dump.keep(&file, answer)?;
     }
     dump.end()
 }
@@ -112,8 +119,7 @@ impl Sysdump {
     fn end(self) -> Result<String, CtlError> {
         if !self.missing.is_empty() {
             self.write("missing.txt", &(self.missing.join("\n") + "\n"))?;
-            let things = if self.missing.len() == 1 { "thing" } else { "things" };
-            eprintln!("{} {things} could not be had; missing.txt says which", self.missing.len());
+            eprintln!("{} could not be had; missing.txt says which", counted(self.missing.len(), "thing"));
         }
         Ok(format!("{}\n", self.folder.display()))
     }

@@ -4,30 +4,28 @@ use super::legacy::{LegacyTables, legacy_tables};
 use super::net::HostNet;
 use super::nftables::forward_policy;
 use std::io;
-use std::time::Duration;
 use tokio::task::spawn_blocking;
-use tokio::time::Instant;
 
-/// The policy at the last reading, and its time.
-#[derive(Default)]
+/// The policy at the last reading.
+#[derive(Clone, Default, PartialEq)]
 pub(super) struct ForwardPolicy {
     chain: Option<String>,
     tables: LegacyTables,
-    read: Option<Instant>,
 }
 
 impl ForwardPolicy {
-    /// Writes the policy into `net`, read again if the last reading is older than `pace`.
-    pub(super) async fn look(&mut self, net: &mut HostNet, pace: Duration) {
-        if self.read.is_none_or(|at| at.elapsed() >= pace) {
-            self.read = Some(Instant::now());
-            self.read().await;
-        }
+    pub(super) fn write_to(&self, net: &mut HostNet) {
         net.forward_policy.clone_from(&self.chain);
         net.legacy_tables = self.tables;
     }
 
-    async fn read(&mut self) {
+    /// Reads it again.
+    pub(super) async fn look(mut self) -> Self {
+        self.read().await;
+        self
+    }
+
+    pub(super) async fn read(&mut self) {
         let chain = read("rules of nftables", forward_policy).await;
         let tables = read("names of iptables-legacy's tables", legacy_tables).await;
         if let Some(policy) = chain.as_ref().filter(|_| chain != self.chain) {

@@ -4,19 +4,18 @@
 
 use super::net::FwmarkEntry;
 use super::netlink::{HostError, request, tolerate};
-use futures_util::stream::TryStreamExt as _;
 use nix::libc::{EEXIST, ENODEV, ENOENT, ESRCH};
+use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
 };
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
-use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// `proto` of our rules and routes, as `ip rule` and `ip route` print it.
-const PROTOCOL: RouteProtocol = RouteProtocol::Other(193);
+pub(super) const PROTOCOL: RouteProtocol = RouteProtocol::Other(193);
 
 /// `pref` of our rules: before those of CNI plugins that route by source address.
 const PRIORITY: u32 = 1000;
@@ -104,19 +103,8 @@ fn route(what: FwmarkEntry) -> RouteMessage {
     message
 }
 
-/// The rules and routes of ours that the kernel has.
-pub(super) async fn found(handle: &Handle) -> Result<BTreeSet<FwmarkEntry>, HostError> {
-    let mut found = BTreeSet::new();
-    for version in [IpVersion::V4, IpVersion::V6] {
-        let mut rules = handle.rule().get(version).execute();
-        while let Some(message) = rules.try_next().await? {
-            found.extend(rule_of(&message));
-        }
-    }
-    Ok(found)
-}
-
-fn rule_of(message: &RuleMessage) -> Option<FwmarkEntry> {
+/// A rule of ours, from a message.
+pub(super) fn rule_of(message: &RuleMessage) -> Option<FwmarkEntry> {
     let v4 = message.header.family == AddressFamily::Inet;
     let (mut mark, mut mask, mut table, mut ours) = (0, u32::MAX, u32::from(message.header.table), false);
     for attribute in &message.attributes {
@@ -131,7 +119,7 @@ fn rule_of(message: &RuleMessage) -> Option<FwmarkEntry> {
     ours.then_some(FwmarkEntry::Rule { v4, mark, mask, table })
 }
 
-/// A route of a table of ours, from a message of the dump.
+/// A route of a table of ours, from a message.
 pub(super) fn route_of(message: &RouteMessage) -> Option<FwmarkEntry> {
     let v4 = message.header.address_family == AddressFamily::Inet;
     let (mut table, mut oif, mut gateway) = (u32::from(message.header.table), None, None);

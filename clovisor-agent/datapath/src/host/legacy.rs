@@ -32,6 +32,16 @@ impl LegacyTables {
         self == Self::default()
     }
 
+    /// Those of one family.
+    #[must_use]
+    pub fn of(self, v4: bool) -> Self {
+        let mut tables = self.0;
+        for (there, (file, ..)) in tables.iter_mut().zip(TABLES) {
+            *there &= (file == NAMES4) == v4;
+        }
+        Self(tables)
+    }
+
     /// Of the lines that the kernel lists for each family.
     #[must_use]
     pub fn listed(v4: &str, v6: &str) -> Self {

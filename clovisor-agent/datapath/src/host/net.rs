@@ -1,6 +1,7 @@
 //! A snapshot of the node's network.
 
 use super::legacy::LegacyTables;
+use super::routes::Routes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -10,7 +11,7 @@ use std::net::IpAddr;
 pub struct HostNet {
     /// By ifindex.
     pub devices: BTreeMap<u32, Device>,
-    pub routes: Vec<HostRoute>,
+    pub routes: Routes,
     pub neighbours: Vec<Neighbour>,
     /// Bridge forwarding entries: MAC to port.
     pub fdb: Vec<FdbEntry>,
@@ -28,12 +29,16 @@ pub struct Device {
     pub ifindex: u32,
     pub name: String,
     pub mtu: u32,
+    /// Administratively up: the kernel keeps no routes through a device that is not.
+    pub up: bool,
     /// Administratively up and with carrier (operational state up or unknown).
     pub carrier: bool,
     /// Link-layer address, empty where the device has none.
     pub mac: Vec<u8>,
     /// Packets have no Ethernet header (TUN, WireGuard, PPP, IP tunnels).
     pub l3: bool,
+    /// The kernel asks no neighbour on it (IFF_NOARP).
+    pub no_arp: bool,
     /// Strict reverse path filter (`rp_filter` 1).
     pub strict: bool,
     /// `veth`, `bridge`, … as the kernel names the kind; empty for plain devices.
@@ -44,8 +49,31 @@ pub struct Device {
     pub epoch: u32,
     /// Bridge (or bond, VRF) that the device is a port of.
     pub master: Option<u32>,
-    /// Global addresses with their prefix length, primary first.
-    pub addresses: Vec<(IpAddr, u8)>,
+    /// IPv4 before IPv6, each in the order of the kernel, which is that of its preference among equals.
+    pub addresses: Vec<DeviceAddress>,
+}
+
+/// An address of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceAddress {
+    pub address: IpAddr,
+    pub prefix: u8,
+    /// As rtnetlink numbers it: 0 is global, 253 is the link's, 254 the host's.
+    pub scope: u8,
+    /// May not be used (yet): duplicate address detection has not finished, or found another owner.
+    pub tentative: bool,
+    /// Not for new connections (RFC 4862): its preferred lifetime is over.
+    pub deprecated: bool,
+    /// IPv6: temporary (RFC 8981). IPv4: a further address of the same subnet.
+    pub secondary: bool,
+}
+
+impl DeviceAddress {
+    /// A global address that may be used without a limit in time.
+    #[must_use]
+    pub const fn global(address: IpAddr, prefix: u8) -> Self {
+        Self { address, prefix, scope: 0, tentative: false, deprecated: false, secondary: false }
+    }
 }
 
 impl HostNet {
@@ -54,16 +82,6 @@ impl HostNet {
     pub fn device(&self, name: &str) -> Option<&Device> {
         self.devices.values().find(|device| device.name == name)
     }
-}
-
-/// A unicast route of the main table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostRoute {
-    pub destination: IpAddr,
-    pub prefix: u8,
-    pub gateway: Option<IpAddr>,
-    pub ifindex: u32,
-    pub metric: u32,
 }
 
 /// Whether a neighbour's link-layer address is known (NUD state).
@@ -93,6 +111,16 @@ pub enum FwmarkEntry {
     Rule { v4: bool, mark: u32, mask: u32, table: u32 },
     /// The table's default route: device and gateway, or none: packets are refused when nothing else is there.
     Route { v4: bool, table: u32, hop: Option<(u32, Option<IpAddr>)> },
+}
+
+impl FwmarkEntry {
+    /// Of IPv4; else of IPv6.
+    #[must_use]
+    pub const fn is_v4(&self) -> bool {
+        match self {
+            Self::Rule { v4, .. } | Self::Route { v4, .. } => *v4,
+        }
+    }
 }
 
 /// As `ip` prints it.

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-/// Between two looks at the settings, at most.
+/// Between two looks at the settings, at most and at least: they are long lists.
 const LOOK: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The new value of `net.ipv4.ip_local_reserved_ports`, and the part that Clovisor may release again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -174,6 +175,7 @@ impl PortKeeper {
         tokio::spawn(async move {
             while !matches!(timeout(LOOK, host.changed()).await, Ok(Err(_))) {
                 self.keep();
+                sleep(PAUSE).await;
             }
         });
     }

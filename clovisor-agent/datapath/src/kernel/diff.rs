@@ -4,6 +4,7 @@ use super::image::Image;
 use clovisor_common::abi;
 use clovisor_common::abi::{Addr, AddrKey, ClassKey, DestKey, Peer, PeerKey, Pod, Slot, Traffic, TrafficKey};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// One write of one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Entry {
     Dest(DestKey, u32),
     /// Bits of the prefix, key, rules.
     Traffic((u32, TrafficKey), Traffic),
+    /// Bits of the prefix and address.
+    Local((u32, AddrKey), u32),
     Addr(AddrKey, Addr),
     Pod(u32, Pod),
 }
@@ -37,6 +40,7 @@ pub enum Key {
     Class(ClassKey),
     Dest(DestKey),
     Traffic((u32, TrafficKey)),
+    Local((u32, AddrKey)),
     Addr(AddrKey),
     Pod(u32),
 }
@@ -53,12 +57,14 @@ pub fn diff(old: &Image, new: &Image) -> Vec<Op> {
     puts(&mut ops, &old.peers, &new.peers, Entry::Peer);
     puts(&mut ops, &old.classes, &new.classes, Entry::Class);
     puts(&mut ops, &old.dests, &new.dests, Entry::Dest);
+    local_puts(&mut ops, old, new);
     puts(&mut ops, &old.traffic, &new.traffic, Entry::Traffic);
     puts(&mut ops, &old.addrs, &new.addrs, Entry::Addr);
     puts(&mut ops, &old.pods, &new.pods, Entry::Pod);
     deletes(&mut ops, &old.pods, &new.pods, Key::Pod);
     deletes(&mut ops, &old.addrs, &new.addrs, Key::Addr);
     deletes(&mut ops, &old.traffic, &new.traffic, Key::Traffic);
+    local_deletes(&mut ops, old, new);
     deletes(&mut ops, &old.dests, &new.dests, Key::Dest);
     deletes(&mut ops, &old.classes, &new.classes, Key::Class);
     deletes(&mut ops, &old.peers, &new.peers, Key::Peer);
@@ -66,6 +72,22 @@ pub fn diff(old: &Image, new: &Image) -> Vec<Op> {
     deletes(&mut ops, &old.slots, &new.slots, Key::Slot);
     deletes(&mut ops, &old.links, &new.links, Key::Link);
     ops
+}
+
+/// The longest prefix first, so that an exception is there before what it is an exception of.
+fn local_puts(ops: &mut Vec<Op>, old: &Image, new: &Image) {
+    if !Arc::ptr_eq(&old.local, &new.local) {
+        let before = ops.len();
+        puts(ops, &old.local, &new.local, Entry::Local);
+        ops.get_mut(before..).unwrap_or_default().reverse();
+    }
+}
+
+/// The shortest prefix first.
+fn local_deletes(ops: &mut Vec<Op>, old: &Image, new: &Image) {
+    if !Arc::ptr_eq(&old.local, &new.local) {
+        deletes(ops, &old.local, &new.local, Key::Local);
+    }
 }
 
 /// Slots that change their link and their forbidden links are written twice, first with the links that both forbid: a slot is two
@@ -107,7 +129,7 @@ mod tests {
     use clovisor_common::abi::NO_LINK;
 
     fn slot(link: u8) -> Slot {
-        Slot { link, ..Slot::NONE }
+        Slot::of(link)
     }
 
     fn class(number: u8) -> ClassKey {
@@ -129,6 +151,9 @@ mod tests {
         let mut new = old.clone();
         new.slots.insert(3, slot(NO_LINK));
         assert_eq!(diff(&old, &new), [Op::Put(Entry::Slot(3, slot(NO_LINK)))]);
+        let other = Slot { link4: 2, ..slot(1) };
+        new.slots.insert(3, other);
+        assert_eq!(diff(&old, &new), [Op::Put(Entry::Slot(3, other))], "of one family");
     }
 
     #[test]
@@ -139,6 +164,22 @@ mod tests {
         assert_eq!(diff(&barring(1, 0b100), &barring(2, 0b010)), [put(2, 0), put(2, 0b010)]);
         assert_eq!(diff(&barring(1, 0), &barring(1, 0b100)), [put(1, 0b100)]);
         assert_eq!(diff(&barring(1, 0b100), &barring(2, 0b100)), [put(2, 0b100)]);
+    }
+
+    #[test]
+    fn an_exception_is_there_as_long_as_what_it_is_of() {
+        let (wide, narrow) = ((8, [1; 16]), (16, [1; 16]));
+        let image = |entries: &[((u32, AddrKey), u32)]| Image {
+            local: Arc::new(entries.iter().copied().collect()),
+            ..Image::default()
+        };
+        let both = image(&[(wide, 1), (narrow, 0)]);
+        let puts = [Op::Put(Entry::Local(narrow, 0)), Op::Put(Entry::Local(wide, 1))];
+        assert_eq!(diff(&Image::default(), &both), puts);
+        assert_eq!(
+            diff(&both, &Image::default()),
+            [Op::Delete(Key::Local(wide)), Op::Delete(Key::Local(narrow))]
+        );
     }
 
     #[test]

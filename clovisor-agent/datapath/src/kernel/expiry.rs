@@ -6,8 +6,9 @@ use std::time::Duration;
 
 /// After a RST in either direction.
 const AFTER_RESET: Duration = Duration::from_secs(2);
-/// After a FIN in both directions.
-const AFTER_CLOSE: Duration = Duration::from_secs(10);
+/// After a FIN in both directions: as long as a far end that closed first keeps the tuple (Linux: `TCP_TIMEWAIT_LEN`, 60 s, and as much as
+/// 5 s more by the granularity of its timers), so that no other connection gets the source port meanwhile.
+const AFTER_CLOSE: Duration = Duration::from_secs(70);
 /// After a FIN in one direction, whose other side keeps silent (RFC 5382, REQ-5: at least four minutes).
 const AFTER_HALF_CLOSE: Duration = Duration::from_secs(600);
 /// First packet without any answer.
@@ -101,7 +102,7 @@ mod tests {
             (UDP, Some(state(0, 9, 100)), Some(state(0, 9, 101)), 280, 281),
             (1, Some(state(0, 9, 100)), Some(state(0, 9, 100)), 129, 130),
             (TCP, Some(state(open, 9, 100)), Some(state(open, 9, 100)), 100 + 86_399, 100 + 86_400),
-            (TCP, Some(state(fin, 9, 100)), Some(state(fin, 9, 101)), 110, 111),
+            (TCP, Some(state(fin, 9, 100)), Some(state(fin, 9, 101)), 170, 171),
             (TCP, Some(state(fin, 9, 100)), Some(state(open, 9, 100)), 699, 700),
             (TCP, Some(state(open, 9, 100)), Some(state(fin, 9, 150)), 749, 750),
             (TCP, Some(state(open, 9, 100)), Some(state(RST, 9, 100)), 101, 102),

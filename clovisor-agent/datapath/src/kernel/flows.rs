@@ -1,6 +1,6 @@
 //! The flow tables: reading, and removing expired flows.
 
-use super::expiry::{expired, silent};
+use super::expiry::{ended, expired, silent};
 use super::tables::{Fill, TableError, capacity, ignore_missing, named, take};
 use crate::batch::Reader;
 use aya::Ebpf;
@@ -173,6 +173,11 @@ fn key<A>(flow: &FlowEntry, saddr: A, daddr: A) -> FlowKey<A> {
 /// Entries of one table at one moment.
 type Entries<A> = std::collections::HashMap<FlowKey<A>, Flow<A>>;
 
+/// A flow has an entry for each direction.
+const fn in_flows(fill: Fill) -> Fill {
+    Fill { entries: fill.entries.div_ceil(2), capacity: fill.capacity / 2, ..fill }
+}
+
 impl<A: Copy + Eq + Hash + Into<IpAddr>> FlowTable<A>
 where
     FlowKey<A>: aya::Pod,
@@ -192,7 +197,7 @@ where
     }
 
     fn fill(&self, entries: usize) -> Fill {
-        Fill { map: self.name, entries: entries as u64, capacity: self.capacity }
+        in_flows(Fill { map: self.name, entries: entries as u64, capacity: self.capacity })
     }
 
     /// The other direction's entry: as it was read, else as it is. One that was made or moved meanwhile is no orphan.
@@ -210,7 +215,7 @@ where
         Ok(())
     }
 
-    /// `counts`: flows that stay, by the pod's device.
+    /// `counts`: flows that go on, by the pod's device.
     fn sweep(
         &mut self,
         look: &Look<'_>,
@@ -226,7 +231,7 @@ where
             let (out, back) = if forward { (Some(flow.state), other) } else { (other, Some(flow.state)) };
             if !alive(flow.state.veth) || expired(key.proto as u8, out.as_ref(), back.as_ref(), now_ns) {
                 over.push(*key);
-            } else if forward {
+            } else if forward && !ended(&flow.state, other.as_ref()) {
                 *counts.entry(flow.state.veth).or_default() += 1;
                 if other.is_some_and(|back| silent(&flow.state, &back, before_ns, now_ns)) {
                     swept.silent.push(whole(key, flow, other));
@@ -235,9 +240,9 @@ where
         }
         // The forward entry goes first: without it the pod's next packet opens a new flow.
         over.sort_by_key(|key| key.scope & REVERSE);
-        let ended = over.iter().filter(|key| self.map.remove(key).is_ok()).count();
-        swept.ended += ended;
-        swept.fill.push(self.fill(entries.len() - ended.min(entries.len())));
+        let removed = over.iter().filter(|key| self.map.remove(key).is_ok()).count();
+        swept.ended += removed;
+        swept.fill.push(self.fill(entries.len() - removed.min(entries.len())));
         Ok(())
     }
 
@@ -246,5 +251,16 @@ where
         let Ok(mut entry) = self.map.get(key, 0) else { return Ok(()) };
         entry.state.tcp_flags |= RST;
         ignore_missing(self.map.insert(key, entry, BPF_EXIST)).map_err(named(self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_room_for_half_as_many_flows_as_entries() {
+        let fill = in_flows(Fill { map: "FLOW4", entries: 7, capacity: 131_072 });
+        assert_eq!(fill, Fill { map: "FLOW4", entries: 4, capacity: 65_536 });
     }
 }

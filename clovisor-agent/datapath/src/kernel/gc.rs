@@ -1,7 +1,7 @@
 //! The task that owns the flow tables: they may be large, and a fail-over does not wait for them.
 
 use super::flows::{Flows, Swept};
-use super::image::{Image, died, forbidden};
+use super::image::{Image, forbidden, lost};
 use super::inject::{probe_silent, tear_down};
 use super::state::{FlowDump, KernelState, now_ns};
 use super::tables::Fill;
@@ -68,7 +68,7 @@ impl Collector {
     /// Another image: connections that cannot stay are torn down, flows of pods that are gone are removed.
     async fn follow(&mut self, image: &mut Arc<Image>) -> Option<()> {
         let old = std::mem::replace(image, self.state.borrow_and_update().image.clone());
-        if died(&old, image).next().is_some() || forbidden(&old, image) {
+        if lost(&old, image) || forbidden(&old, image) {
             let new = image.clone();
             self.blocking(move |flows| tear_down(flows, &new)).await?;
         }

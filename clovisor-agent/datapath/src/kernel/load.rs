@@ -53,13 +53,14 @@ pub struct Programs {
 }
 
 /// Loads (or adopts) maps and programs under `<bpffs>/clovisor/v<ABI>`, with the attachments of other versions. Nothing is
-/// attached yet. Where the kernel refuses a program, the verifier's whole log is written to `log_dir`.
+/// attached yet. `port_secret`: the node's secret for the choice of source ports. Where the kernel refuses a program, the verifier's whole log is written to `log_dir`.
 ///
 /// # Errors
 /// See [`LoadError`]; nothing is changed then but created folders.
 pub fn load(
     bpffs: &Path,
     mode: AttachMode,
+    port_secret: u32,
     log_dir: &Path,
 ) -> Result<(Programs, MapTables, Flows), LoadError> {
     if OBJECT.is_empty() {
@@ -84,7 +85,9 @@ pub fn load(
     if taken_over > 0 {
         tracing::info!(taken_over, "attachments of another version, to be replaced in place");
     }
-    let mut ebpf = EbpfLoader::new().btf(None).default_map_pin_directory(&dir).load(OBJECT)?;
+    let mut loader = EbpfLoader::new();
+    loader.btf(None).default_map_pin_directory(&dir).override_global("PORT_SECRET", &port_secret, true);
+    let mut ebpf = loader.load(OBJECT)?;
     for hook in Hook::ALL {
         classifier(&mut ebpf, hook)
             .and_then(SchedClassifier::load)

@@ -2,7 +2,8 @@
 
 use super::image::Image;
 use clovisor_common::abi::{
-    Addr, AddrKey, ClassKey, DestClasses, DestKey, Link, Peer, PeerKey, Slot, SlotIndex, Traffic, TrafficKey,
+    Addr, AddrKey, ClassKey, DestClasses, DestKey, Link, NOT_LOCAL, Peer, PeerKey, Slot, SlotIndex, Traffic,
+    TrafficKey,
 };
 use clovisor_common::rule::Tables;
 
@@ -28,6 +29,14 @@ impl Tables for Image {
         };
         let around = self.traffic.iter().filter(|(prefix, _)| covers(prefix));
         around.max_by_key(|((bits, _), _)| *bits).map(|(_, rules)| rules)
+    }
+
+    /// As above: the entry of the longest prefix.
+    fn local(&self, address: &AddrKey) -> u32 {
+        let whole = u128::from_be_bytes(*address);
+        let network = |bits: u32| whole & u128::MAX.checked_shl(128 - bits).unwrap_or(0);
+        let entry = |bits| self.local.get(&(bits, network(bits).to_be_bytes()));
+        (0..=128).rev().find_map(entry).copied().unwrap_or(NOT_LOCAL)
     }
 
     /// `SLOTS` is an array: an index that no class has reads as a slot without a usable link.

@@ -3,7 +3,7 @@
 use super::diff::diff;
 use super::flows::Flows;
 use super::gc::Collector;
-use super::image::{Image, died, union};
+use super::image::{Image, died, union, with_ports_of};
 use super::load::Programs;
 use super::plan::{AttachPoint, Hook};
 use super::state::{Desired, Dump, KernelHandle, KernelState, NamedDevice, now_ns};
@@ -101,11 +101,12 @@ impl Kernel {
     /// Writes the difference to what is desired now, then attaches; at start with maps filled before any packet.
     fn converge(&mut self) {
         let desired = self.desired.borrow_and_update().clone();
-        let both = union(&self.current, &desired.image);
-        self.dead.extend(dead_gateways(&self.current, &desired.image));
-        let lingers = both != *desired.image;
-        let mut error = self.write(if lingers { Arc::new(both) } else { desired.image.clone() }).err();
-        self.trimmed = lingers.then(|| (desired.image.clone(), Instant::now() + LINGER));
+        let image = Arc::new(with_ports_of(&self.current, &desired.image));
+        let both = union(&self.current, &image);
+        self.dead.extend(dead_gateways(&self.current, &image));
+        let lingers = both != *image;
+        let mut error = self.write(if lingers { Arc::new(both) } else { image.clone() }).err();
+        self.trimmed = lingers.then(|| (image, Instant::now() + LINGER));
         for ifindex in removed(&self.devices, &desired.devices) {
             self.programs.forget(ifindex);
         }
@@ -170,17 +171,17 @@ fn removed(old: &BTreeMap<u32, NamedDevice>, new: &BTreeMap<u32, NamedDevice>) -
     old.iter().filter(gone).map(|(ifindex, _)| *ifindex).collect()
 }
 
-/// Devices and gateways of links that new packets no longer take.
+/// Devices and gateways of links that new packets of the gateway's family no longer take.
 fn dead_gateways(old: &Image, new: &Image) -> Vec<(u32, IpAddr)> {
-    let gateways = died(old, new).flat_map(|link| {
-        let both = [IpAddr::from(link.gateway4), IpAddr::from(link.gateway6)];
-        both.map(|gateway| (link.ifindex, gateway))
-    });
-    gateways.filter(|(_, gateway)| !gateway.is_unspecified()).collect()
+    let v4 = died::<[u8; 4]>(old, new).map(|link| (link.ifindex, IpAddr::from(link.gateway4)));
+    let v6 = died::<[u8; 16]>(old, new).map(|link| (link.ifindex, IpAddr::from(link.gateway6)));
+    v4.chain(v6).filter(|(_, gateway)| !gateway.is_unspecified()).collect()
 }
 
 fn places(image: &Image) -> BTreeSet<AttachPoint> {
-    let pods = image.pods.keys().map(|ifindex| AttachPoint { hook: Hook::PodIn, ifindex: *ifindex });
+    // Never on a device of a link, whatever the image says: `pod_in` would send on what strangers send in.
+    let pods = image.pods.keys().filter(|ifindex| !image.link_of.contains_key(ifindex));
+    let pods = pods.map(|ifindex| AttachPoint { hook: Hook::PodIn, ifindex: *ifindex });
     let links = image
         .link_of
         .keys()

@@ -12,6 +12,7 @@ use clovisor_common::abi::{
 };
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// A map could not be opened or written.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,7 @@ pub struct MapTables {
     classes: HashMap<MapData, ClassKey, u32>,
     dests: HashMap<MapData, DestKey, u32>,
     traffic: LpmTrie<MapData, TrafficKey, Traffic>,
+    local: LpmTrie<MapData, AddrKey, u32>,
     addrs: HashMap<MapData, AddrKey, Addr>,
     pods: HashMap<MapData, u32, Pod>,
     stats: PerCpuArray<MapData, Counter>,
@@ -44,10 +46,11 @@ impl fmt::Debug for MapTables {
     }
 }
 
-/// Entries and capacity of a map.
+/// How full a map is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fill {
     pub map: &'static str,
+    /// Of a flow table: flows, each of which takes two entries of the map; so `capacity`.
     pub entries: u64,
     pub capacity: u64,
 }
@@ -93,6 +96,7 @@ impl MapTables {
             classes: take(ebpf, "CLASSES")?,
             dests: take(ebpf, "DESTS")?,
             traffic: take(ebpf, "TRAFFIC")?,
+            local: take(ebpf, "LOCAL")?,
             addrs: take(ebpf, "ADDRS")?,
             pods: take(ebpf, "PODS")?,
             stats: take(ebpf, "STATS")?,
@@ -125,6 +129,8 @@ impl MapTables {
         let prefixes =
             self.traffic.iter().map(|entry| entry.map(|(key, v)| ((key.prefix_len(), key.data()), v)));
         image.traffic = prefixes.collect::<Result<_, _>>().map_err(named("TRAFFIC"))?;
+        let local = self.local.iter().map(|entry| entry.map(|(key, v)| ((key.prefix_len(), key.data()), v)));
+        image.local = Arc::new(local.collect::<Result<_, _>>().map_err(named("LOCAL"))?);
         image.addrs = all(&self.addrs, "ADDRS")?;
         image.pods = all(&self.pods, "PODS")?;
         Ok(image)
@@ -152,6 +158,9 @@ impl MapTables {
             Entry::Traffic((bits, k), v) => {
                 self.traffic.insert(&lpm_trie::Key::new(*bits, *k), v, 0).map_err(named("TRAFFIC"))
             }
+            Entry::Local((bits, k), v) => {
+                self.local.insert(&lpm_trie::Key::new(*bits, *k), v, 0).map_err(named("LOCAL"))
+            }
             Entry::Addr(k, v) => self.addrs.insert(k, v, 0).map_err(named("ADDRS")),
             Entry::Pod(k, v) => self.pods.insert(k, v, 0).map_err(named("PODS")),
         }
@@ -168,6 +177,9 @@ impl MapTables {
             Key::Traffic((bits, k)) => {
                 let key = lpm_trie::Key::new(*bits, *k);
                 ignore_missing(self.traffic.remove(&key)).map_err(named("TRAFFIC"))
+            }
+            Key::Local((bits, k)) => {
+                ignore_missing(self.local.remove(&lpm_trie::Key::new(*bits, *k))).map_err(named("LOCAL"))
             }
             Key::Addr(k) => ignore_missing(self.addrs.remove(k)).map_err(named("ADDRS")),
             Key::Pod(k) => ignore_missing(self.pods.remove(k)).map_err(named("PODS")),
@@ -221,7 +233,7 @@ impl MapTables {
 }
 
 /// What the kernel fills the table with at first.
-const UNUSED_SLOT: Slot = Slot { link: 0, ..Slot::NONE };
+const UNUSED_SLOT: Slot = Slot::of(0);
 
 pub(super) fn named(map: &'static str) -> impl Fn(MapError) -> TableError {
     move |source| TableError::Map { map, source }

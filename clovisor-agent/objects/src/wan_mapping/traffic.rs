@@ -3,10 +3,13 @@
 use ipnet::IpNet;
 use kube::KubeSchema;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
-/// What pods themselves send to some destinations. The longest prefix of all mappings of the namespace decides, then
+/// What pods themselves send to some destinations, none of which is local: pods, nodes, Services, what the node's routing
+/// sends by other devices than uplinks. The longest prefix of all mappings of the namespace decides, then
 /// the narrowest range of ports.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -29,8 +32,13 @@ pub struct TrafficSelector {
 )]
 pub struct TrafficDestination {
     /// Network, e.g. "198.51.100.0/24" or "2001:db8::/32"; one host is "198.51.100.7/32".
+    #[serde(deserialize_with = "network")]
     #[schemars(with = "String", length(min = 3, max = 43))]
     pub cidr: IpNet,
+    /// Networks within `cidr` that are not meant: another destination, or the node's own routing, decides about them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "networks")]
+    #[schemars(with = "Vec<String>", length(max = 64), inner(length(min = 3, max = 43)))]
+    pub except: Vec<IpNet>,
     /// Transport protocol; ICMP means echo requests and their replies.
     #[serde(default)]
     pub protocol: TrafficProtocol,
@@ -44,7 +52,32 @@ pub struct TrafficDestination {
     pub end_port: Option<i32>,
 }
 
+/// A network; the parser's own complaint says that an IP address is needed.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Network {
+    #[serde(deserialize_with = "network")]
+    net: IpNet,
+}
+
+fn network<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let shown = || text.chars().take(60).collect::<String>();
+    let needed = "a network like 192.0.2.0/24 or 2001:db8::/32 is needed";
+    text.parse().map_err(|_| D::Error::custom(format!("is {:?}; {needed}", shown())))
+}
+
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    Ok(Vec::<Network>::deserialize(deserializer)?.into_iter().map(|network| network.net).collect())
+}
+
 impl TrafficDestination {
+    /// The first exception that is not within `cidr`.
+    #[must_use]
+    pub fn stray_exception(&self) -> Option<usize> {
+        self.except.iter().position(|net| !self.cidr.contains(&net.trunc()))
+    }
+
     /// First and last port; none where the fields contradict each other.
     #[must_use]
     pub fn ports(&self) -> Option<(u16, u16)> {
@@ -75,4 +108,14 @@ pub enum TrafficProtocol {
     /// Echo requests of ICMP and ICMPv6.
     #[serde(rename = "ICMP")]
     Icmp,
+}
+
+impl fmt::Display for TrafficProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Icmp => "ICMP",
+        })
+    }
 }

@@ -39,6 +39,12 @@ fn check_traffic(spec: &WanMappingSpec, traffic: &TrafficSelector) -> Result<(),
     if traffic.destinations.is_empty() {
         return invalid(destinations, "is empty; name at least one network");
     }
+    for (i, destination) in traffic.destinations.iter().enumerate() {
+        if let Some(stray) = destination.stray_exception() {
+            let field = destinations.clone().index(i).field("except").index(stray);
+            return invalid(field, "is not within cidr; leave it out, or correct one of the two");
+        }
+    }
     match traffic.destinations.iter().position(|destination| destination.ports().is_none()) {
         None => Ok(()),
         Some(i) => invalid(

@@ -1,6 +1,7 @@
 //! Links that a mapping names and cannot use. Its other links stay in use, so it stays accepted.
 
 use clovisor_objects::identity::ObjectKey;
+use clovisor_objects::near::remedy;
 use clovisor_objects::reason::ProblemReason;
 use clovisor_objects::refusal::{FieldPath, Refusal};
 use clovisor_objects::snapshot::Snapshot;
@@ -19,7 +20,8 @@ pub(super) fn refusals(snapshot: &Snapshot, key: &ObjectKey, spec: &WanMappingSp
 
 fn refusal(snapshot: &Snapshot, key: &ObjectKey, field: FieldPath, link: &str) -> Option<Refusal> {
     let Some(found) = snapshot.links.get(link) else {
-        let message = format!("there is no WanLink {link}; create it, or fix the name");
+        let near = remedy(link, snapshot.links.keys().map(String::as_str));
+        let message = format!("there is no WanLink {link} ({near}); create it, or fix the name");
         return Some(Refusal::new(ProblemReason::LinkNotFound, field, message));
     };
     let allowed = &found.allowed_namespaces;

@@ -136,7 +136,7 @@ fn what_cannot_be_exact_is_refused_with_its_reason() {
     let rows: [(&str, String); 9] = [
         ("RuleNotEffective", mapping("m", &format!("{{{}, {links}}}", target("nope")))),
         ("InvalidRule", mapping("m", &format!("{{{}}}", target("minions")))),
-        ("InvalidRule", mapping("m", &format!("{{{}, {links}, dscp: 64}}", target("minions")))),
+        ("InvalidObject", mapping("m", &format!("{{{}, {links}, dscp: 64}}", target("minions")))),
         ("InvalidRule", mapping("m", "{targetRefs: [], links: [s9]}")),
         (
             "InvalidRule",
@@ -368,3 +368,5 @@ fn a_namesake_in_another_namespace_governs_nothing_here() {
     assert_eq!(decisions("shop"), Some(vec![true]));
     assert_eq!(decisions("till"), Some(vec![false]));
 }
+
+mod pods;

@@ -56,6 +56,7 @@ fn policy_of(mapping: Mapping) -> Policy {
         endpoints: Vec::new(),
         protocol: Protocol::Http1,
         tls: Tls::Disable,
+        closed: None,
         routes: vec![route],
     };
     let mappings = [(mapping.name.clone(), Arc::new(mapping))].into();

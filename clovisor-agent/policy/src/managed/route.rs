@@ -1,19 +1,9 @@
 //! What routes of VirtualServices and of HTTPRoutes have in common.
 
-use crate::model::{Destination, Retries, Route, RouteDecision, Service};
 use clovisor_objects::refusal::Refusal;
 use jiff::SignedDuration;
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// What Istio retries where the route does not say.
-pub(super) const RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled";
-const RETRIES: u32 = 2;
-
-/// What Istio retries where a route does not say.
-pub(crate) fn default_retries() -> Retries {
-    Retries { attempts: RETRIES, per_try_timeout: None, retry_on: RETRY_ON.into() }
-}
 
 /// For whom routes are made: pods of a namespace, and the hosts that they reach.
 pub(crate) struct RouteScope<'a> {
@@ -21,19 +11,6 @@ pub(crate) struct RouteScope<'a> {
     pub(crate) namespace: &'a str,
     /// Ports of each host, for destinations without a port.
     pub(crate) ports: &'a BTreeMap<String, Vec<u16>>,
-}
-
-/// The route of a service without a VirtualService.
-pub(crate) fn default_route(service: &Service) -> Route {
-    Route {
-        name: None,
-        origin: None,
-        matches: Vec::new(),
-        destination: Destination { host: service.host.clone(), port: service.port },
-        timeout: None,
-        retries: Some(default_retries()),
-        decision: RouteDecision::Unmapped,
-    }
 }
 
 /// Istio's duration: `1h30m`, `2s`, `250ms`; not negative.

@@ -1,73 +1,85 @@
 //! ServiceEntries and DestinationRules to the services that the pods of one namespace can reach.
 
-use crate::hosts::{DestinationRules, ROOT_NAMESPACE, ServiceName, default_sni, visible};
+use super::destination_rule::{Clients, HostPort};
+use crate::hosts::{aliases, visible};
 use crate::model::{Protocol, Service, Tls};
 use crate::protocol::AppProtocol;
 use clovisor_objects::identity::{ObjectKey, ObjectKind};
-use clovisor_objects::istio::ServiceEntry;
+use clovisor_objects::istio::{ServiceEntry, ServicePort};
 use clovisor_objects::problem::{Problem, Subject};
 use clovisor_objects::reason::ProblemReason;
 use clovisor_objects::refusal::{FieldPath, Refusal};
 use clovisor_objects::snapshot::Snapshot;
-use serde_json::Value;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// The services of a namespace, and the ports whose requests the proxy cannot see.
+/// The services of a namespace, and the hosts that managed proxies cannot serve.
 #[derive(Debug, Default)]
 pub(crate) struct Services {
     /// By host and port, without routes.
     pub(crate) http: BTreeMap<(String, u16), Service>,
-    /// Hosts with a port of another protocol, and that protocol.
-    pub(crate) opaque: BTreeMap<String, String>,
-    pub(crate) problems: Vec<Problem>,
+    /// Those of `http` for which some DestinationRule asks for TLS, whether they have it or not.
+    pub(super) wants_tls: BTreeSet<(String, u16)>,
+    /// Hosts with a port whose requests the proxy cannot see.
+    pub(super) opaque: BTreeMap<String, OpaquePort>,
+    /// Hosts that are not served, and why.
+    pub(super) unserved: BTreeMap<String, Problem>,
+    /// Further problems, each with the host that it is about.
+    pub(super) problems: Vec<(String, Problem)>,
 }
 
-/// The services that pods of `client` can reach; of two with one host and port the nearer one holds.
-pub(crate) fn services(snapshot: &Snapshot, rules: &DestinationRules<'_>, client: &str) -> Services {
+/// A port on which the proxy sees no requests.
+#[derive(Debug)]
+pub(super) struct OpaquePort {
+    pub(super) number: u16,
+    /// What it speaks; empty: nobody says.
+    pub(super) protocol: String,
+}
+
+/// The services that pods of the clients' namespace can reach; of two with one host and port the nearer one holds.
+pub(super) fn services(snapshot: &Snapshot, clients: &Clients<'_>) -> Services {
     let mut found = Services::default();
     let mut entries: Vec<_> = snapshot.service_entries.iter().collect();
-    entries.sort_by_key(|(key, _)| (key.namespace != client, *key));
+    entries.sort_by_key(|(key, _)| (key.namespace != clients.namespace, *key));
     for (key, entry) in entries {
-        if visible(&entry.export_to, &key.namespace, client) {
-            found.add(rules, client, key, entry);
+        if visible(&entry.export_to, &key.namespace, clients.namespace) {
+            found.add(clients, key, entry);
         }
     }
     found
 }
 
 impl Services {
-    fn add(&mut self, rules: &DestinationRules<'_>, client: &str, key: &ObjectKey, entry: &ServiceEntry) {
+    fn add(&mut self, clients: &Clients<'_>, key: &ObjectKey, entry: &ServiceEntry) {
         let addresses = match checked(entry) {
             Ok(addresses) => addresses,
-            Err(refusal) => return self.refuse(key, refusal),
+            Err(refusal) => return self.unserved(clients, key, entry, &refusal),
         };
         for (host, port) in entry.hosts.iter().flat_map(|h| entry.ports.iter().map(move |p| (h, p))) {
-            let by_port = match AppProtocol::of_entry(port) {
-                AppProtocol::Http1 => Protocol::Http1,
-                AppProtocol::Http2 => Protocol::Http2,
-                AppProtocol::Opaque | AppProtocol::Undeclared => {
-                    self.opaque.insert(host.clone(), port.protocol.clone());
-                    continue;
-                }
-            };
-            let policy = traffic_policy(rules, client, &key.namespace, host);
-            let tls = match tls(policy, host, port.number) {
-                Ok(tls) => tls,
-                Err(message) => {
-                    self.refuse(key, not_effective(of_host(host), message));
-                    continue;
+            let Some(by_port) = self.http_version(host, port) else { continue };
+            let place = HostPort { namespace: &key.namespace, host, port: port.number };
+            let asked = clients.ask(place);
+            if asked.wants_tls {
+                self.wants_tls.insert((host.clone(), port.number));
+            }
+            let (tls, closed) = match asked.tls {
+                Ok(tls) => (tls, None),
+                Err(problem) => {
+                    let why = format!("{} {}", problem.subject.kind(), problem.subject.name());
+                    self.problems.push((host.clone(), problem));
+                    (Tls::Disable, Some(closed_by(&why)))
                 }
             };
             let service = Service {
                 host: host.clone(),
                 port: port.number,
-                aliases: aliases(host, client),
+                aliases: aliases(host, clients.namespace),
                 addresses: addresses.clone(),
                 endpoints: entry.endpoints.iter().filter_map(|e| e.socket_address(port)).collect(),
-                protocol: upgraded(policy).unwrap_or(by_port),
+                protocol: asked.upgraded.unwrap_or(by_port),
                 tls,
+                closed,
                 routes: Vec::new(),
             };
             if let Entry::Vacant(place) = self.http.entry((host.clone(), port.number)) {
@@ -77,14 +89,61 @@ impl Services {
                     "port {} of this host is defined by another ServiceEntry, which stays in force; remove one of the two",
                     port.number
                 );
-                self.refuse(key, not_effective(of_host(host), message));
+                self.problems.push((host.clone(), problem(key, not_effective(of_host(host), message))));
             }
         }
     }
 
-    fn refuse(&mut self, key: &ObjectKey, refusal: Refusal) {
-        self.problems.push(Problem::new(Subject::object(ObjectKind::ServiceEntry, key), refusal));
+    /// The HTTP version of a port; none: the proxy sees no requests there.
+    fn http_version(&mut self, host: &str, port: &ServicePort) -> Option<Protocol> {
+        match AppProtocol::of_entry(port) {
+            AppProtocol::Http1 => Some(Protocol::Http1),
+            AppProtocol::Http2 => Some(Protocol::Http2),
+            AppProtocol::Opaque | AppProtocol::Undeclared => {
+                let opaque = OpaquePort { number: port.number, protocol: port.protocol.clone() };
+                self.opaque.insert(host.to_ascii_lowercase(), opaque);
+                None
+            }
+        }
     }
+
+    /// The hosts pass as clients send their requests; not those for which TLS is asked for.
+    fn unserved(&mut self, clients: &Clients<'_>, key: &ObjectKey, entry: &ServiceEntry, refusal: &Refusal) {
+        for host in &entry.hosts {
+            self.unserved.insert(host.to_ascii_lowercase(), problem(key, refusal.clone()));
+            for port in &entry.ports {
+                let place = HostPort { namespace: &key.namespace, host, port: port.number };
+                if self.http_version(host, port).is_none() || !clients.ask(place).wants_tls {
+                    continue;
+                }
+                let single = |text: &String| text.parse().ok();
+                let service = Service {
+                    host: host.clone(),
+                    port: port.number,
+                    aliases: aliases(host, clients.namespace),
+                    addresses: entry.addresses.iter().filter_map(single).collect(),
+                    endpoints: Vec::new(),
+                    protocol: Protocol::Http1,
+                    tls: Tls::Disable,
+                    closed: Some(closed_by(&format!("ServiceEntry {key}"))),
+                    routes: Vec::new(),
+                };
+                self.http.entry((host.clone(), port.number)).or_insert(service);
+            }
+        }
+    }
+}
+
+/// Why requests are answered with 503, for those who sent them.
+pub(super) fn closed_by(object: &str) -> String {
+    format!(
+        "TLS is asked for and cannot be given: {object} is refused, see `clovisorctl status`; nothing is sent in plain \
+         text"
+    )
+}
+
+fn problem(key: &ObjectKey, refusal: Refusal) -> Problem {
+    Problem::new(Subject::object(ObjectKind::ServiceEntry, key), refusal)
 }
 
 fn of_host(host: &str) -> FieldPath {
@@ -95,17 +154,31 @@ fn not_effective(field: impl Into<FieldPath>, message: impl Into<String>) -> Ref
     Refusal::new(ProblemReason::RuleNotEffective, field, message)
 }
 
-/// What managed proxies can serve: addresses, not names.
+/// What managed proxies can serve: endpoints whose addresses are known.
 fn checked(entry: &ServiceEntry) -> Result<Vec<IpAddr>, Refusal> {
     if entry.resolution.as_deref() != Some("STATIC") {
         let now = entry.resolution.as_deref().unwrap_or("NONE");
-        let message =
-            format!("resolution {now} has no known endpoints to steer to; use STATIC and list the endpoints");
+        let message = format!(
+            "resolution {now} leaves the addresses of the endpoints to names or to clients, and managed proxies send \
+             requests to addresses that the kernel knows; use STATIC and list the endpoints"
+        );
         return Err(not_effective("spec.resolution", message));
     }
-    if let Some(i) = entry.endpoints.iter().position(|e| e.address.is_none()) {
+    if entry.workload_selector.is_some() {
+        let message = "pods and WorkloadEntries as endpoints are known to Istio's control plane only; list their \
+                       addresses as endpoints";
+        return Err(not_effective("spec.workloadSelector", message));
+    }
+    if entry.endpoints.is_empty() {
+        return Err(not_effective("spec.endpoints", "is empty; list the addresses of the servers"));
+    }
+    if let Some(i) = entry.endpoints.iter().position(|e| e.ip().is_none()) {
         let field = FieldPath::from("spec.endpoints").index(i).field("address");
-        return Err(not_effective(field, "is not an IP address; write one"));
+        let now = entry.endpoints.get(i).and_then(|e| e.address.as_deref()).unwrap_or_default();
+        let message = format!(
+            "{now:?} is no IP address; managed proxies send requests to addresses that the kernel knows: write one"
+        );
+        return Err(not_effective(field, message));
     }
     if let Some(i) = entry.hosts.iter().position(|h| h.contains('*')) {
         let field = FieldPath::from("spec.hosts").index(i);
@@ -121,58 +194,4 @@ fn checked(entry: &ServiceEntry) -> Result<Vec<IpAddr>, Refusal> {
         addresses.push(address);
     }
     Ok(addresses)
-}
-
-/// The short forms that a client's resolver would complete.
-fn aliases(host: &str, client: &str) -> Vec<String> {
-    let Some(name) = ServiceName::relative(host) else {
-        return Vec::new();
-    };
-    let mut aliases = vec![format!("{name}.svc"), name.to_owned()];
-    if let Some((short, namespace)) = name.split_once('.')
-        && namespace == client
-    {
-        aliases.push(short.to_owned());
-    }
-    aliases
-}
-
-/// The nearest DestinationRule's policy: of the client, then of the service, then of the root namespace.
-fn traffic_policy<'a>(
-    rules: &DestinationRules<'a>,
-    client: &str,
-    service: &str,
-    host: &str,
-) -> Option<&'a Value> {
-    let covering = rules.covering(host);
-    let in_namespace = |namespace: &str| {
-        let here = covering.iter().filter(|found| {
-            found.key.namespace == namespace && visible(&found.object.export_to, namespace, client)
-        });
-        here.max_by_key(|found| (found.specificity, found.key)).map(|found| found.object)
-    };
-    let rule =
-        in_namespace(client).or_else(|| in_namespace(service)).or_else(|| in_namespace(ROOT_NAMESPACE));
-    rule?.traffic_policy.as_ref()
-}
-
-fn upgraded(policy: Option<&Value>) -> Option<Protocol> {
-    let h2 = policy?.pointer("/connectionPool/http/h2UpgradePolicy")?;
-    (h2 == "UPGRADE").then_some(Protocol::Http2)
-}
-
-fn tls(policy: Option<&Value>, host: &str, port: u16) -> Result<Tls, String> {
-    let Some(tls) = policy.and_then(|p| p.get("tls")) else {
-        return Ok(Tls::Disable);
-    };
-    match tls.get("mode").and_then(Value::as_str).unwrap_or("DISABLE") {
-        "DISABLE" => Ok(Tls::Disable),
-        "ISTIO_MUTUAL" => {
-            let sni = tls.get("sni").and_then(Value::as_str).map(str::to_owned);
-            Ok(Tls::IstioMutual { sni: sni.unwrap_or_else(|| default_sni(host, port)) })
-        }
-        other => Err(format!(
-            "its DestinationRule wants tls.mode {other}, which managed proxies do not support; use ISTIO_MUTUAL or DISABLE"
-        )),
-    }
 }

@@ -1,14 +1,14 @@
 //! One VirtualService to the routes of one service, as Istio makes them for a sidecar.
 
-use super::route::{RETRY_ON, RouteScope, default_retries, duration};
+use super::route::{RouteScope, duration};
+use crate::conditions::virtual_service::matches;
 use crate::hosts::qualify;
-use crate::matcher::{Pattern, RouteMatch, StringMatch};
-use crate::model::{Destination, Retries, Route, RouteDecision, Service};
+use crate::matcher::RouteMatch;
+use crate::model::{Destination, RETRY_ON, Retries, Route, RouteDecision, Service};
 use crate::origin::RouteOrigin;
 use clovisor_objects::identity::ObjectKey;
-use clovisor_objects::istio::{self, HttpMatch, IstioHttpRoute, Retry, VirtualService};
+use clovisor_objects::istio::{IstioHttpRoute, Retry, VirtualService};
 use clovisor_objects::refusal::{FieldPath, Refusal};
-use std::collections::BTreeMap;
 
 /// Features that managed proxies do not support yet. A VirtualService with one is refused as a whole: a part of it
 /// would send requests elsewhere than its author meant.
@@ -25,15 +25,17 @@ const UNSUPPORTED: [&str; 10] = [
     "corsPolicy",
 ];
 
-/// The routes of `service` that `key` defines; `decision` says what each entry of the list is mapped to.
+/// The routes of `service` that `key` defines, each with the index of its entry in the list; `decision` says what an
+/// entry is mapped to. None where no entry holds for the port and the clients.
 pub(crate) fn routes(
     key: &ObjectKey,
     source: &VirtualService,
     service: &Service,
     scope: &RouteScope<'_>,
     decision: impl Fn(usize) -> RouteDecision,
-) -> Result<Vec<Route>, Refusal> {
+) -> Result<Vec<(usize, Route)>, Refusal> {
     let mut routes = Vec::new();
+    let mut is_complete = false;
     for (i, http) in source.http.iter().enumerate() {
         let at = FieldPath::from("spec.http").index(i);
         let under = |refusal: Refusal| refusal.under(&at);
@@ -45,8 +47,10 @@ pub(crate) fn routes(
         let destination = destination(http, &key.namespace, service, scope).map_err(under)?;
         let timeout = http.timeout.as_deref().map(|t| duration("timeout", t)).transpose().map_err(under)?;
         let retries = retries(http.retries.as_ref()).map_err(under)?;
-        if applies {
-            routes.push(Route {
+        // As in Istio, what comes after a route for every request is none.
+        if applies && !is_complete {
+            is_complete = matches.is_empty() || matches.iter().any(RouteMatch::is_unconditional);
+            let route = Route {
                 name: http.name.clone(),
                 origin: Some(RouteOrigin::VirtualService(key.clone())),
                 matches,
@@ -54,87 +58,11 @@ pub(crate) fn routes(
                 timeout: timeout.filter(|t| !t.is_zero()),
                 retries,
                 decision: decision(i),
-            });
+            };
+            routes.push((i, route));
         }
     }
     Ok(routes)
-}
-
-/// The blocks that can hold here, and whether the route is one of this port and namespace at all.
-fn matches(http: &IstioHttpRoute, port: u16, namespace: &str) -> Result<(Vec<RouteMatch>, bool), Refusal> {
-    let mut blocks = Vec::new();
-    for (i, block) in http.matches.iter().enumerate() {
-        let at = FieldPath::from("match").index(i);
-        let compiled = compile(block).map_err(|refusal| refusal.under(&at))?;
-        if applies(block, port, namespace) {
-            blocks.push(compiled);
-        }
-    }
-    let applies = http.matches.is_empty() || !blocks.is_empty();
-    Ok((blocks, applies))
-}
-
-/// The conditions that are known before any request comes.
-fn applies(block: &HttpMatch, port: u16, namespace: &str) -> bool {
-    let here = block.gateways.is_empty() || block.gateways.iter().any(|g| g == "mesh");
-    // As Istio: with `gateways`, the source conditions are not looked at.
-    let source = !block.gateways.is_empty() || block.source_namespace.as_ref().is_none_or(|n| n == namespace);
-    here && source && block.port.is_none_or(|p| p == port)
-}
-
-fn compile(block: &HttpMatch) -> Result<RouteMatch, Refusal> {
-    let one = |field: &str, source: &Option<istio::IstioStringMatch>| {
-        source
-            .as_ref()
-            .map(|s| string(s).map_err(|message| Refusal::invalid_rule(field, message)))
-            .transpose()
-    };
-    let named = |field: &str, source: &BTreeMap<String, istio::IstioStringMatch>, fold: bool| {
-        let pairs = source.iter().map(|(name, condition)| {
-            let at = FieldPath::from(field).key(name);
-            if name.starts_with('@') {
-                let message = "is not a header; conditions on token claims are not supported";
-                return Err(Refusal::invalid_rule(at, message));
-            }
-            let name = if fold { name.to_ascii_lowercase() } else { name.clone() };
-            string(condition).map(|c| (name, c)).map_err(|message| Refusal::invalid_rule(at, message))
-        });
-        pairs.collect::<Result<Vec<_>, Refusal>>()
-    };
-    Ok(RouteMatch {
-        uri: one("uri", &block.uri)?,
-        ignore_uri_case: block.ignore_uri_case,
-        method: one("method", &block.method)?,
-        authority: one("authority", &block.authority)?,
-        scheme: one("scheme", &block.scheme)?,
-        headers: named("headers", &block.headers, true)?,
-        without_headers: named("withoutHeaders", &block.without_headers, true)?,
-        query_params: named("queryParams", &block.query_params, false)?,
-        source_labels: if block.gateways.is_empty() { block.source_labels.clone() } else { BTreeMap::new() },
-    })
-}
-
-fn string(source: &istio::IstioStringMatch) -> Result<StringMatch, String> {
-    match source {
-        istio::IstioStringMatch { exact: None, prefix: None, regex: None } => Ok(StringMatch::Present),
-        istio::IstioStringMatch { exact: Some(text), prefix: None, regex: None } => {
-            Ok(StringMatch::Exact(text.clone()))
-        }
-        // An empty prefix matches every value.
-        istio::IstioStringMatch { exact: None, prefix: Some(text), regex: None } if text.is_empty() => {
-            Ok(StringMatch::Present)
-        }
-        istio::IstioStringMatch { exact: None, prefix: Some(text), regex: None } => {
-            Ok(StringMatch::Prefix(text.clone()))
-        }
-        istio::IstioStringMatch { exact: None, prefix: None, regex: Some(text) } if text == "*" => {
-            Ok(StringMatch::Present)
-        }
-        istio::IstioStringMatch { exact: None, prefix: None, regex: Some(text) } => {
-            Pattern::new(text).map(StringMatch::Regex)
-        }
-        _ => Err("set one of exact, prefix, regex".into()),
-    }
 }
 
 /// The one destination: weights and subsets would need a class per destination.
@@ -181,7 +109,7 @@ fn destination(
 
 fn retries(source: Option<&Retry>) -> Result<Option<Retries>, Refusal> {
     let Some(retry) = source else {
-        return Ok(Some(default_retries()));
+        return Ok(Some(Retries::istio()));
     };
     let per_try =
         retry.per_try_timeout.as_deref().map(|t| duration("retries.perTryTimeout", t)).transpose()?;
@@ -191,22 +119,4 @@ fn retries(source: Option<&Retry>) -> Result<Option<Retries>, Refusal> {
         per_try_timeout: per_try,
         retry_on,
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn conditions_known_before_a_request() {
-        let block =
-            HttpMatch { port: Some(80), source_namespace: Some("shop".into()), ..HttpMatch::default() };
-        assert!(applies(&block, 80, "shop"));
-        assert!(!applies(&block, 81, "shop"));
-        assert!(!applies(&block, 80, "bank"));
-        let mesh = HttpMatch { gateways: vec!["mesh".into()], ..block.clone() };
-        assert!(applies(&mesh, 80, "bank"));
-        let gateway = HttpMatch { gateways: vec!["edge".into()], ..block };
-        assert!(!applies(&gateway, 80, "shop"));
-    }
 }

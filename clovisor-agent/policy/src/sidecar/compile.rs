@@ -107,7 +107,7 @@ fn plan_of(snapshot: &Snapshot, key: ObjectKey, mapping: &Mapping, patches: Vec<
 /// Namespace, host, port and name of an Envoy route to the mapping that governs it.
 type TakenRoutes = BTreeMap<(String, String, u16, Option<String>), String>;
 
-/// Refuses patches of which one is for an Envoy route that an older mapping of the namespace governs.
+/// Refuses patches of which one is for an Envoy route that an earlier mapping of the namespace governs.
 fn claim_routes(
     key: &ObjectKey,
     patches: Vec<RoutePatch>,
@@ -118,7 +118,7 @@ fn claim_routes(
         if let Some(by) = taken.get(&route(patch)) {
             let name = patch.route.as_deref().unwrap_or("(all)");
             let message = format!(
-                "Envoy's route {name} of {}:{} belongs to the older WanMapping {by}; give the routes and their \
+                "Envoy's route {name} of {}:{} belongs to WanMapping {by}, which comes first by age or name; give the routes and their \
                  match blocks names of their own",
                 patch.host, patch.port
             );

@@ -18,14 +18,20 @@ pub(super) fn patches(
 ) -> Result<Vec<RoutePatch>, Refusal> {
     let Some(vs) = hosts.snapshot.virtual_services.get(key).map(|vs| &vs.spec) else { return Ok(Vec::new()) };
     let origin = RouteOrigin::VirtualService(key.clone());
+    // Of entries for gateways only the control plane makes no route of a sidecar.
+    let governed: Vec<usize> = governed
+        .iter()
+        .copied()
+        .filter(|i| vs.http.get(*i).is_some_and(IstioHttpRoute::is_for_mesh))
+        .collect();
     let unnamed = governed.iter().any(|i| vs.http.get(*i).is_some_and(is_unnamed));
-    if unnamed && !is_uniform(vs, governed) {
+    if unnamed && !is_uniform(vs, &governed) {
         let message = format!(
             "{origin} has routes without a name, which cannot be told apart; give each a name (http[].name)"
         );
         return Err(refused(ProblemReason::RouteUnnamed, message));
     }
-    let governed: &[usize] = if unnamed { governed.get(..1).unwrap_or_default() } else { governed };
+    let governed: &[usize] = if unnamed { governed.get(..1).unwrap_or_default() } else { &governed };
     let mut all = Vec::new();
     for name in &vs.hosts {
         for (host, known) in hosts.matching(&qualify(name, &key.namespace)) {
@@ -69,22 +75,21 @@ fn is_unnamed(http: &IstioHttpRoute) -> bool {
     http.name.as_deref().unwrap_or_default().is_empty()
 }
 
-/// Whether every route of the object is governed and all have the same destinations: routes need no names then.
+/// Whether every route of the object for the mesh is governed and all have the same destinations: routes need no
+/// names then.
 fn is_uniform(vs: &VirtualService, governed: &[usize]) -> bool {
     let special = ["redirect", "directResponse", "delegate"];
-    governed.len() == vs.http.len()
-        && vs.http.windows(2).all(|pair| matches!(pair, [a, b] if a.route == b.route))
-        && vs.http.iter().all(|http| special.iter().all(|word| !http.other.contains_key(*word)))
+    let all: Vec<_> = vs.http.iter().filter(|http| http.is_for_mesh()).collect();
+    governed.len() == all.len()
+        && all.windows(2).all(|pair| matches!(pair, [a, b] if a.route == b.route))
+        && all.iter().all(|http| special.iter().all(|word| !http.other.contains_key(*word)))
 }
 
 /// Istio names a route `NAME`, or `NAME.MATCH` for a match block with a name.
 fn envoy_names(http: &IstioHttpRoute, port: u16) -> impl Iterator<Item = String> {
     let name = http.name.clone().unwrap_or_default();
     let whole = http.matches.is_empty().then(|| name.clone());
-    let applies = move |block: &&HttpMatch| {
-        let mesh = block.gateways.is_empty() || block.gateways.iter().any(|g| g == "mesh");
-        mesh && block.port.is_none_or(|p| p == port)
-    };
+    let applies = move |block: &&HttpMatch| block.is_for_mesh() && block.port.is_none_or(|p| p == port);
     let blocks = http.matches.iter().filter(applies).map(move |block| match block.name.as_deref() {
         None | Some("") => name.clone(),
         Some(inner) => format!("{name}.{inner}"),

@@ -21,6 +21,7 @@ fn service(routes: Vec<Route>) -> Service {
         endpoints: vec!["192.0.2.1:15443".parse().unwrap_or_else(|_| unreachable!())],
         protocol: Protocol::Http1,
         tls: Tls::Disable,
+        closed: None,
         routes,
     }
 }
@@ -106,6 +107,17 @@ fn the_highest_class_fits_into_the_byte() {
     let files = files(vec![service(vec![route("r", Vec::new(), class(16))])]);
     let options = &files["cds.json"]["resources"][3]["upstream_bind_config"]["socket_options"];
     assert_eq!((&options[0]["int_value"], &options[1]["int_value"]), (&json!(252), &json!(252)));
+}
+
+/// What may not leave is answered by the proxy itself; there is no cluster by which it could.
+#[test]
+fn a_closed_service_is_answered_with_503() {
+    let mut closed = service(Vec::new());
+    closed.closed = Some("TLS is asked for".into());
+    let files = files(vec![closed]);
+    assert_eq!(routes(&files), ["[] -> 503"]);
+    assert!(files["rds-80.json"].to_string().contains("clovisor: TLS is asked for"));
+    assert_eq!(files["cds.json"]["resources"].as_array().map(Vec::len), Some(2));
 }
 
 #[test]
@@ -199,14 +211,17 @@ fn labels_that_only_some_pods_have_steer_nobody_and_are_reported() {
             addresses: Default::default(),
             proxy_uid: 1337,
             labels: [("app".to_owned(), app.to_owned())].into(),
+            host_network: false,
         };
         policy.pods.insert(key, identity);
         render("shop", &policy, &RenderConfig::default())
     };
     let none = pod("db", "db");
-    assert!(routes(&parsed(&none.files)).is_empty() && none.problems.is_empty());
+    // A list of which nothing holds for any pod is no list.
+    assert_eq!(routes(&parsed(&none.files)), ["[] -> "]);
+    assert_eq!(none.problems, []);
     let some = pod("web", "web");
-    assert_eq!(routes(&parsed(&some.files)), ["[user=minions] -> "]);
+    assert_eq!(routes(&parsed(&some.files)), ["[user=minions] -> ", "[] -> "]);
     assert_eq!(some.problems.first().map(|p| p.reason.name()), Some("ClassNotSeparable"));
     let all = pod("db", "web");
     assert_eq!(routes(&parsed(&all.files)), ["[user=minions] -> clovisor-c1"]);

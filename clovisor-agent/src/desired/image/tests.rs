@@ -1,14 +1,19 @@
 //! The kernel's rule over the image, and the policy's explanation, decide alike.
 
 use super::image;
+use crate::desired::local::LocalRoutes;
 use crate::link::table::LinkTable;
 use clovisor_common::abi::Pod;
 use clovisor_common::packet::{Address, Fragment, Segment, TCP, UDP};
 use clovisor_common::rule::class_of_traffic;
-use clovisor_datapath::kernel::image::{Image, PortRange};
+use clovisor_datapath::host::net::{Device, HostNet};
+use clovisor_datapath::host::resolve::{PodDevice, resolve_pod};
+use clovisor_datapath::host::routes::HostRoute;
+use clovisor_datapath::kernel::image::{Image, LocalPrefixes, PortRange};
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::wan_mapping::traffic::TrafficProtocol;
 use clovisor_policy::class::ClassId;
+use clovisor_policy::local::LocalNets;
 use clovisor_policy::model::{NamespacePolicy, PodIdentity, PodTraffic, Policy, PortClass, PrefixRules};
 use clovisor_policy::packet::packet;
 use ipnet::IpNet;
@@ -16,10 +21,21 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 const ZONE: u16 = 3;
 const VETH: u32 = 7;
-const PORTS: PortRange = PortRange { min: 10_240, max: 29_999 };
+const PORTS: PortRange = PortRange { min: 1024, max: 29_999 };
+
+/// The only device of a node that has one.
+fn device() -> PodDevice {
+    let address = IpAddr::from(Ipv4Addr::new(10, 244, 0, 10));
+    let veth = Device { ifindex: VETH, kind: "veth".into(), ..Device::default() };
+    let route =
+        HostRoute { destination: address, prefix: 32, gateway: None, ifindex: VETH, metric: 0, source: None };
+    let net = HostNet { devices: [(VETH, veth)].into(), routes: vec![route].into(), ..HostNet::default() };
+    resolve_pod(&net, &BTreeSet::new(), address).unwrap_or_else(|reason| panic!("{reason}"))
+}
 
 /// Addresses that share prefixes of many lengths.
 fn address() -> impl Strategy<Value = IpAddr> {
@@ -66,12 +82,25 @@ fn policy(prefixes: Vec<PrefixRules>, classes: &BTreeSet<u8>) -> (Policy, Object
         ..NamespacePolicy::default()
     };
     let key = ObjectKey { namespace: "shop".into(), name: "till-0".into() };
-    let pod = PodIdentity { addresses: BTreeSet::new(), proxy_uid: 1337, labels: BTreeMap::new() };
+    let pod = PodIdentity {
+        addresses: BTreeSet::new(),
+        proxy_uid: 1337,
+        labels: BTreeMap::new(),
+        host_network: false,
+    };
     let policy = Policy {
         namespaces: BTreeMap::from([("shop".to_owned(), namespace)]),
         pods: BTreeMap::from([(key.clone(), pod)]),
+        ..Policy::default()
     };
     (policy, key)
+}
+
+/// The map where one network is local.
+fn local(near: &Option<IpNet>) -> Arc<LocalPrefixes> {
+    let nets: Vec<_> = near.iter().copied().collect();
+    let none = (&LocalNets::default(), &HostNet::default(), &BTreeSet::new());
+    Arc::new(LocalRoutes::new(&nets).prefixes(none.0, none.1, none.2).0)
 }
 
 fn by_kernel<A: Address>(image: &Image, pod: &Pod, to: (A, u16), proto: u8) -> u8 {
@@ -103,10 +132,15 @@ proptest! {
         to in address(),
         port in 0_u16..7,
         udp: bool,
+        near in proptest::option::of((address(), 0_u8..=18)),
     ) {
+        let near = near.and_then(|(address, spare)| {
+            let length = if address.is_ipv4() { 32 } else { 128 };
+            IpNet::new(address, length - spare).ok().map(|net| net.trunc())
+        });
         let (policy, key) = policy(prefixes, &classes);
-        let veths = BTreeMap::from([(key.clone(), VETH)]);
-        let image = image(&policy, &LinkTable::default(), &veths, PORTS);
+        let devices = BTreeMap::from([(key.clone(), device())]);
+        let image = image(&policy, &LinkTable::default(), &devices, local(&near), PORTS);
         let pod = image.pods[&VETH];
         let (proto, protocol) = if udp { (UDP, TrafficProtocol::Udp) } else { (TCP, TrafficProtocol::Tcp) };
         let kernel = match to {
@@ -114,7 +148,9 @@ proptest! {
             IpAddr::V6(v6) => by_kernel(&image, &pod, (v6.octets(), port), proto),
         };
         let target = SocketAddr::new(to, port).to_string();
-        let explained = packet(&policy, &key, &BTreeMap::new(), &target, protocol);
+        let explained = packet(&policy, &key, &BTreeMap::new(), &target, protocol, |address| {
+            near.filter(|near| near.contains(&address)).map(|near| near.to_string())
+        });
         prop_assert_eq!(kernel, explained.class.map_or(0, |class| class.0), "{:?}", explained);
     }
 }

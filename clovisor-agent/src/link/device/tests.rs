@@ -1,5 +1,5 @@
 use super::*;
-use clovisor_datapath::host::net::HostRoute;
+use clovisor_datapath::host::routes::HostRoute;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 fn spec(selector: &str) -> WanLinkSpec {
@@ -19,10 +19,16 @@ fn net() -> HostNet {
         (ifindex, Device { ifindex, name, kind, driver, mac: vec![2, 0, 0, 0, 0, last], ..Device::default() })
     });
     let (v4, v6) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
-    let default =
-        |destination, ifindex, metric| HostRoute { destination, prefix: 0, gateway: None, ifindex, metric };
+    let default = |destination, ifindex, metric| HostRoute {
+        destination,
+        prefix: 0,
+        gateway: None,
+        ifindex,
+        metric,
+        source: None,
+    };
     let routes = vec![default(v6, 5, 1), default(v4, 4, 200), default(v4, 2, 100), default(v6, 2, 1)];
-    HostNet { devices: devices.into(), routes, ..HostNet::default() }
+    HostNet { devices: devices.into(), routes: routes.into(), ..HostNet::default() }
 }
 
 #[test]
@@ -51,7 +57,7 @@ fn a_selector_means_one_device_or_says_why_not() {
 fn a_default_route_that_goes_away_leaves_its_link_where_it_is() {
     let (mut net, first) = (net(), spec(r#"{"defaultRoute": 1}"#));
     let chosen = device(&first, &net, None).ok().and_then(|device| choice(&first, device));
-    net.routes.retain(|route| route.ifindex != 2);
+    net.routes = net.routes.iter().filter(|route| route.ifindex != 2).copied().collect();
     let name = |spec: &WanLinkSpec, net: &HostNet| device(spec, net, chosen.as_ref()).map(|d| d.name.clone());
     assert_eq!(name(&first, &net), Ok("eth0".into()));
     assert_eq!(name(&spec(r#"{"defaultRoute": 2}"#), &net), Ok("eth1".into()), "another number looks anew");

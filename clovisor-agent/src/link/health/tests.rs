@@ -1,6 +1,8 @@
+use super::super::table::Overall;
 use super::*;
 use clovisor_datapath::host::legacy::LegacyTables;
-use clovisor_datapath::host::net::{HostRoute, Neighbour};
+use clovisor_datapath::host::net::{DeviceAddress, Neighbour};
+use clovisor_datapath::host::routes::{HostRoute, Routes};
 use clovisor_objects::wan_link::{Gateway, Nat};
 use std::net::Ipv4Addr;
 
@@ -23,6 +25,15 @@ fn spec(device: &str) -> WanLinkSpec {
     }
 }
 
+fn default(gateway: Option<IpAddr>, ifindex: u32, metric: u32) -> HostRoute {
+    let destination = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    HostRoute { destination, prefix: 0, gateway, ifindex, metric, source: None }
+}
+
+fn address(address: IpAddr) -> DeviceAddress {
+    DeviceAddress::global(address, 24)
+}
+
 fn net() -> HostNet {
     let s9 = Device {
         ifindex: 9,
@@ -30,13 +41,12 @@ fn net() -> HostNet {
         mtu: 1500,
         carrier: true,
         mac: vec![2, 0, 0, 0, 0, 9],
-        addresses: vec![(IpAddr::V4(Ipv4Addr::new(10, 9, 0, 2)), 24)],
+        addresses: vec![address(Ipv4Addr::new(10, 9, 0, 2).into())],
         ..Device::default()
     };
-    let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     HostNet {
         devices: [(9, s9)].into(),
-        routes: vec![HostRoute { destination: any, prefix: 0, gateway: Some(HOP), ifindex: 9, metric: 0 }],
+        routes: vec![default(Some(HOP), 9, 0)].into(),
         neighbours: vec![Neighbour {
             address: HOP,
             ifindex: 9,
@@ -51,8 +61,9 @@ const MARKS: MarkMask = MarkMask(0x7f00_0000);
 
 const FRESH: (LinkId, Option<&Chosen>) = (LinkId(0), None);
 
+/// Of IPv4, the only family of [`net`].
 fn health(spec: &WanLinkSpec, net: &HostNet) -> Health {
-    link("s9", spec, net, FRESH, None).health
+    link("s9", spec, net, FRESH, None).health.v4
 }
 
 fn asked(specs: &BTreeMap<String, Arc<WanLinkSpec>>, net: &HostNet) -> Vec<(IpAddr, String)> {
@@ -64,7 +75,7 @@ fn asked(specs: &BTreeMap<String, Arc<WanLinkSpec>>, net: &HostNet) -> Vec<(IpAd
 #[test]
 fn a_link_is_up_when_everything_on_the_way_is() {
     let up = link("s9", &spec("s9"), &net(), FRESH, None);
-    assert_eq!(up.health, Health::Up);
+    assert_eq!((up.health.v4, up.overall(), up.trouble()), (Health::Up, Overall::Up, None));
     assert_eq!(
         (up.gateway4, up.source4),
         (Some(Ipv4Addr::new(10, 9, 0, 1)), Some(Ipv4Addr::new(10, 9, 0, 2)))
@@ -75,7 +86,7 @@ fn a_link_is_up_when_everything_on_the_way_is() {
         (|n| n.devices.clear(), DownReason::DeviceMissing),
         (|n| n.devices.values_mut().for_each(|d| d.carrier = false), DownReason::NoCarrier),
         (|n| n.devices.values_mut().for_each(|d| d.addresses.clear()), DownReason::NoAddress),
-        (|n| n.routes.clear(), DownReason::GatewayUnknown),
+        (|n| n.routes = Routes::default(), DownReason::GatewayUnknown),
         (|n| n.neighbours.clear(), DownReason::GatewayUnresolved),
     ];
     for (break_it, reason) in rows {
@@ -83,6 +94,73 @@ fn a_link_is_up_when_everything_on_the_way_is() {
         break_it(&mut net);
         assert_eq!(health(&spec("s9"), &net), Health::Down(reason));
     }
+}
+
+const HOP6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 1));
+
+/// With IPv6 as well, whose gateway is known too.
+fn dual() -> HostNet {
+    let mut net = net();
+    let own = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 2);
+    net.devices.values_mut().for_each(|d| d.addresses.push(address(own.into())));
+    let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    net.routes.extend([HostRoute { destination: any, ..default(Some(HOP6), 9, 0) }]);
+    net.neighbours.push(Neighbour { address: HOP6, ..net.neighbours[0].clone() });
+    net
+}
+
+fn fail(net: &mut HostNet, gateway: IpAddr) {
+    let entries = net.neighbours.iter_mut().filter(|n| n.address == gateway);
+    entries.for_each(|n| n.reachability = Reachability::Failed);
+}
+
+#[test]
+fn families_fail_one_by_one() {
+    let (up, dead) = (Health::Up, Health::Down(DownReason::GatewayUnresolved));
+    for (failed, v4, v6, overall, trouble) in [
+        (&[][..], up, up, Overall::Up, None),
+        (&[HOP], dead, up, Overall::Partial, Some("IPv4: the gateway does not answer")),
+        (&[HOP6], up, dead, Overall::Partial, Some("IPv6: the gateway does not answer")),
+        (&[HOP, HOP6], dead, dead, Overall::Down, Some("the gateway does not answer")),
+    ] {
+        let mut net = dual();
+        failed.iter().for_each(|hop| fail(&mut net, *hop));
+        let link = link("s9", &spec("s9"), &net, FRESH, None);
+        assert_eq!((link.health, link.overall()), (PerFamily { v4, v6 }, overall), "{failed:?}");
+        assert_eq!((link.source4.is_some(), link.source6.is_some()), (v4 == up, v6 == up), "{failed:?}");
+        let said = link.trouble();
+        assert_eq!(said.is_some(), trouble.is_some(), "{said:?}");
+        assert!(trouble.is_none_or(|words| said.is_some_and(|said| said.starts_with(words))), "{failed:?}");
+    }
+}
+
+#[test]
+fn a_link_lacks_a_family_that_it_had_or_whose_gateway_is_given() {
+    let without = |keep: fn(&IpAddr) -> bool| {
+        let mut net = dual();
+        net.devices.values_mut().for_each(|d| d.addresses.retain(|own| keep(&own.address)));
+        net
+    };
+    let ipv4_only = || without(IpAddr::is_ipv4);
+    let fresh = link("s9", &spec("s9"), &net(), FRESH, None);
+    assert_eq!((fresh.overall(), fresh.health.v6), (Overall::Up, Health::Down(DownReason::NoAddress)));
+    let had = link("s9", &spec("s9"), &dual(), FRESH, None);
+    let lost = link("s9", &spec("s9"), &ipv4_only(), FRESH, Some(&had));
+    assert_eq!((lost.overall(), lost.usable()), (Overall::Partial, vec![IpFamily::V4]));
+    let still = link("s9", &spec("s9"), &ipv4_only(), FRESH, Some(&lost));
+    assert_eq!(still.overall(), Overall::Partial);
+    let mut given = spec("s9");
+    given.gateway.ipv6 = Some(Ipv6Addr::LOCALHOST);
+    assert_eq!(link("s9", &given, &net(), FRESH, None).overall(), Overall::Partial);
+    let ipv6_only = without(IpAddr::is_ipv6);
+    let link = link("s9", &spec("s9"), &ipv6_only, FRESH, None);
+    assert_eq!((link.overall(), link.usable()), (Overall::Up, vec![IpFamily::V6]));
+    let mut dead = ipv6_only;
+    fail(&mut dead, HOP6);
+    let link = super::link("s9", &spec("s9"), &dead, FRESH, Some(&link));
+    let reason = DownReason::GatewayUnresolved;
+    assert_eq!((link.overall(), link.faults()), (Overall::Down, vec![(IpFamily::V6, reason)]));
+    assert_eq!(link.trouble(), Some(reason.to_string()), "the link's only family need not be named");
 }
 
 #[test]
@@ -103,14 +181,14 @@ fn a_forgotten_gateway_holds_until_it_fails_to_answer() {
             mac: vec![1],
             reachability,
         }));
-        assert_eq!(link("s9", &spec("s9"), &net, FRESH, Some(&up)).health, health, "{reach:?}");
+        assert_eq!(link("s9", &spec("s9"), &net, FRESH, Some(&up)).health.v4, health, "{reach:?}");
     }
 }
 
 #[test]
 fn the_gateway_may_be_given_and_is_solicited() {
     let mut net = net();
-    net.routes.clear();
+    net.routes = Routes::default();
     net.neighbours.clear();
     let mut spec = spec("s9");
     spec.gateway.ipv4 = Some(Ipv4Addr::new(10, 9, 0, 1));
@@ -130,7 +208,7 @@ fn the_gateway_may_be_given_and_is_solicited() {
 #[test]
 fn a_device_without_link_layer_needs_no_gateway() {
     let mut net = net();
-    net.routes.clear();
+    net.routes = Routes::default();
     net.devices.values_mut().for_each(|d| d.l3 = true);
     assert_eq!(health(&spec("s9"), &net), Health::Up);
 }
@@ -154,7 +232,10 @@ fn a_policy_is_bypassed_only_where_that_is_accepted() {
         let specs = BTreeMap::from([("s9".to_owned(), Arc::new(spec))]);
         let net = HostNet { forward_policy: policy.map(str::to_owned), legacy_tables, ..net() };
         let seen = observe(&specs, &net, &LinkTable::default(), &Kept::default(), MARKS, at);
-        assert_eq!(seen.links["s9"].health, health, "{mode:?} {policy_bypass:?} {policy:?} {legacy_tables}");
+        assert_eq!(
+            seen.links["s9"].health.v4, health,
+            "{mode:?} {policy_bypass:?} {policy:?} {legacy_tables}"
+        );
     }
 }
 
@@ -178,16 +259,43 @@ fn a_link_by_mark_waits_for_its_rule_and_minds_the_reverse_path() {
         observe(&specs, net, &LinkTable::default(), &Kept::default(), MARKS, at).links["s9"].clone()
     };
     let mut net = net();
-    assert_eq!(observed(&net).health, Health::Down(DownReason::MarkUnrouted));
+    assert_eq!(observed(&net).health.v4, Health::Down(DownReason::MarkUnrouted));
     net.fwmark = forwarding(&observed(&net));
     assert_eq!(net.fwmark.len(), 5, "{:?}", net.fwmark);
-    assert_eq!(observed(&net).health, Health::Up);
+    assert_eq!(observed(&net).health.v4, Health::Up);
     net.devices.values_mut().for_each(|d| d.strict = true);
-    assert_eq!(observed(&net).health, Health::Up, "the default route is its own");
-    net.routes[0].ifindex = 8;
-    assert_eq!(observed(&net).health, Health::Down(DownReason::GatewayUnknown));
-    net.routes.push(HostRoute { metric: 100, ifindex: 9, ..net.routes[0].clone() });
-    assert_eq!(observed(&net).health, Health::Down(DownReason::StrictReversePath));
+    assert_eq!(observed(&net).health.v4, Health::Up, "the default route is its own");
+    net.routes = vec![default(Some(HOP), 8, 0)].into();
+    assert_eq!(observed(&net).health.v4, Health::Down(DownReason::GatewayUnknown));
+    net.routes.extend([default(Some(HOP), 9, 100)]);
+    assert_eq!(observed(&net).health.v4, Health::Down(DownReason::StrictReversePath));
+}
+
+/// The stack's filter is IPv4's, and rules and tables are each family's own.
+#[test]
+fn by_mark_each_family_has_its_own_rule() {
+    let specs = BTreeMap::from([("s9".to_owned(), Arc::new(WanLinkSpec { mode: Mode::Mark, ..spec("s9") }))]);
+    let at = jiff::Timestamp::UNIX_EPOCH;
+    let observed = |net: &HostNet| {
+        observe(&specs, net, &LinkTable::default(), &Kept::default(), MARKS, at).links["s9"].clone()
+    };
+    let mut net = dual();
+    let all = forwarding(&observed(&net));
+    let unrouted = Health::Down(DownReason::MarkUnrouted);
+    for (v4, health) in [
+        (true, PerFamily { v4: Health::Up, v6: unrouted }),
+        (false, PerFamily { v4: unrouted, v6: Health::Up }),
+    ] {
+        net.fwmark = all.iter().copied().filter(|entry| entry.is_v4() == v4).collect();
+        assert_eq!(observed(&net).health, health, "{v4}");
+    }
+    net.fwmark = all;
+    net.devices.values_mut().for_each(|d| d.strict = true);
+    let of_network = HostRoute { destination: HOP, prefix: 24, ..default(Some(HOP), 9, 0) };
+    let others = net.routes.iter().copied().filter(|route| route.destination.is_ipv6());
+    net.routes = others.chain([of_network]).collect();
+    let strict = Health::Down(DownReason::StrictReversePath);
+    assert_eq!(observed(&net).health, PerFamily { v4: strict, v6: Health::Up });
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(super) struct Follower {
     pub(super) client: Client,
     pub(super) kind: ObjectKind,
     pub(super) resource: ApiResource,
-    /// Only this node, and its pods.
+    /// Only the pods of this node.
     pub(super) node: String,
     pub(super) events: mpsc::Sender<KindMessage>,
     /// A watch that broke counts as well if it has not broken again for so long.
@@ -38,10 +38,8 @@ impl Follower {
     pub(super) async fn run(self) {
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &self.resource);
         let mut config = watcher::Config::default();
-        match self.kind {
-            ObjectKind::Pod => config = config.fields(&format!("spec.nodeName={}", self.node)),
-            ObjectKind::Node => config = config.fields(&format!("metadata.name={}", self.node)),
-            _ => {}
+        if self.kind == ObjectKind::Pod {
+            config = config.fields(&format!("spec.nodeName={}", self.node));
         }
         let mut stream = pin!(watcher(api, config));
         // The watcher yields `Init` before each attempt: only an event after it is a success.

@@ -51,12 +51,19 @@ struct KindState {
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     kinds: BTreeMap<ObjectKind, KindState>,
+    /// Of an agent.
+    node: Option<String>,
 }
 
 impl Store {
     /// No events of these kinds yet.
     pub(super) fn new(kinds: impl IntoIterator<Item = ObjectKind>) -> Self {
-        Self { kinds: kinds.into_iter().map(|kind| (kind, KindState::default())).collect() }
+        Self { kinds: kinds.into_iter().map(|kind| (kind, KindState::default())).collect(), node: None }
+    }
+
+    /// For the agent of this node.
+    pub(super) fn on_node(self, name: &str) -> Self {
+        Self { node: Some(name.to_owned()), ..self }
     }
 
     /// Takes in one event.
@@ -120,7 +127,7 @@ impl Store {
         if !self.missing().is_empty() {
             return None;
         }
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot { this_node: self.node.clone(), ..Snapshot::default() };
         for (name, kind) in &self.kinds {
             for (key, object) in kind.objects.values() {
                 insert(&mut snapshot, &identity(*name, key), object);
@@ -147,10 +154,7 @@ fn identity(kind: ObjectKind, key: &ObjectKey) -> Identity {
 }
 
 fn version(raw: Raw) -> Result<Object, Problem> {
-    raw.decoded.map_err(|refusal| {
-        let message = format!("{}; the object's last good state stays in force", refusal.message);
-        Problem::new(Subject::Object(raw.identity), Refusal { message, ..refusal })
-    })
+    raw.decoded.map_err(|refusal| Problem::new(Subject::Object(raw.identity), refusal))
 }
 
 fn unreadable(kind: ObjectKind, reason: &str) -> Problem {

@@ -134,7 +134,7 @@ fn saved() -> (tempfile::TempDir, SavedFile) {
 }
 
 fn view(saved: &SavedFile) -> View {
-    View::Node { name: "edge-1".into(), saved: saved.clone(), sidecars: false }
+    View::Node { name: "edge-1".into(), saved: saved.clone() }
 }
 
 fn devices(snapshot: &Snapshot) -> Vec<(String, String)> {

@@ -1,5 +1,7 @@
 use super::*;
-use clovisor_common::abi::{FLOW_NAT, FlowState, LINK_NAT, LINK_UP, Link, NO_LINK, SLOT_REFUSE};
+use clovisor_common::abi::{
+    FLOW_NAT, FlowState, LINK_NAT, LINK_UP, LINK_UP4, LINK_UP6, Link, NO_LINK, SLOT_REFUSE,
+};
 use clovisor_common::packet::SYN;
 
 fn state(flags: u16, ack: u32) -> FlowState {
@@ -44,7 +46,7 @@ fn link(flags: u32) -> Link {
 }
 
 fn image(flags: u32, slot_link: u8, slot_flags: u8) -> Image {
-    let slot = Slot { link: slot_link, flags: slot_flags, ..Slot::NONE };
+    let slot = Slot { flags: slot_flags, ..Slot::of(slot_link) };
     Image {
         links: [(2, link(flags)), (3, link(LINK_UP))].into(),
         slots: [(7, slot)].into(),
@@ -63,6 +65,17 @@ fn a_connection_that_cannot_move_is_reset_at_what_the_pod_expects() {
         assert_eq!(tcp[..4], [1, 187, 15, 160], "from the port that was dialled");
         assert_eq!(tcp[4..8], 7000_u32.to_be_bytes());
         assert_eq!(tcp[13], RST);
+    }
+}
+
+#[test]
+fn only_connections_of_the_family_that_a_link_lost_are_told() {
+    for (up, told) in [(LINK_UP6, [true, false]), (LINK_UP4, [false, true]), (LINK_UP, [false, false])] {
+        for (flags, flow_flags, resets) in [(LINK_NAT, FLOW_NAT, true), (0, 0, false)] {
+            let both = [false, true].map(|v6| teardown(&flow(v6, flow_flags), &image(up | flags, 3, 0)));
+            assert_eq!(both.each_ref().map(Option::is_some), told, "{up:#x}");
+            assert!(both.iter().flatten().all(|told| told.resets == resets), "{up:#x}");
+        }
     }
 }
 
@@ -93,6 +106,8 @@ fn nothing_is_told_where_nothing_is_decided_or_nobody_listens() {
     let quiet =
         |flow: &FlowEntry, image: &Image| assert_eq!(teardown(flow, image), None, "{flow:?} {image:?}");
     quiet(&flow(false, FLOW_NAT), &image(LINK_UP | LINK_NAT, 3, 0));
+    quiet(&flow(true, FLOW_NAT), &image(LINK_UP6 | LINK_NAT, 3, 0));
+    quiet(&flow(false, FLOW_NAT), &image(LINK_UP4 | LINK_NAT, 3, 0));
     quiet(&flow(false, FLOW_NAT), &image(LINK_NAT, NO_LINK, SLOT_REFUSE));
     quiet(&flow(false, 0), &image(0, 2, 0));
     let udp = FlowEntry { proto: 17, ..flow(false, FLOW_NAT) };
