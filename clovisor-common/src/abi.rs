@@ -6,10 +6,12 @@
 //! Any change of a layout or of a map's meaning raises [`ABI_VERSION`].
 #![allow(unsafe_code, reason = "layouts of maps are plain data")]
 
+mod exchange;
 mod flow;
 mod reason;
 mod traffic;
 
+pub use exchange::{EXCHANGE_NS, Exchange, ExchangeKey};
 pub use flow::{
     FLOW_AS_IS, FLOW_BY_TRAFFIC, FLOW_ENDED, FLOW_MARK, FLOW_NAT, FLOW_REVERSE, Flow, Flow4, Flow4Key, Flow6,
     Flow6Key, FlowKey, FlowState, FragmentKey, OPEN_INTERVAL_SHIFT, POD_OPENS, POD_QUOTA, PodUsage, Ports,
@@ -18,7 +20,7 @@ pub use reason::Reason;
 pub use traffic::{LOCAL, MAX_LOCAL, NOT_LOCAL, PortRule, TRAFFIC_RULES, Traffic, TrafficKey};
 
 /// Names the pin folder (`<bpffs>/clovisor/v6`): two versions never share a map.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// Classes a namespace can have: DSCP 3, 7, 11 … 63 (RFC 2474 pool 2, local use).
 pub const MAX_CLASSES: u8 = 16;
@@ -39,13 +41,14 @@ pub const REVERSE: u32 = 0x8000_0000;
 pub const ANY_LINK: u32 = 0x7fff_ffff;
 
 /// Every map of the object, in the order of this page; each is pinned under its name.
-pub const MAPS: [&str; 18] = [
+pub const MAPS: [&str; 19] = [
     "FLOW4",
     "FLOW6",
     "UNREPLIED4",
     "UNREPLIED6",
     "POD_USAGE",
     "FRAGMENTS",
+    "EXCHANGES",
     "CLASSES",
     "SLOTS",
     "LINKS",
@@ -60,8 +63,8 @@ pub const MAPS: [&str; 18] = [
     "LINK_STATS",
 ];
 
-/// The programs of the object: TC ingress of a pod's veth, TC ingress and egress of an uplink.
-pub const PROGRAMS: [&str; 3] = ["pod_in", "wan_in", "wan_out"];
+/// The programs of the object: TC ingress and egress of a pod's veth, and of an uplink.
+pub const PROGRAMS: [&str; 4] = ["pod_in", "pod_out", "wan_in", "wan_out"];
 
 /// Entries of `STATS`: more than there are reasons, so that a new reason does not change the map.
 pub const STATS_ENTRIES: u32 = 64;
@@ -292,6 +295,7 @@ const _: () = {
     assert!(size_of::<Flow6>() == 96);
     assert!(size_of::<PodUsage>() == 16);
     assert!(size_of::<FragmentKey>() == 48);
+    assert!(size_of::<Exchange>() == 16);
     assert!(size_of::<ClassKey>() == 4);
     assert!(size_of::<Slot>() == 16);
     assert!(MAX_LINKS == u64::BITS);
@@ -325,6 +329,7 @@ mod pod {
         Flow6,
         PodUsage,
         FragmentKey,
+        Exchange,
         Ports,
         ClassKey,
         Slot,

@@ -21,7 +21,7 @@ pub use checksum::{checksum_after, delta, fold};
 use extensions::{Extended, extended};
 pub use fast_path::FastParse;
 pub use quoted::Quoted;
-pub use segment::{Address, Fragment, Plain, Segment, Unparsed};
+pub use segment::{Address, Fragment, Plain, Segment, Unparsed, exchange_key};
 pub use transport::offered_mss;
 use transport::{Ip, transport};
 

@@ -7,11 +7,11 @@ pub mod packed;
 pub mod ports;
 
 use crate::abi::{
-    ANY_LINK, Addr, AddrKey, ClassKey, DestClasses, DestKey, FLOW_BY_TRAFFIC, FLOW_MARK, FLOW_NAT, Flow,
-    FlowKey, FlowState, LINK_MARK, LINK_NAT, LOCAL, Link, NO_LINK, Peer, PeerKey, Pod, REVERSE, Reason,
-    SLOT_FOLLOW, SLOT_REFUSE, Slot, SlotIndex, Traffic, TrafficKey,
+    ANY_LINK, Addr, AddrKey, ClassKey, DestClasses, DestKey, ExchangeKey, FLOW_BY_TRAFFIC, FLOW_MARK,
+    FLOW_NAT, Flow, FlowKey, FlowState, LINK_MARK, LINK_NAT, LOCAL, Link, NO_LINK, Peer, PeerKey, Pod,
+    REVERSE, Reason, SLOT_FOLLOW, SLOT_REFUSE, Slot, SlotIndex, Traffic, TrafficKey,
 };
-use crate::packet::{ACK, Address, FIN, RST, Segment, TCP, delta, fold};
+use crate::packet::{ACK, Address, FIN, RST, Segment, TCP, UDP, delta, exchange_key, fold};
 
 /// Read access to the maps by which the rule decides: those of the kernel, or the agent's image of them.
 pub trait Tables {
@@ -25,6 +25,8 @@ pub trait Tables {
     fn traffic(&self, key: &TrafficKey) -> Option<&Traffic>;
     /// `LOCAL`: 1 where the destination is local, else 0.
     fn local(&self, address: &AddrKey) -> u32;
+    /// `EXCHANGES`: somebody outside began the exchange of this tuple of a pod.
+    fn began_outside(&self, key: &ExchangeKey) -> bool;
     /// `SLOTS`.
     fn slot(&self, index: SlotIndex) -> Option<Slot>;
     /// `LINKS`.
@@ -118,13 +120,15 @@ pub fn admit<A: Address, T: Tables>(
         let refuses = if by_traffic { Slot { flags: 0, ..slot } } else { slot };
         return Err(Denial::of_slot(Reason::MidStream, refuses));
     }
+    // What TCP tells by its flags.
+    if by_traffic && segment.proto == UDP && tables.began_outside(&exchange_key(&segment.key(veth))) {
+        return Err(Denial::pass(Reason::Answer));
+    }
     let link = A::link(&slot);
     if !tables.link(link).is_some_and(carries::<A>) {
-        return Err(if slot.flags & SLOT_REFUSE != 0 {
-            Denial::drop(Reason::NoLinkRefused)
-        } else {
-            Denial::pass(Reason::NoLinkDefault)
-        });
+        let refuses = slot.flags & SLOT_REFUSE != 0;
+        let reason = if refuses { Reason::NoLinkRefused } else { Reason::NoLinkDefault };
+        return Err(Denial { reason, drop: refuses });
     }
     Ok(Grant { class, by_traffic, index: index as u16, slot, link })
 }
@@ -163,8 +167,7 @@ pub fn carries<A: Address>(link: &Link) -> bool {
     link.flags & A::LINK_UP != 0 && link.ifindex != 0 && !A::source(link).is_none()
 }
 
-/// The link carries the flow in the way that it was pinned: what the stack translates cannot go past it. (What goes past
-/// the stack may, after the link's mode has changed.)
+/// The link carries the flow as it was pinned: what the stack translates cannot go past it. (The reverse may, after a change of mode.)
 #[inline(always)]
 #[must_use]
 pub fn holds<A: Address>(link: &Link, flow: &FlowState) -> bool {
@@ -187,8 +190,7 @@ pub const fn translates(link: &Link) -> bool {
     link.flags & (LINK_NAT | LINK_MARK) == LINK_NAT
 }
 
-/// Only packets for addresses of pods may belong to flows: the node's stack translates those of the link, and has its own memory of
-/// them.
+/// Only packets for addresses of pods may belong to flows: the node's stack translates those of the link by its own memory.
 #[inline(always)]
 #[must_use]
 pub const fn serves_pods_only(link: &Link) -> bool {

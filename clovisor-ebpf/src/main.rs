@@ -11,6 +11,8 @@
 #[cfg(target_arch = "bpf")]
 mod egress;
 #[cfg(target_arch = "bpf")]
+mod exchange;
+#[cfg(target_arch = "bpf")]
 mod fast_path;
 #[cfg(target_arch = "bpf")]
 mod fragment;

@@ -8,9 +8,10 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use clovisor_common::abi::{
-    Addr, AddrKey, ClassKey, Counter, DestClasses, DestKey, Flow, Flow4, Flow4Key, Flow6, Flow6Key, FlowKey,
-    FragmentKey, LINK_L3, Link, LinkCounters, LinkIndex, MAX_LINKS, MAX_LOCAL, MAX_SLOTS, NOT_LOCAL, Peer,
-    PeerKey, Pod, PodUsage, Ports, Reason, STATS_ENTRIES, Slot, SlotIndex, Traffic, TrafficKey,
+    Addr, AddrKey, ClassKey, Counter, DestClasses, DestKey, Exchange, ExchangeKey, Flow, Flow4, Flow4Key,
+    Flow6, Flow6Key, FlowKey, FragmentKey, LINK_L3, Link, LinkCounters, LinkIndex, MAX_LINKS, MAX_LOCAL,
+    MAX_SLOTS, NOT_LOCAL, Peer, PeerKey, Pod, PodUsage, Ports, Reason, STATS_ENTRIES, Slot, SlotIndex,
+    Traffic, TrafficKey,
 };
 use clovisor_common::packet::{ETHERNET, Segment};
 use clovisor_common::reply::Frame;
@@ -27,6 +28,8 @@ static UNREPLIED6: LruHashMap<Flow6Key, Flow6> = LruHashMap::pinned(32_768, 0);
 static POD_USAGE: HashMap<u32, PodUsage> = HashMap::pinned(2048, 0);
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey, Ports> = LruHashMap::pinned(8192, 0);
+#[map]
+static EXCHANGES: LruHashMap<ExchangeKey, Exchange> = LruHashMap::pinned(32_768, 0);
 #[map]
 static CLASSES: HashMap<ClassKey, SlotIndex> = HashMap::pinned(4096, 0);
 #[map]
@@ -248,6 +251,19 @@ pub(crate) fn ports(of: &FragmentKey) -> Option<Ports> {
 #[inline(always)]
 pub(crate) fn remember(of: &FragmentKey, ports: Ports) -> bool {
     FRAGMENTS.insert(of, ports, 0).is_ok()
+}
+
+/// An exchange of datagrams that the stack carries.
+#[inline(always)]
+pub(crate) fn exchange(key: &ExchangeKey) -> Option<Exchange> {
+    // SAFETY: copied at once; the map may give the place to another exchange, of which it is then as true.
+    EXCHANGES.get_ptr(key).map(|exchange| unsafe { *exchange })
+}
+
+/// Writes it; the map is an LRU and has room.
+#[inline(always)]
+pub(crate) fn note_exchange(key: &ExchangeKey, exchange: Exchange) {
+    let _raced = EXCHANGES.insert(key, exchange, 0);
 }
 
 #[inline(always)]

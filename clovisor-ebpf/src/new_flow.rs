@@ -6,7 +6,7 @@ use clovisor_common::abi::{
     FLOW_AS_IS, FLOW_BY_TRAFFIC, FLOW_ENDED, FLOW_MARK, FLOW_NAT, FLOW_REVERSE, Flow, FlowKey, LINK_MARK,
     LINK_NAT, Link, Pod, Reason,
 };
-use clovisor_common::packet::{ETHERNET, Segment};
+use clovisor_common::packet::{ETHERNET, Segment, UDP};
 use clovisor_common::rule::packed::DenialBits;
 use clovisor_common::rule::ports::{PORT_TRIES, other_place, own_place};
 use clovisor_common::rule::{self, Denial, Grant};
@@ -15,7 +15,7 @@ use crate::maps::{self, NewFlow, Refused, Stage};
 use crate::packet::{DROP, PASS, Packet, now, random, verdict};
 use crate::rewrite::Family;
 use crate::tables::Maps;
-use crate::{switches, unreplied};
+use crate::{exchange, switches, unreplied};
 
 /// Opens the flow of a packet without one if the rule grants it, else counts the denial and returns the verdict.
 /// `granted` keeps the grant meanwhile.
@@ -46,6 +46,10 @@ pub(crate) fn open<'a, A: Family>(
     maps::count_index(denial.reason(), 1, u64::from(packet.ip_len(ETHERNET)));
     if denial.drops() {
         return Err(DROP);
+    }
+    // The stack carries it. Whoever answers has not begun, then.
+    if segment.proto == UDP && (denial.unmarks() || denial.reason() == Reason::Answer as u32) {
+        let _noted = exchange::note(key, 1);
     }
     // The DSCP of an application is not Clovisor's to clear.
     let ours = denial.unmarks() && segment.class() != 0 && packet.socket_uid() == pod.proxy_uid;

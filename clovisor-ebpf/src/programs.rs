@@ -9,7 +9,7 @@ use clovisor_common::rule;
 
 use crate::packet::{PASS, Packet};
 use crate::rewrite::Family;
-use crate::{egress, fast_path, ingress, leak_guard, maps};
+use crate::{egress, exchange, fast_path, ingress, leak_guard, maps};
 
 /// TC ingress of the host side of a mapped pod's veth.
 #[classifier]
@@ -32,6 +32,21 @@ fn out<A: Family>(packet: &mut Packet) -> i32 {
     match maps::pod(packet.ifindex()) {
         Some(pod) => egress::egress::<A>(packet, pod),
         None => PASS,
+    }
+}
+
+/// TC egress of the host side of a pod's veth whose own packets mappings of traffic govern.
+#[classifier]
+pub(crate) fn pod_out(ctx: TcContext) -> i32 {
+    let mut packet = Packet::new(ctx);
+    packet.make_readable(ETHERNET);
+    let Some(pod) = maps::pod(packet.ifindex()) else {
+        return PASS;
+    };
+    match packet.ether() {
+        IPV4_BE => exchange::inward::<[u8; 4]>(&packet, pod),
+        IPV6_BE => exchange::inward::<[u8; 16]>(&packet, pod),
+        _ => PASS,
     }
 }
 

@@ -1,11 +1,13 @@
 //! The maps as the forwarding rule reads them.
 
 use clovisor_common::abi::{
-    Addr, AddrKey, ClassKey, DestClasses, DestKey, Link, Peer, PeerKey, Slot, SlotIndex, Traffic, TrafficKey,
+    Addr, AddrKey, ClassKey, DestClasses, DestKey, ExchangeKey, Link, Peer, PeerKey, Slot, SlotIndex,
+    Traffic, TrafficKey,
 };
 use clovisor_common::rule::Tables;
 
 use crate::maps;
+use crate::packet::now;
 
 /// The maps, for the rule.
 pub(crate) struct Maps;
@@ -34,6 +36,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn local(&self, address: &AddrKey) -> u32 {
         maps::local(address)
+    }
+
+    #[inline(always)]
+    fn began_outside(&self, key: &ExchangeKey) -> bool {
+        maps::exchange(key).is_some_and(|exchange| exchange.began_outside(now()))
     }
 
     #[inline(always)]

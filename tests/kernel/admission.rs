@@ -218,7 +218,7 @@ fn other_protocols_and_cut_packets_pass() -> Result<()> {
     let cut = syn(false).frame()?.get(..40).context("short frame")?.to_vec();
     let machine = Machine::ready()?;
     for frame in [arp, cut] {
-        for program in ["pod_in", "wan_in", "wan_out"] {
+        for program in ["pod_in", "pod_out", "wan_in", "wan_out"] {
             ensure!(machine.run(program, &frame)?.verdict == PASS, "{program} took {frame:02x?}");
         }
     }

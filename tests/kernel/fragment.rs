@@ -141,7 +141,7 @@ fn a_piece_without_its_first_is_left_alone() -> Result<()> {
     for v6 in [false, true] {
         let machine = everything()?;
         let [_, later] = cut(&long(UDP, v6).frame()?, v6)?;
-        for program in ["pod_in", "wan_in", "wan_out"] {
+        for program in ["pod_in", "pod_out", "wan_in", "wan_out"] {
             let ran = machine.run(program, &later)?;
             ensure!(ran.verdict == PASS && ran.frame == later, "{program}, v6 {v6}: {}", ran.verdict);
         }

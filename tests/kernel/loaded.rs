@@ -6,8 +6,9 @@ use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use aya::{Ebpf, Pod as Plain};
 use clovisor_common::abi::{
-    Addr, ClassKey, Counter, DestKey, Flow4, Flow4Key, Flow6, Flow6Key, FragmentKey, Link, LinkCounters,
-    MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, PodUsage, Ports, STATS_ENTRIES, Slot, Traffic, TrafficKey,
+    Addr, ClassKey, Counter, DestKey, Exchange, ExchangeKey, Flow4, Flow4Key, Flow6, Flow6Key, FragmentKey,
+    Link, LinkCounters, MAX_LINKS, MAX_SLOTS, Peer, PeerKey, Pod, PodUsage, Ports, STATS_ENTRIES, Slot,
+    Traffic, TrafficKey,
 };
 use harness::programs::{Variant, load};
 use std::sync::Mutex;
@@ -72,6 +73,7 @@ fn empty(ebpf: &mut Ebpf) -> Result<()> {
     clear::<Flow6Key, Flow6>(ebpf, "UNREPLIED6")?;
     clear::<u32, PodUsage>(ebpf, "POD_USAGE")?;
     clear::<FragmentKey, Ports>(ebpf, "FRAGMENTS")?;
+    clear::<ExchangeKey, Exchange>(ebpf, "EXCHANGES")?;
     clear::<ClassKey, u32>(ebpf, "CLASSES")?;
     clear::<u32, u32>(ebpf, "LINK_OF")?;
     clear::<u32, Pod>(ebpf, "PODS")?;

@@ -3,6 +3,7 @@
 //! Needs root and the object of `cargo xtask ebpf`. All but `attached` need no network; nothing stays pinned.
 
 mod admission;
+mod answers;
 mod attached;
 mod datagrams;
 mod devices;

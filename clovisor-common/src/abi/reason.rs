@@ -88,4 +88,6 @@ reasons! {
     PodQuota = "pod_quota",
     /// The pod opens more flows at a time than a pod may. Dropped: the sender tries again.
     OpensLimited = "opens_limited",
+    /// A datagram of an exchange that somebody outside began. Left to the stack.
+    Answer = "answer",
 }

@@ -1,7 +1,7 @@
 //! A parsed packet, by address family.
 
 use super::bytes::Bytes;
-use crate::abi::{FlowKey, Link, Slot, class_of_dscp};
+use crate::abi::{ExchangeKey, FlowKey, Link, Slot, class_of_dscp};
 
 /// A packet that is not steered: another protocol, cut short, or with headers not parsed here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +137,14 @@ pub trait Address: Copy + PartialEq {
     fn gateway(link: &Link) -> Self;
     /// The slot's link for the family (index of `LINKS`), or `NO_LINK`.
     fn link(slot: &Slot) -> u8;
+}
+
+/// The key of `EXCHANGES` for a forward key.
+#[inline(always)]
+#[must_use]
+pub fn exchange_key<A: Address>(of: &FlowKey<A>) -> ExchangeKey {
+    let &FlowKey { saddr, daddr, sport_be, dport_be, scope, proto, pad } = of;
+    FlowKey { saddr: saddr.mapped(), daddr: daddr.mapped(), sport_be, dport_be, scope, proto, pad }
 }
 
 /// An IP header without options or extensions.

@@ -3,8 +3,9 @@
 use anyhow::{Context, Result};
 use std::fs;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "clovisor-common/src/abi.rs",
+    "clovisor-common/src/abi/exchange.rs",
     "clovisor-common/src/abi/flow.rs",
     "clovisor-common/src/abi/reason.rs",
     "clovisor-common/src/abi/traffic.rs",

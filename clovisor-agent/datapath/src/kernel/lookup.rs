@@ -2,8 +2,8 @@
 
 use super::image::Image;
 use clovisor_common::abi::{
-    Addr, AddrKey, ClassKey, DestClasses, DestKey, Link, NOT_LOCAL, Peer, PeerKey, Slot, SlotIndex, Traffic,
-    TrafficKey,
+    Addr, AddrKey, ClassKey, DestClasses, DestKey, ExchangeKey, Link, NOT_LOCAL, Peer, PeerKey, Slot,
+    SlotIndex, Traffic, TrafficKey,
 };
 use clovisor_common::rule::Tables;
 
@@ -37,6 +37,11 @@ impl Tables for Image {
         let network = |bits: u32| whole & u128::MAX.checked_shl(128 - bits).unwrap_or(0);
         let entry = |bits| self.local.get(&(bits, network(bits).to_be_bytes()));
         (0..=128).rev().find_map(entry).copied().unwrap_or(NOT_LOCAL)
+    }
+
+    /// What packets leave behind is not in the image.
+    fn began_outside(&self, _: &ExchangeKey) -> bool {
+        false
     }
 
     /// `SLOTS` is an array: an index that no class has reads as a slot without a usable link.

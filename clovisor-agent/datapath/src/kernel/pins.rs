@@ -62,7 +62,7 @@ pub(super) fn pinned(dir: &Path) -> BTreeSet<AttachPoint> {
 pub(super) const fn direction(hook: Hook) -> TcAttachType {
     match hook {
         Hook::PodIn | Hook::WanIn => TcAttachType::Ingress,
-        Hook::WanOut => TcAttachType::Egress,
+        Hook::PodOut | Hook::WanOut => TcAttachType::Egress,
     }
 }
 

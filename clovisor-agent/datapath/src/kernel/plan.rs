@@ -13,23 +13,25 @@ pub enum AttachMode {
     Clsact,
 }
 
-/// One of the three programs.
+/// One of the four programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hook {
     PodIn,
+    PodOut,
     WanIn,
     WanOut,
 }
 
 impl Hook {
     /// Every hook, in the order in which they are attached: the way back before the way out.
-    pub const ALL: [Self; 3] = [Self::WanIn, Self::WanOut, Self::PodIn];
+    pub const ALL: [Self; 4] = [Self::WanIn, Self::WanOut, Self::PodOut, Self::PodIn];
 
     /// Name of the program in the object and in pins.
     #[must_use]
     pub const fn program(self) -> &'static str {
         match self {
             Self::PodIn => "pod_in",
+            Self::PodOut => "pod_out",
             Self::WanIn => "wan_in",
             Self::WanOut => "wan_out",
         }

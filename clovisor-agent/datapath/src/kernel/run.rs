@@ -180,8 +180,13 @@ fn dead_gateways(old: &Image, new: &Image) -> Vec<(u32, IpAddr)> {
 
 fn places(image: &Image) -> BTreeSet<AttachPoint> {
     // Never on a device of a link, whatever the image says: `pod_in` would send on what strangers send in.
-    let pods = image.pods.keys().filter(|ifindex| !image.link_of.contains_key(ifindex));
-    let pods = pods.map(|ifindex| AttachPoint { hook: Hook::PodIn, ifindex: *ifindex });
+    let pods = image.pods.iter().filter(|(ifindex, _)| !image.link_of.contains_key(ifindex));
+    let pods = pods.flat_map(|(ifindex, pod)| {
+        // Only datagrams of no proxy may be answers.
+        let inward = (pod.traffic != 0).then_some(Hook::PodOut);
+        let point = |hook| AttachPoint { hook, ifindex: *ifindex };
+        std::iter::once(Hook::PodIn).chain(inward).map(point)
+    });
     let links = image
         .link_of
         .keys()
