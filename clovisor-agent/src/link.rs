@@ -9,6 +9,10 @@ mod reason;
 
 mod device;
 
+mod source_address;
+
+mod way;
+
 pub mod marks;
 
 pub mod health;

@@ -20,6 +20,8 @@ pub mod teardown;
 
 pub mod keepalive;
 
+mod lost;
+
 pub mod plan;
 
 pub mod pins;

@@ -60,6 +60,14 @@ impl<T> PerFamily<T> {
         }
     }
 
+    /// The value for a family, to be changed.
+    pub const fn of_mut(&mut self, family: IpFamily) -> &mut T {
+        match family {
+            IpFamily::V4 => &mut self.v4,
+            IpFamily::V6 => &mut self.v6,
+        }
+    }
+
     /// Both values, IPv4's first.
     pub fn iter(&self) -> impl Iterator<Item = (IpFamily, &T)> {
         IpFamily::BOTH.into_iter().map(|family| (family, self.of(family)))

@@ -32,6 +32,7 @@ pub fn image(
     for link in links.links.values() {
         add_link(&mut image, link, ports);
     }
+    image.own = links.addresses.clone();
     for (name, namespace) in &policy.namespaces {
         for class in namespace.classes.values() {
             add_class(&mut image, name, namespace.zone, class, links);

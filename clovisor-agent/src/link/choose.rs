@@ -40,7 +40,7 @@ pub fn rejection(link: &LinkEntry, namespace: &str, family: IpFamily) -> Option<
     }
     match (link.wanted, *link.health.of(family)) {
         (LinkState::Active, Health::Up) => None,
-        (LinkState::Active, Health::Down(reason)) => Some(reason.to_string()),
+        (LinkState::Active, Health::Down(reason)) => Some(link.words(reason)),
         (LinkState::Drain, _) => Some("spec.state is Drain: no new connections".into()),
         (LinkState::Disabled, _) => Some("spec.state is Disabled".into()),
     }
@@ -73,6 +73,9 @@ mod tests {
             peers: Vec::new(),
             allowed_namespaces: Vec::new(),
             egress_policies: std::sync::Arc::default(),
+            lacking: PerFamily::default(),
+            awaited: PerFamily::default(),
+            shares_device_of: None,
             health: PerFamily { v4: health, v6: health },
             expected: PerFamily { v4: true, v6: true },
             since: jiff::Timestamp::UNIX_EPOCH,
@@ -85,6 +88,7 @@ mod tests {
         LinkTable {
             links: [link(0, "s8", Health::Up), link(1, "s9", Health::Up), link(2, "lte", down)].into(),
             pending: 0,
+            addresses: std::sync::Arc::default(),
         }
     }
 

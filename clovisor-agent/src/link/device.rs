@@ -1,9 +1,11 @@
 //! The device of a link; pure.
 
-use super::table::{Chosen, DownReason};
+use super::table::{Chosen, DownReason, LinkId, LinkTable};
 use clovisor_datapath::host::net::{Device, HostNet};
-use clovisor_objects::wan_link::WanLinkSpec;
 use clovisor_objects::wan_link::selector::DeviceSelector;
+use clovisor_objects::wan_link::{LinkState, WanLinkSpec};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The device of a link now. `chosen`: the device that was chosen earlier by the number of a default route.
 ///
@@ -34,6 +36,56 @@ pub(super) fn device<'a>(
         ([one], _) => Ok(one),
         (_, 1) => physical().next().ok_or(DownReason::DeviceAmbiguous),
         _ => Err(DownReason::DeviceAmbiguous),
+    }
+}
+
+/// The device of each link, where a device is one link's: the maps know a link by its device.
+pub(super) struct Claims<'a> {
+    found: BTreeMap<&'a str, Result<&'a Device, DownReason>>,
+    /// By ifindex.
+    owners: BTreeMap<u32, &'a str>,
+}
+
+impl<'a> Claims<'a> {
+    /// Of several links with the same device the one has it that is not disabled, that had it before, then the one with the lowest
+    /// number (`number`).
+    pub(super) fn of(
+        specs: &BTreeMap<String, Arc<WanLinkSpec>>,
+        found: impl Iterator<Item = (&'a str, Result<&'a Device, DownReason>)>,
+        before: &LinkTable,
+        number: impl Fn(&String) -> Option<LinkId>,
+    ) -> Self {
+        let found: BTreeMap<_, _> = found.collect();
+        let mut owners = BTreeMap::new();
+        let claim = |name: &str, ifindex| {
+            let disabled = specs.get(name).is_none_or(|spec| spec.state == LinkState::Disabled);
+            let had = before.links.get(name).is_some_and(|link| link.ifindex == Some(ifindex));
+            let id = number(&name.to_owned());
+            (disabled, !had, id.is_none(), id, name.to_owned())
+        };
+        for (name, device) in &found {
+            let Ok(device) = device else { continue };
+            let owner = owners.entry(device.ifindex).or_insert(*name);
+            if claim(name, device.ifindex) < claim(owner, device.ifindex) {
+                *owner = name;
+            }
+        }
+        Self { found, owners }
+    }
+
+    /// The device of a link.
+    ///
+    /// # Errors
+    /// There is none, or it is another link's.
+    pub(super) fn device(&self, name: &str) -> Result<&'a Device, DownReason> {
+        let device = self.found.get(name).copied().unwrap_or(Err(DownReason::DeviceMissing))?;
+        if self.owner(name).is_some() { Err(DownReason::DeviceTaken) } else { Ok(device) }
+    }
+
+    /// The other link that has the device of this one.
+    pub(super) fn owner(&self, name: &str) -> Option<&'a str> {
+        let device = self.found.get(name)?.ok()?;
+        self.owners.get(&device.ifindex).copied().filter(|owner| *owner != name)
     }
 }
 

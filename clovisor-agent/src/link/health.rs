@@ -1,10 +1,11 @@
 //! The state of each link from the node's network; pure.
 
-use super::device::{choice, device};
+use super::device::{Claims, choice, device};
 use super::marks::forwarding;
 use super::table::{
     Chosen, DownReason, Health, Kept, LinkEntry, LinkId, LinkTable, Mark, MarkMask, PeerAddress,
 };
+use super::way::{Before, Way, given, next_hop, own_source, reachability, way};
 use clovisor_common::abi::MAX_LINKS;
 use clovisor_datapath::host::net::{Device, HostNet, Reachability};
 use clovisor_datapath::host::resolve::route_to;
@@ -26,42 +27,79 @@ pub fn observe(
     now: jiff::Timestamp,
 ) -> LinkTable {
     let number = |name: &String| before.links.get(name).map(|l| l.id).or(kept.numbers.get(name).copied());
+    let chosen = |name: &String| {
+        let old = before.links.get(name);
+        old.map_or_else(|| kept.devices.get(name), |old| old.chosen.as_ref())
+    };
+    let found = specs.iter().map(|(name, spec)| (name.as_str(), device(spec, net, chosen(name))));
+    let claims = Claims::of(specs, found, before, number);
     let mut taken: BTreeSet<u8> = specs.keys().filter_map(number).map(|id| id.0).collect();
     let mut table = LinkTable::default();
     for (name, spec) in specs {
         let old = before.links.get(name);
         let free = || (0..MAX_LINKS as u8).find(|id| !taken.contains(id));
-        let Some(id) = number(name).map(|id| id.0).or_else(free) else {
+        let Some(id) = number(name).map(|id| LinkId(id.0)).or_else(|| free().map(LinkId)) else {
             continue;
         };
-        taken.insert(id);
-        let chosen = old.map_or_else(|| kept.devices.get(name), |old| old.chosen.as_ref());
-        let mut link = link(name, spec, net, (LinkId(id), chosen), old);
-        link.mark = marks.of(LinkId(id));
-        link.health = PerFamily::each(|family| match link.health.of(family) {
-            Health::Up => forwarded(&link, spec, net, family),
-            down => *down,
-        });
+        taken.insert(id.0);
+        let mut link = link(
+            name,
+            spec,
+            net,
+            Place { id, chosen: chosen(name), device: claims.device(name) },
+            (old, now),
+        );
+        link.shares_device_of = claims.owner(name).map(str::to_owned);
+        link.mark = marks.of(id);
+        for family in IpFamily::BOTH {
+            consider_forwarding(&mut link, spec, net, family, (old, now));
+        }
         let same = old.filter(|old| old.overall() == link.overall());
         link.since = same.map_or(now, |o| o.since);
         table.links.insert(name.clone(), link);
     }
+    table.addresses = addresses(net, &table, before);
     table
 }
+
+/// See [`LinkTable::addresses`].
+fn addresses(net: &HostNet, table: &LinkTable, before: &LinkTable) -> Arc<BTreeSet<IpAddr>> {
+    let own = net.devices.values().flat_map(|device| &device.addresses).filter(|own| own.scope == 0);
+    let used = |link: &LinkEntry| [link.source4.map(IpAddr::V4), link.source6.map(IpAddr::V6)];
+    let all = own.map(|own| own.address).chain(table.links.values().flat_map(used).flatten());
+    let all: BTreeSet<_> = all.collect();
+    if all == *before.addresses { before.addresses.clone() } else { Arc::new(all) }
+}
+
+/// Number and device of a link.
+struct Place<'a> {
+    id: LinkId,
+    chosen: Option<&'a Chosen>,
+    device: Result<&'a Device, DownReason>,
+}
+
+/// The link before, and the time.
+type Earlier<'a> = (Option<&'a LinkEntry>, jiff::Timestamp);
 
 fn link(
     name: &str,
     spec: &WanLinkSpec,
     net: &HostNet,
-    (id, chosen): (LinkId, Option<&Chosen>),
-    old: Option<&LinkEntry>,
+    Place { id, chosen, device: found }: Place<'_>,
+    (old, now): Earlier<'_>,
 ) -> LinkEntry {
-    let found = device(spec, net, chosen);
     let device = found.ok();
     let selected = || spec.device_selector.as_ref().map(ToString::to_string);
     let wanted = || spec.device.clone().or_else(selected).unwrap_or_default();
-    let ways = PerFamily::each(|family| way(spec, net, found?, old, family));
+    let ways = PerFamily::each(|family| {
+        let device = found?;
+        way(spec, net, device, Before::of(old, device, family, now), family)
+    });
     let addresses = Addresses::of(&ways);
+    let lacking = |family| {
+        let since = old.and_then(|old| *old.lacking.of(family)).unwrap_or(now);
+        ways.of(family).as_ref().ok().filter(|way| way.lacks).map(|_| since)
+    };
     LinkEntry {
         id,
         name: name.to_owned(),
@@ -86,16 +124,39 @@ fn link(
         peers: spec.peers.iter().filter_map(peer).collect(),
         allowed_namespaces: spec.allowed_namespaces.clone(),
         egress_policies: Arc::default(),
+        lacking: PerFamily::each(lacking),
+        awaited: PerFamily::each(|family| ways.of(family).as_ref().ok().and_then(|way| way.awaited)),
+        shares_device_of: None,
         health: PerFamily::each(|family| ways.of(family).map_or_else(Health::Down, |_| Health::Up)),
         expected: PerFamily::each(|family| is_expected(spec, ways.of(family), old, family)),
         since: jiff::Timestamp::UNIX_EPOCH,
     }
 }
 
-/// Source address of packets on a link and their next hop, of one family. No next hop: destinations are on the link.
-type Way = (IpAddr, Option<IpAddr>);
+/// The health of a family once its way is known: whether the link's mode works on this node. A rule that goes when the route
+/// of the node goes may come back with it.
+fn consider_forwarding(
+    link: &mut LinkEntry,
+    spec: &WanLinkSpec,
+    net: &HostNet,
+    family: IpFamily,
+    (old, now): Earlier<'_>,
+) {
+    if *link.health.of(family) != Health::Up {
+        return;
+    }
+    let mut health = forwarded(link, spec, net, family);
+    let device = link.ifindex.and_then(|ifindex| net.devices.get(&ifindex));
+    let before = device.and_then(|device| Before::of(old, device, family, now));
+    if health == Health::Down(DownReason::MarkUnrouted) && before.is_some_and(|before| before.waits) {
+        health = Health::Up;
+        let since = old.and_then(|old| *old.lacking.of(family)).unwrap_or(now);
+        *link.lacking.of_mut(family) = Some(since);
+    }
+    *link.health.of_mut(family) = health;
+}
 
-/// The same of both families, of those that have a way.
+/// Sources and gateways of the families that have a way.
 #[derive(Clone, Copy, Debug, Default)]
 struct Addresses {
     source4: Option<Ipv4Addr>,
@@ -107,14 +168,14 @@ struct Addresses {
 impl Addresses {
     fn of(ways: &PerFamily<Result<Way, DownReason>>) -> Self {
         let mut addresses = Self::default();
-        for (source, gateway) in ways.iter().filter_map(|(_, way)| way.ok()) {
-            match source {
+        for Way { source, gateway, .. } in ways.iter().filter_map(|(_, way)| way.as_ref().ok()) {
+            match *source {
                 IpAddr::V4(source) => addresses.source4 = Some(source),
                 IpAddr::V6(source) => addresses.source6 = Some(source),
             }
             match gateway {
-                Some(IpAddr::V4(gateway)) => addresses.gateway4 = Some(gateway),
-                Some(IpAddr::V6(gateway)) => addresses.gateway6 = Some(gateway),
+                Some(IpAddr::V4(gateway)) => addresses.gateway4 = Some(*gateway),
+                Some(IpAddr::V6(gateway)) => addresses.gateway6 = Some(*gateway),
                 None => {}
             }
         }
@@ -133,59 +194,10 @@ fn is_expected(
     gateway || old.is_some_and(|old| *old.expected.of(family))
 }
 
-/// The gateway of `spec`.
-fn given(spec: &WanLinkSpec, family: IpFamily) -> Option<IpAddr> {
-    match family {
-        IpFamily::V4 => spec.gateway.ipv4.map(IpAddr::V4),
-        IpFamily::V6 => spec.gateway.ipv6.map(IpAddr::V6),
-    }
-}
-
 fn peer(peer: &Peer) -> Option<PeerAddress> {
     let port = u16::try_from(peer.port).ok()?;
     let target_port = peer.target_port.map_or(Some(port), |p| u16::try_from(p).ok())?;
     Some(PeerAddress { alias: peer.alias, port, address: peer.address, target_port })
-}
-
-/// How packets of a family can leave by the device. `old`: the link before, whose gateways hold until they fail to answer.
-fn way(
-    spec: &WanLinkSpec,
-    net: &HostNet,
-    device: &Device,
-    old: Option<&LinkEntry>,
-    family: IpFamily,
-) -> Result<Way, DownReason> {
-    if spec.state == LinkState::Disabled {
-        return Err(DownReason::Disabled);
-    }
-    if !device.carrier {
-        return Err(DownReason::NoCarrier);
-    }
-    let source = global(device, family).ok_or(DownReason::NoAddress)?;
-    let known = old.filter(|old| old.ifindex == Some(device.ifindex));
-    let known = match family {
-        IpFamily::V4 => known.and_then(|old| old.gateway4).map(IpAddr::V4),
-        IpFamily::V6 => known.and_then(|old| old.gateway6).map(IpAddr::V6),
-    };
-    let Some(gateway) = given(spec, family).or_else(|| gateway(net, device, family)) else {
-        // Without a link layer there is no next hop to know.
-        return if device.l3 { Ok((source, None)) } else { Err(DownReason::GatewayUnknown) };
-    };
-    if device.l3 || device.no_arp || answers(net, device, gateway, known) {
-        Ok((source, Some(gateway)))
-    } else {
-        Err(DownReason::GatewayUnresolved)
-    }
-}
-
-/// `known`: the gateway that was found before. It holds until it fails to answer: the kernel forgets entries
-/// that are not used, and asking again takes a moment.
-fn answers(net: &HostNet, device: &Device, gateway: IpAddr, known: Option<IpAddr>) -> bool {
-    match reachability(net, device, gateway) {
-        Some(Reachability::Known) => true,
-        Some(Reachability::Asked) | None => known == Some(gateway),
-        Some(Reachability::Failed) => false,
-    }
 }
 
 /// Closes links that would bypass a NetworkPolicy to its namespace. `egress_policies`: namespace -> name of a NetworkPolicy that
@@ -237,22 +249,6 @@ fn by_mark(link: &LinkEntry, net: &HostNet, family: IpFamily) -> Health {
     }
 }
 
-fn reachability(net: &HostNet, device: &Device, gateway: IpAddr) -> Option<Reachability> {
-    let entry = net.neighbours.iter().find(|n| n.ifindex == device.ifindex && n.address == gateway);
-    entry.map(|n| n.reachability)
-}
-
-/// The gateway that the node's own routes use on the device: of the default route, else of any route.
-fn gateway(net: &HostNet, device: &Device, family: IpFamily) -> Option<IpAddr> {
-    let route = net.routes.gateway(device.ifindex, family == IpFamily::V4)?;
-    route.gateway.filter(|gateway| IpFamily::of(*gateway) == family)
-}
-
-fn global(device: &Device, family: IpFamily) -> Option<IpAddr> {
-    let addresses = device.addresses.iter().filter(|address| address.scope == 0);
-    addresses.map(|address| address.address).find(|ip| IpFamily::of(*ip) == family)
-}
-
 /// Next hops whose link-layer address is wanted and not known: what to solicit, with the device's name. `table`: what
 /// was observed of the same specs.
 #[must_use]
@@ -269,8 +265,8 @@ pub fn unresolved(
             continue;
         };
         for family in IpFamily::BOTH {
-            let has_source = global(device, family).is_some();
-            let hop = given(spec, family).or_else(|| gateway(net, device, family)).filter(|_| has_source);
+            let has_source = own_source(spec, net, device, family).is_some();
+            let hop = next_hop(spec, net, device, family).filter(|_| has_source);
             let lacking = hop.filter(|hop| reachability(net, device, *hop) != Some(Reachability::Known));
             wanted.extend(lacking.map(|ip| (ip, device.name.clone())));
         }

@@ -4,12 +4,17 @@ use super::table::DownReason;
 use std::fmt;
 
 impl DownReason {
+    /// What helps two links of one device.
+    pub(super) const SHARED: &'static str = "two links need two devices; give each of the gateways a device of its own, e.g. \
+         a VLAN or macvlan, or set spec.state: Disabled on one of the links";
+
     /// The code, for conditions.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::DeviceMissing => "DeviceMissing",
             Self::DeviceAmbiguous => "DeviceAmbiguous",
+            Self::DeviceTaken => "DeviceTaken",
             Self::NoCarrier => "NoCarrier",
             Self::NoAddress => "NoAddress",
             Self::GatewayUnknown => "GatewayUnknown",
@@ -30,6 +35,7 @@ impl fmt::Display for DownReason {
             Self::DeviceAmbiguous => {
                 "spec.deviceSelector matches several devices of this node; make it more specific"
             }
+            Self::DeviceTaken => "the device is that of link",
             Self::NoCarrier => "the device is down or has no carrier",
             Self::NoAddress => "the device has no global address",
             Self::GatewayUnknown => "no route through the device names a gateway; set spec.gateway",

@@ -4,7 +4,7 @@ use clovisor_datapath::host::legacy::LegacyTables;
 use clovisor_objects::family::{IpFamily, PerFamily};
 use clovisor_objects::wan_link::{LinkState, Mode, Nat};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -55,6 +55,8 @@ pub struct LinkTable {
     pub links: BTreeMap<String, LinkEntry>,
     /// Next hops that were solicited and have not answered yet, and links whose rules are being set.
     pub pending: usize,
+    /// The node's global addresses, and those that links still use although the node has lost them.
+    pub addresses: Arc<BTreeSet<IpAddr>>,
 }
 
 impl LinkTable {
@@ -104,6 +106,12 @@ pub struct LinkEntry {
     pub allowed_namespaces: Vec<String>,
     /// Namespaces of which it takes nothing, each with the name of a NetworkPolicy that it would bypass.
     pub egress_policies: Arc<BTreeMap<String, String>>,
+    /// Since when a family uses a source address, a gateway or a rule that the node does not have any more; it may come back.
+    pub lacking: PerFamily<Option<jiff::Timestamp>>,
+    /// The gateway that takes the place of the present one once it answers.
+    pub awaited: PerFamily<Option<IpAddr>>,
+    /// The other link that has the device of this one.
+    pub shares_device_of: Option<String>,
     /// Of each family; what fails the whole link is said of both.
     pub health: PerFamily<Health>,
     /// The families that the link has or should have: its gateway is known, or it was usable before.
@@ -148,13 +156,24 @@ impl LinkEntry {
     pub fn trouble(&self) -> Option<String> {
         match (self.overall(), self.faults().as_slice()) {
             (_, []) => None,
-            (Overall::Down, [(_, reason)]) => Some(reason.to_string()),
-            (_, [(_, one), (_, other)]) if one == other => Some(one.to_string()),
+            (Overall::Down, [(_, reason)]) => Some(self.words(*reason)),
+            (_, [(_, one), (_, other)]) if one == other => Some(self.words(*one)),
             (_, faults) => {
-                let said: Vec<_> =
-                    faults.iter().map(|(family, reason)| format!("{family}: {reason}")).collect();
+                let said: Vec<_> = faults
+                    .iter()
+                    .map(|(family, reason)| format!("{family}: {}", self.words(*reason)))
+                    .collect();
                 Some(said.join("; "))
             }
+        }
+    }
+
+    /// A reason with the names that belong to it.
+    #[must_use]
+    pub fn words(&self, reason: DownReason) -> String {
+        match (reason, &self.shares_device_of) {
+            (DownReason::DeviceTaken, Some(other)) => format!("{reason} {other}: {}", DownReason::SHARED),
+            _ => reason.to_string(),
         }
     }
 
@@ -219,6 +238,7 @@ pub enum Health {
 pub enum DownReason {
     DeviceMissing,
     DeviceAmbiguous,
+    DeviceTaken,
     NoCarrier,
     NoAddress,
     GatewayUnknown,

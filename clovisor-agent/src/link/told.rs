@@ -2,6 +2,7 @@
 
 use super::table::{DownReason, Health, LinkEntry, LinkTable, Overall};
 use clovisor_datapath::host::net::HostNet;
+use clovisor_objects::family::IpFamily;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -36,6 +37,7 @@ impl Told {
                 continue;
             }
             state(before, link);
+            absent(before, link);
             if before.is_none_or(|before| before.egress_policies != link.egress_policies)
                 && let Some(closed) = link.closed()
             {
@@ -63,6 +65,23 @@ fn state(before: Option<&LinkEntry>, link: &LinkEntry) {
             tracing::warn!(link = name, device, reason, "link up for one address family only")
         }
         Overall::Down => tracing::warn!(link = name, device, reason, "link down"),
+    }
+}
+
+/// Says what a link goes on with although the node's network shows it no more, or another one.
+fn absent(before: Option<&LinkEntry>, link: &LinkEntry) {
+    let name = &link.name;
+    for family in IpFamily::BOTH {
+        let was = |part: fn(&LinkEntry, IpFamily) -> bool| before.is_some_and(|before| part(before, family));
+        if link.lacking.of(family).is_some() && !was(|link, family| link.lacking.of(family).is_some()) {
+            tracing::info!(link = name, %family, "address, route or rule is gone; waiting whether it comes back");
+        }
+        let awaited = link.awaited.of(family);
+        if let Some(gateway) =
+            awaited.filter(|_| before.is_none_or(|before| before.awaited.of(family) != awaited))
+        {
+            tracing::info!(link = name, %gateway, "the new gateway does not answer yet; the old one stays in use");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::health::{close, observe, unresolved};
 use super::table::{Kept, LinkTable, MarkMask};
 use super::told::Told;
+use super::way::GRACE;
 use clovisor_datapath::host::change::solicit;
 use clovisor_datapath::host::net::HostNet;
 use clovisor_objects::snapshot::Snapshot;
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// Between two solicitations of a gateway.
 const SOLICIT: Duration = Duration::from_millis(200);
@@ -35,6 +36,7 @@ pub fn watch(
             let (specs, net) = (snapshot.borrow_and_update().clone(), host.borrow_and_update().clone());
             let wanted = unresolved(&specs.links_here(), &publish.borrow(), &net);
             let waiting = !wanted.is_empty();
+            let expiry = expiry(&publish.borrow(), jiff::Timestamp::now());
             if waiting && Instant::now() >= next {
                 next = Instant::now() + SOLICIT;
                 for (address, device) in wanted {
@@ -51,6 +53,7 @@ pub fn watch(
                 changed = host.changed() => if changed.is_err() { return },
                 () = publish.closed() => return,
                 () = sleep_until(next), if waiting => continue,
+                () = sleep(expiry.unwrap_or_default()), if expiry.is_some() => {}
                 () = sleep_until(told.settled.unwrap_or(next)), if told.settled.is_some() => {
                     told.tell(&publish.borrow(), &host.borrow(), Instant::now());
                     continue;
@@ -62,6 +65,13 @@ pub fn watch(
         }
     });
     links
+}
+
+/// How long until what is away has been away for too long.
+fn expiry(table: &LinkTable, now: jiff::Timestamp) -> Option<Duration> {
+    let all = table.links.values().flat_map(|link| [link.lacking.v4, link.lacking.v6]);
+    let first = all.flatten().min()? + GRACE;
+    Some(Duration::try_from(first.duration_since(now)).unwrap_or_default())
 }
 
 /// The settings by which links are observed.
@@ -93,5 +103,16 @@ impl Observer {
             *old = Arc::new(table);
             true
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_away_is_looked_at_again_when_its_time_is_over() {
+        let at = |ms| jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+        assert_eq!(expiry(&LinkTable::default(), at(0)), None);
     }
 }

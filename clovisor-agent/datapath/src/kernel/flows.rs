@@ -132,6 +132,21 @@ impl Flows {
         Ok(())
     }
 
+    /// Removes a flow: the pod's next packet opens a new one.
+    pub fn remove(&mut self, flow: &FlowEntry) {
+        match (flow.source, flow.destination) {
+            (SocketAddr::V4(from), SocketAddr::V4(to)) => {
+                let key = key(flow, from.ip().octets(), to.ip().octets());
+                [&mut self.flow4, &mut self.unreplied4].into_iter().for_each(|table| table.remove(&key));
+            }
+            (SocketAddr::V6(from), SocketAddr::V6(to)) => {
+                let key = key(flow, from.ip().octets(), to.ip().octets());
+                [&mut self.flow6, &mut self.unreplied6].into_iter().for_each(|table| table.remove(&key));
+            }
+            _ => {}
+        }
+    }
+
     /// Notes that a connection was reset: its entries go when those of ended ones do.
     ///
     /// # Errors
@@ -244,6 +259,17 @@ where
         swept.ended += removed;
         swept.fill.push(self.fill(entries.len() - removed.min(entries.len())));
         Ok(())
+    }
+
+    /// The forward entry first: without it the pod's next packet opens a new flow. What is missing has ended meanwhile.
+    fn remove(&mut self, key: &FlowKey<A>) {
+        if let Ok(flow) = self.map.get(key, 0) {
+            for entry in [*key, key.paired(&flow)] {
+                if let Err(error) = self.map.remove(&entry) {
+                    tracing::debug!(map = self.name, %error, "entry not removed");
+                }
+            }
+        }
     }
 
     fn note_reset(&mut self, key: &FlowKey<A>) -> Result<(), TableError> {

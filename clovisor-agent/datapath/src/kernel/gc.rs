@@ -3,6 +3,7 @@
 use super::flows::{Flows, Swept};
 use super::image::{Image, forbidden, lost};
 use super::inject::{probe_silent, tear_down};
+use super::lost::LostSources;
 use super::state::{FlowDump, KernelState, now_ns};
 use super::tables::Fill;
 use std::sync::Arc;
@@ -46,6 +47,10 @@ impl Collector {
             return;
         }
         let mut image = self.state.borrow_and_update().image.clone();
+        // Addresses may have gone while no agent ran.
+        if self.end_lost(None, &image, true).await.is_none() {
+            return;
+        }
         let mut tick = interval(SWEEP);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -68,14 +73,22 @@ impl Collector {
     /// Another image: connections that cannot stay are torn down, flows of pods that are gone are removed.
     async fn follow(&mut self, image: &mut Arc<Image>) -> Option<()> {
         let old = std::mem::replace(image, self.state.borrow_and_update().image.clone());
-        if lost(&old, image) || forbidden(&old, image) {
-            let new = image.clone();
-            self.blocking(move |flows| tear_down(flows, &new)).await?;
-        }
+        let stay = !lost(&old, image) && !forbidden(&old, image);
+        self.end_lost(Some(&old), image, stay).await?;
         if old.pods.keys().any(|veth| !image.pods.contains_key(veth)) {
             self.sweep(image).await?;
         }
         Some(())
+    }
+
+    /// Ends flows whose source address is lost since `old`, and those that cannot stay on their link unless all can.
+    async fn end_lost(&mut self, old: Option<&Image>, new: &Arc<Image>, stay: bool) -> Option<()> {
+        let sources = LostSources::between(old, new);
+        if stay && sources.is_none() {
+            return Some(());
+        }
+        let new = new.clone();
+        self.blocking(move |flows| tear_down(flows, &new, &sources.unwrap_or_default(), stay)).await
     }
 
     async fn sweep(&mut self, image: &Arc<Image>) -> Option<()> {

@@ -5,7 +5,7 @@ use clovisor_common::abi::{
 };
 use clovisor_common::packet::Address;
 use clovisor_common::rule::carries;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -26,6 +26,9 @@ pub struct Image {
     pub local: Arc<LocalPrefixes>,
     pub addrs: BTreeMap<AddrKey, Addr>,
     pub pods: BTreeMap<u32, Pod>,
+    /// In no map: the addresses that flows under NAT may have, those of the node and those that links still use; empty while they are
+    /// not known.
+    pub own: Arc<BTreeSet<IpAddr>>,
 }
 
 impl Image {

@@ -3,23 +3,38 @@
 use super::flows::{FlowEntry, Flows};
 use super::image::Image;
 use super::keepalive::probe;
-use super::teardown::{Injection, teardown};
+use super::lost::LostSources;
+use super::teardown::{Injection, reset, teardown};
 use crate::host::raw::RawSockets;
+use clovisor_common::packet::RST;
 use std::io;
 use std::net::IpAddr;
 
-/// Informs the sockets of pods whose connections cannot stay on their link; see [`teardown`].
-pub(super) fn tear_down(flows: &mut Flows, image: &Image) {
-    let (mut sockets, mut resets, mut moves, mut lost) = (RawSockets::default(), 0_u32, 0_u32, 0_u32);
+/// Informs the sockets of pods whose connections cannot stay on their link ([`teardown`]), and ends the flows whose source address
+/// is `lost`: connections by a RST, others so that the pod's next packet opens a new flow. `stay`: no link is lost.
+pub(super) fn tear_down(flows: &mut Flows, image: &Image, lost_sources: &LostSources, stay: bool) {
+    let (mut sockets, mut resets, mut moves, mut lost, mut reopened) =
+        (RawSockets::default(), 0_u32, 0_u32, 0_u32, 0_u32);
     let entries = match flows.read() {
         Ok((entries, _)) => entries,
         Err(error) => {
-            tracing::warn!(%error, "idle connections of a lost link are not torn down: flows unreadable");
+            tracing::warn!(%error, "idle connections of a lost link or address are not torn down: flows unreadable");
             return;
         }
     };
     for flow in entries {
-        let Some(injection) = teardown(&flow, image) else { continue };
+        let lost_source = lost_sources.has(&flow);
+        let injection = match lost_source {
+            true => reset(&flow, image),
+            false => (!stay).then(|| teardown(&flow, image)).flatten(),
+        };
+        let Some(injection) = injection else {
+            if lost_source && flow.forward.tcp_flags & RST == 0 {
+                flows.remove(&flow);
+                reopened += 1;
+            }
+            continue;
+        };
         match deliver(&injection, |pod, packet| sockets.send(pod, packet)) {
             Ok(true) if injection.resets => {
                 resets += 1;
@@ -30,12 +45,12 @@ pub(super) fn tear_down(flows: &mut Flows, image: &Image) {
             Ok(true) => moves += 1,
             Ok(false) => lost += 1,
             Err(error) => {
-                tracing::warn!(%error, "idle connections of a lost link are not torn down; CAP_NET_RAW is missing");
+                tracing::warn!(%error, "idle connections of a lost link or address are not torn down; CAP_NET_RAW is missing");
                 return;
             }
         }
     }
-    tracing::info!(resets, moves, lost, "connections of a lost link reset or moved");
+    tracing::info!(resets, moves, lost, reopened, "flows of a lost link or address reset or moved");
 }
 
 /// Probes the sockets of silent connections; see [`probe`]. Where that fails, flows stay until they were silent for a day.

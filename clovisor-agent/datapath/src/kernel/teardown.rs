@@ -30,32 +30,44 @@ pub struct Injection {
 /// The packets for a flow by the maps of `image`; none if the flow stays on its link or is held.
 #[must_use]
 pub fn teardown(flow: &FlowEntry, image: &Image) -> Option<Injection> {
+    injection(flow, image, false)
+}
+
+/// The reset of a connection that cannot go on, whatever its link could do; none if it is no answered connection.
+#[must_use]
+pub(super) fn reset(flow: &FlowEntry, image: &Image) -> Option<Injection> {
+    injection(flow, image, true)
+}
+
+fn injection(flow: &FlowEntry, image: &Image, ends: bool) -> Option<Injection> {
     match (flow.source, flow.destination) {
         (SocketAddr::V4(from), SocketAddr::V4(to)) => {
             let packet = segment4(flow, from.ip().octets(), to.ip().octets());
-            about::<[u8; 4]>(flow, image, &packet)
+            about::<[u8; 4]>(flow, image, &packet, ends)
         }
         (SocketAddr::V6(from), SocketAddr::V6(to)) => {
             let packet = segment6(flow, from.ip().octets(), to.ip().octets());
-            about::<[u8; 16]>(flow, image, &packet)
+            about::<[u8; 16]>(flow, image, &packet, ends)
         }
         _ => None,
     }
 }
 
-fn about<A: Reply>(flow: &FlowEntry, image: &Image, packet: &[u8]) -> Option<Injection> {
+/// `ends`: the connection is reset in any case.
+fn about<A: Reply>(flow: &FlowEntry, image: &Image, packet: &[u8], ends: bool) -> Option<Injection> {
     let (state, back) = (&flow.forward, flow.reverse.as_ref()?);
     let answered =
         (state.tcp_flags & back.tcp_flags & ACK) != 0 && (state.tcp_flags | back.tcp_flags) & RST == 0;
     let link = image.links.get(&state.link);
     let slot = image.slots.get(&u32::from(state.slot)).copied().unwrap_or(Slot::NONE);
-    if flow.proto != TCP || !answered || stays::<A>(link, state, slot) {
+    if flow.proto != TCP || !answered || !ends && stays::<A>(link, state, slot) {
         return None;
     }
     let segment = A::parse(packet, ETHERNET).ok()?;
     let mut frame: Frame = [0; 112];
     let movable = movable(image, &segment.key(state.veth), &entry(flow), slot);
-    let (length, times, resets) = match disposition::<A>(state, link, slot, movable) {
+    let decided = if ends { Disposition::Reset } else { disposition::<A>(state, link, slot, movable) };
+    let (length, times, resets) = match decided {
         Disposition::Reset => (A::reset(packet, &segment, 0, &mut frame)?, 1, true),
         Disposition::Move(_) => {
             (A::icmp_error(packet, &segment, IcmpError::Unreachable, &mut frame)?, DUPLICATES, false)

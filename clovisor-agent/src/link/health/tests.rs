@@ -59,11 +59,27 @@ fn net() -> HostNet {
 
 const MARKS: MarkMask = MarkMask(0x7f00_0000);
 
-const FRESH: (LinkId, Option<&Chosen>) = (LinkId(0), None);
+fn at(ms: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_millisecond(ms).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Link s9 at a time when nothing is away any more that `old` waited for.
+fn link(spec: &WanLinkSpec, net: &HostNet, old: Option<&LinkEntry>) -> LinkEntry {
+    let old = old.map(|old| {
+        let long_ago = |lacks: Option<jiff::Timestamp>| lacks.or(Some(at(0)));
+        LinkEntry { lacking: PerFamily::each(|family| long_ago(*old.lacking.of(family))), ..old.clone() }
+    });
+    link_at(spec, net, old.as_ref(), at(60_000))
+}
+
+fn link_at(spec: &WanLinkSpec, net: &HostNet, old: Option<&LinkEntry>, now: jiff::Timestamp) -> LinkEntry {
+    let place = Place { id: LinkId(0), chosen: None, device: device(spec, net, None) };
+    super::link("s9", spec, net, place, (old, now))
+}
 
 /// Of IPv4, the only family of [`net`].
 fn health(spec: &WanLinkSpec, net: &HostNet) -> Health {
-    link("s9", spec, net, FRESH, None).health.v4
+    link(spec, net, None).health.v4
 }
 
 fn asked(specs: &BTreeMap<String, Arc<WanLinkSpec>>, net: &HostNet) -> Vec<(IpAddr, String)> {
@@ -74,7 +90,7 @@ fn asked(specs: &BTreeMap<String, Arc<WanLinkSpec>>, net: &HostNet) -> Vec<(IpAd
 
 #[test]
 fn a_link_is_up_when_everything_on_the_way_is() {
-    let up = link("s9", &spec("s9"), &net(), FRESH, None);
+    let up = link(&spec("s9"), &net(), None);
     assert_eq!((up.health.v4, up.overall(), up.trouble()), (Health::Up, Overall::Up, None));
     assert_eq!(
         (up.gateway4, up.source4),
@@ -125,7 +141,7 @@ fn families_fail_one_by_one() {
     ] {
         let mut net = dual();
         failed.iter().for_each(|hop| fail(&mut net, *hop));
-        let link = link("s9", &spec("s9"), &net, FRESH, None);
+        let link = link(&spec("s9"), &net, None);
         assert_eq!((link.health, link.overall()), (PerFamily { v4, v6 }, overall), "{failed:?}");
         assert_eq!((link.source4.is_some(), link.source6.is_some()), (v4 == up, v6 == up), "{failed:?}");
         let said = link.trouble();
@@ -142,22 +158,22 @@ fn a_link_lacks_a_family_that_it_had_or_whose_gateway_is_given() {
         net
     };
     let ipv4_only = || without(IpAddr::is_ipv4);
-    let fresh = link("s9", &spec("s9"), &net(), FRESH, None);
+    let fresh = link(&spec("s9"), &net(), None);
     assert_eq!((fresh.overall(), fresh.health.v6), (Overall::Up, Health::Down(DownReason::NoAddress)));
-    let had = link("s9", &spec("s9"), &dual(), FRESH, None);
-    let lost = link("s9", &spec("s9"), &ipv4_only(), FRESH, Some(&had));
+    let had = link(&spec("s9"), &dual(), None);
+    let lost = link(&spec("s9"), &ipv4_only(), Some(&had));
     assert_eq!((lost.overall(), lost.usable()), (Overall::Partial, vec![IpFamily::V4]));
-    let still = link("s9", &spec("s9"), &ipv4_only(), FRESH, Some(&lost));
+    let still = link(&spec("s9"), &ipv4_only(), Some(&lost));
     assert_eq!(still.overall(), Overall::Partial);
     let mut given = spec("s9");
     given.gateway.ipv6 = Some(Ipv6Addr::LOCALHOST);
-    assert_eq!(link("s9", &given, &net(), FRESH, None).overall(), Overall::Partial);
+    assert_eq!(link(&given, &net(), None).overall(), Overall::Partial);
     let ipv6_only = without(IpAddr::is_ipv6);
-    let link = link("s9", &spec("s9"), &ipv6_only, FRESH, None);
-    assert_eq!((link.overall(), link.usable()), (Overall::Up, vec![IpFamily::V6]));
+    let only = link(&spec("s9"), &ipv6_only, None);
+    assert_eq!((only.overall(), only.usable()), (Overall::Up, vec![IpFamily::V6]));
     let mut dead = ipv6_only;
     fail(&mut dead, HOP6);
-    let link = super::link("s9", &spec("s9"), &dead, FRESH, Some(&link));
+    let link = link(&spec("s9"), &dead, Some(&only));
     let reason = DownReason::GatewayUnresolved;
     assert_eq!((link.overall(), link.faults()), (Overall::Down, vec![(IpFamily::V6, reason)]));
     assert_eq!(link.trouble(), Some(reason.to_string()), "the link's only family need not be named");
@@ -165,7 +181,7 @@ fn a_link_lacks_a_family_that_it_had_or_whose_gateway_is_given() {
 
 #[test]
 fn a_forgotten_gateway_holds_until_it_fails_to_answer() {
-    let up = link("s9", &spec("s9"), &net(), FRESH, None);
+    let up = link(&spec("s9"), &net(), None);
     let rows = [
         (None, Health::Up),
         (Some(Reachability::Asked), Health::Up),
@@ -181,7 +197,7 @@ fn a_forgotten_gateway_holds_until_it_fails_to_answer() {
             mac: vec![1],
             reachability,
         }));
-        assert_eq!(link("s9", &spec("s9"), &net, FRESH, Some(&up)).health.v4, health, "{reach:?}");
+        assert_eq!(link(&spec("s9"), &net, Some(&up)).health.v4, health, "{reach:?}");
     }
 }
 
@@ -303,7 +319,6 @@ fn numbers_stay_and_times_move_with_the_state() {
     let specs = |names: &[&str]| -> BTreeMap<String, Arc<WanLinkSpec>> {
         names.iter().map(|n| ((*n).to_owned(), Arc::new(spec(n)))).collect()
     };
-    let at = |s| jiff::Timestamp::from_second(s).unwrap_or_default();
     let one = observe(&specs(&["s9"]), &net(), &LinkTable::default(), &Kept::default(), MARKS, at(1));
     let two = observe(&specs(&["a", "s9"]), &net(), &one, &Kept::default(), MARKS, at(2));
     assert_eq!((two.links["s9"].id, two.links["a"].id), (LinkId(0), LinkId(1)));
@@ -331,4 +346,100 @@ fn only_a_redirect_that_nobody_has_accepted_is_closed_to_a_policed_namespace() {
             "{mode:?} {policy_bypass:?}"
         );
     }
+}
+
+/// What is away for less than the grace resets nothing; a carrier that is lost, or a gateway that fails to answer, does at once.
+#[test]
+fn what_a_lease_takes_away_for_a_moment_is_waited_for() {
+    type Break = fn(&mut HostNet);
+    let no_address: Break = |n| n.devices.values_mut().for_each(|d| d.addresses.clear());
+    let no_route: Break = |n| n.routes = Routes::default();
+    let nothing: Break = |n| {
+        n.devices.values_mut().for_each(|d| d.addresses.clear());
+        (n.routes, n.neighbours) = (Routes::default(), Vec::new());
+    };
+    let no_carrier: Break = |n| n.devices.values_mut().for_each(|d| d.carrier = false);
+    let no_answer: Break = |n| fail(n, HOP);
+    let up = link_at(&spec("s9"), &net(), None, at(0));
+    let (gone, unknown) = (DownReason::NoAddress, DownReason::GatewayUnknown);
+    for (break_it, waits, reason) in [
+        (no_address, true, gone),
+        (no_route, true, unknown),
+        (nothing, true, gone),
+        (no_carrier, false, DownReason::NoCarrier),
+        (no_answer, false, DownReason::GatewayUnresolved),
+    ] {
+        let mut broken = net();
+        break_it(&mut broken);
+        let mut link = up.clone();
+        for ms in [10, 900, 2009] {
+            link = link_at(&spec("s9"), &broken, Some(&link), at(ms));
+            assert_eq!(link.health.v4 == Health::Up, waits, "{reason} at {ms}");
+            let same = (link.source4, link.gateway4) == (up.source4, up.gateway4);
+            assert_eq!((same, link.lacking.v4), (waits, waits.then(|| at(10))), "{reason} at {ms}");
+        }
+        let back = link_at(&spec("s9"), &net(), Some(&link), at(2009));
+        assert_eq!((back.health.v4, back.lacking.v4), (Health::Up, None), "{reason}");
+        link = link_at(&spec("s9"), &broken, Some(&link), at(2010));
+        assert_eq!(link.health.v4, Health::Down(reason), "for too long");
+    }
+}
+
+#[test]
+fn another_address_takes_the_place_of_a_lost_one_at_once() {
+    let up = link_at(&spec("s9"), &net(), None, at(0));
+    let mut moved = net();
+    let next = Ipv4Addr::new(10, 9, 0, 3);
+    moved.devices.values_mut().for_each(|d| d.addresses = vec![address(next.into())]);
+    let link = link_at(&spec("s9"), &moved, Some(&up), at(10));
+    assert_eq!((link.source4, link.lacking.v4, link.health.v4), (Some(next), None, Health::Up));
+}
+
+/// The old gateway is given up when the new one is known, or when it fails itself.
+#[test]
+fn a_new_gateway_is_known_before_the_old_one_goes() {
+    let next = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 7));
+    let up = link(&spec("s9"), &net(), None);
+    let mut changed = net();
+    changed.routes = vec![default(Some(next), 9, 0)].into();
+    let waits = link(&spec("s9"), &changed, Some(&up));
+    assert_eq!((waits.gateway4, waits.awaited.v4, waits.health.v4), (up.gateway4, Some(next), Health::Up));
+    let specs = BTreeMap::from([("s9".to_owned(), Arc::new(spec("s9")))]);
+    let table = LinkTable { links: [("s9".to_owned(), waits.clone())].into(), ..LinkTable::default() };
+    assert_eq!(unresolved(&specs, &table, &changed), [(next, "s9".to_owned())]);
+    let mut dead = changed.clone();
+    fail(&mut dead, HOP);
+    assert_eq!(link(&spec("s9"), &dead, Some(&waits)).health.v4, Health::Down(DownReason::GatewayUnresolved));
+    let known = Neighbour { address: next, ifindex: 9, mac: vec![7], reachability: Reachability::Known };
+    changed.neighbours.push(known);
+    let moved = link(&spec("s9"), &changed, Some(&waits));
+    assert_eq!((moved.gateway4, moved.awaited.v4), (Some(Ipv4Addr::new(10, 9, 0, 7)), None));
+}
+
+/// A device is one link's: of several that name it, one that was there first has it.
+#[test]
+fn a_device_is_one_links() {
+    let spec = |state| Arc::new(WanLinkSpec { state, ..spec("s9") });
+    let specs = |a, b| BTreeMap::from([("a".to_owned(), spec(a)), ("b".to_owned(), spec(b))]);
+    let active = || specs(LinkState::Active, LinkState::Active);
+    let look = |specs: &BTreeMap<_, _>, before: &LinkTable, kept: &Kept| {
+        observe(specs, &net(), before, kept, MARKS, at(0))
+    };
+    let owner = |table: &LinkTable| -> Vec<String> {
+        let has = table.links.values().filter(|link| link.ifindex.is_some());
+        has.map(|link| link.name.clone()).collect()
+    };
+    let (none, fresh) = (LinkTable::default(), Kept::default());
+    let table = look(&active(), &none, &fresh);
+    assert_eq!(owner(&table), ["a"]);
+    let refused = &table.links["b"];
+    assert_eq!(refused.health.v4, Health::Down(DownReason::DeviceTaken));
+    let said = refused.trouble().unwrap_or_default();
+    assert!(said.starts_with("the device is that of link a: ") && refused.device == "s9", "{said}");
+    let only_b = BTreeMap::from([("b".to_owned(), spec(LinkState::Active))]);
+    let first = look(&only_b, &none, &fresh);
+    let both = look(&active(), &first, &fresh);
+    assert_eq!(owner(&both), ["b"], "it had it before");
+    assert_eq!(owner(&look(&active(), &none, &both.kept())), ["b"], "over a restart as well");
+    assert_eq!(owner(&look(&specs(LinkState::Active, LinkState::Disabled), &both, &fresh)), ["a"]);
 }
