@@ -1,6 +1,7 @@
 //! Connections past any proxy: idle ones whose link dies, ones under way that move, many that a neighbour floods around,
 //! and pods that have the same ports or addresses.
 
+use crate::echo::{MAPPING, by_link, dial, open, says};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use harness::eventually::eventually;
 use harness::netns::run;
@@ -9,71 +10,9 @@ use harness::site::Site;
 use serde_json::Value;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-const PORT: u16 = 9100;
-
-/// Everything of every pod to the service by s9, else s8.
-const MAPPING: &str = "---
-apiVersion: clovisor.io/v1alpha1
-kind: WanMapping
-metadata: {name: till, namespace: shop}
-spec:
-  traffic:
-    destinations:
-    - {cidr: 203.0.113.0/24}
-    - {cidr: 203.0.113.0/24, protocol: UDP}
-    - {cidr: \"2001:db8:cafe::/48\"}
-  links: [s9, s8]
-";
-
-fn open(site: &mut Site, nat: &str) -> Result<()> {
-    site.apply("1-links.yaml", &(objects::link("s8", nat) + &objects::link("s9", nat)))?;
-    site.apply("3-pods.yaml", &objects::pods(&site.pods))?;
-    site.apply("4-mappings.yaml", MAPPING)?;
-    site.start_agent()?;
-    for ipv6 in [false, true] {
-        let address = Site::service(ipv6, PORT);
-        let listener = site.cloud.within(move || TcpListener::bind(address))?.context("cannot listen")?;
-        std::thread::spawn(move || {
-            // Each ends with its connection, all with the process.
-            while let Ok((stream, _)) = listener.accept() {
-                std::thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
-            }
-        });
-    }
-    Ok(())
-}
-
-fn dial(site: &Site, pod: usize, ipv6: bool, own_port: u16) -> Result<TcpStream> {
-    let target = Site::service(ipv6, PORT);
-    site.pods[pod].netns.within(|| -> Result<TcpStream> {
-        let domain = if ipv6 { Domain::IPV6 } else { Domain::IPV4 };
-        let socket = Socket::new(domain, Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        if own_port != 0 {
-            socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::UNSPECIFIED, own_port))))?;
-        }
-        socket.connect_timeout(&target.into(), Duration::from_secs(5)).context("no connection")?;
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        Ok(stream)
-    })?
-}
-
-fn says(stream: &mut TcpStream, word: &[u8]) -> Result<()> {
-    stream.write_all(word)?;
-    let mut got = vec![0; word.len()];
-    stream.read_exact(&mut got)?;
-    ensure!(got == word, "another answer");
-    Ok(())
-}
-
-fn by_link(site: &mut Site, link: &str) -> Result<usize> {
-    Ok(site.agent()?.sessions()?.iter().filter(|s| s["link"] == link && s["protocol"] == "TCP").count())
-}
 
 /// Nobody sends anything: those who own the connections learn within a moment that these are over. The control: while the
 /// agent hangs, they do not.

@@ -1,11 +1,13 @@
 //! Site tests: real namespaces, real Envoys, the real agent. They need root.
 
+mod addresses;
 mod changes;
 mod churn;
 mod coexistence;
 mod connections;
 mod control;
 mod corpus;
+mod echo;
 mod exact;
 mod files;
 mod forged;

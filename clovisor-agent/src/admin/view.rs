@@ -143,8 +143,8 @@ fn link_status(link: &LinkEntry, dump: &Dump) -> api::LinkStatus {
 fn family_status(link: &LinkEntry, family: IpFamily, health: Health) -> api::FamilyStatus {
     let (state, reason) = match health {
         Health::Up => ("Up", None),
-        Health::Down(reason) if *link.expected.of(family) => ("Down", Some(reason.to_string())),
-        Health::Down(reason) => ("Unused", Some(reason.to_string())),
+        Health::Down(reason) if *link.expected.of(family) => ("Down", Some(link.words(reason))),
+        Health::Down(reason) => ("Unused", Some(link.words(reason))),
     };
     api::FamilyStatus { family, state: state.into(), reason }
 }

@@ -74,14 +74,17 @@ fn of_link(link: &LinkEntry) -> LinkConditions {
         }
     };
     let expected = link.health.iter().filter(|(family, _)| *link.expected.of(*family));
-    LinkConditions { ready, families: expected.map(|(family, health)| of_family(family, *health)).collect() }
+    LinkConditions {
+        ready,
+        families: expected.map(|(family, health)| of_family(link, family, *health)).collect(),
+    }
 }
 
-fn of_family(family: IpFamily, health: Health) -> NewCondition {
+fn of_family(link: &LinkEntry, family: IpFamily, health: Health) -> NewCondition {
     let kind = ready_kind(family);
     match health {
         Health::Up => NewCondition::new(kind, Some(true), "Up", format!("it takes {family} traffic")),
-        Health::Down(reason) => NewCondition::new(kind, Some(false), reason.name(), reason.to_string()),
+        Health::Down(reason) => NewCondition::new(kind, Some(false), reason.name(), link.words(reason)),
     }
 }
 

@@ -132,6 +132,21 @@ impl Flows {
         Ok(())
     }
 
+    /// The flow with its forward entry as it is now.
+    #[must_use]
+    pub fn again(&self, flow: &FlowEntry) -> FlowEntry {
+        let forward = match (flow.source, flow.destination) {
+            (SocketAddr::V4(from), SocketAddr::V4(to)) => {
+                self.flow4.state(&key(flow, from.ip().octets(), to.ip().octets()))
+            }
+            (SocketAddr::V6(from), SocketAddr::V6(to)) => {
+                self.flow6.state(&key(flow, from.ip().octets(), to.ip().octets()))
+            }
+            _ => None,
+        };
+        FlowEntry { forward: forward.unwrap_or(flow.forward), ..flow.clone() }
+    }
+
     /// Removes a flow: the pod's next packet opens a new one.
     pub fn remove(&mut self, flow: &FlowEntry) {
         match (flow.source, flow.destination) {
@@ -259,6 +274,10 @@ where
         swept.ended += removed;
         swept.fill.push(self.fill(entries.len() - removed.min(entries.len())));
         Ok(())
+    }
+
+    fn state(&self, key: &FlowKey<A>) -> Option<FlowState> {
+        self.map.get(key, 0).ok().map(|flow| flow.state)
     }
 
     /// The forward entry first: without it the pod's next packet opens a new flow. What is missing has ended meanwhile.

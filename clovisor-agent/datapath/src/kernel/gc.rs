@@ -88,7 +88,7 @@ impl Collector {
             return Some(());
         }
         let new = new.clone();
-        self.blocking(move |flows| tear_down(flows, &new, &sources.unwrap_or_default(), stay)).await
+        self.blocking(move |flows| tear_down(flows, &new, sources.as_ref(), stay)).await
     }
 
     async fn sweep(&mut self, image: &Arc<Image>) -> Option<()> {

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 /// Informs the sockets of pods whose connections cannot stay on their link ([`teardown`]), and ends the flows whose source address
 /// is `lost`: connections by a RST, others so that the pod's next packet opens a new flow. `stay`: no link is lost.
-pub(super) fn tear_down(flows: &mut Flows, image: &Image, lost_sources: &LostSources, stay: bool) {
+pub(super) fn tear_down(flows: &mut Flows, image: &Image, lost_sources: Option<&LostSources>, stay: bool) {
     let (mut sockets, mut resets, mut moves, mut lost, mut reopened) =
         (RawSockets::default(), 0_u32, 0_u32, 0_u32, 0_u32);
     let entries = match flows.read() {
@@ -23,7 +23,7 @@ pub(super) fn tear_down(flows: &mut Flows, image: &Image, lost_sources: &LostSou
         }
     };
     for flow in entries {
-        let lost_source = lost_sources.has(&flow);
+        let lost_source = lost_sources.is_some_and(|lost| lost.has(&flow));
         let injection = match lost_source {
             true => reset(&flow, image),
             false => (!stay).then(|| teardown(&flow, image)).flatten(),
@@ -35,15 +35,20 @@ pub(super) fn tear_down(flows: &mut Flows, image: &Image, lost_sources: &LostSou
             }
             continue;
         };
-        match deliver(&injection, |pod, packet| sockets.send(pod, packet)) {
-            Ok(true) if injection.resets => {
+        let mut send = |pod, packet: &[u8]| sockets.send(pod, packet);
+        let delivered = match injection.resets {
+            true => deliver_reset(&flow, injection, flows, image, &mut send),
+            false => deliver(&injection, &mut send).map(|sent| sent.then_some(false)),
+        };
+        match delivered {
+            Ok(Some(true)) => {
                 resets += 1;
                 if let Err(error) = flows.note_reset(&flow) {
                     tracing::debug!(%error, "an ended flow stays until it is idle for a day");
                 }
             }
-            Ok(true) => moves += 1,
-            Ok(false) => lost += 1,
+            Ok(Some(false)) => moves += 1,
+            Ok(None) => lost += 1,
             Err(error) => {
                 tracing::warn!(%error, "idle connections of a lost link or address are not torn down; CAP_NET_RAW is missing");
                 return;
@@ -62,6 +67,27 @@ pub(super) fn probe_silent(silent: &[FlowEntry]) {
             return;
         }
     }
+}
+
+/// Resets a connection. A socket takes a RST only at the byte that it expects next (RFC 5961, section 3.2), and may not have
+/// acknowledged yet what it got last: it is probed first, and answers with what it expects. Returns true, or none where the pod
+/// cannot be reached.
+///
+/// # Errors
+/// As [`deliver`].
+fn deliver_reset(
+    flow: &FlowEntry,
+    injection: Injection,
+    flows: &Flows,
+    image: &Image,
+    mut send: impl FnMut(IpAddr, &[u8]) -> io::Result<()>,
+) -> io::Result<Option<bool>> {
+    if let Some(probe) = probe(flow) {
+        deliver(&probe, &mut send)?;
+    }
+    // The answer may have ended the flow already.
+    let injection = reset(&flows.again(flow), image).unwrap_or(injection);
+    deliver(&injection, &mut send).map(|sent| sent.then_some(true))
 }
 
 /// Sends the packets of an injection; false where the pod cannot be reached.

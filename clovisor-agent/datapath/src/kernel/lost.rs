@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// The addresses that flows can have, and the links whose flows have lost theirs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct LostSources {
     own: BTreeSet<IpAddr>,
     /// Link and "is IPv4": the stack translates what the link carries, and to what address is not in the flow's entries.
@@ -77,11 +77,11 @@ mod tests {
         assert!(!nat(Some(&last), &both, A), "one more");
         assert!(nat(None, &last, A) && !nat(None, &both, A), "an earlier agent's");
         assert!(!nat(Some(&both), &image(&[], LINK_NAT), A), "nothing is known");
-        let lost = LostSources::between(Some(&both), &last).unwrap_or_default();
-        assert!(!lost.has(&of(0, A)) && !lost.has(&of(FLOW_MARK, A)), "not translated");
-        assert!(!lost.has(&of(FLOW_NAT | FLOW_MARK, [10, 244, 0, 5])), "the link does not mark");
-        let marks =
-            LostSources::between(Some(&image(&[A, B], LINK_NAT | LINK_MARK)), &last).unwrap_or_default();
+        let lost = |old: &Image| LostSources::between(Some(old), &last).unwrap_or_else(|| panic!("none"));
+        let translated = lost(&both);
+        assert!(!translated.has(&of(0, A)) && !translated.has(&of(FLOW_MARK, A)), "not translated");
+        assert!(!translated.has(&of(FLOW_NAT | FLOW_MARK, [10, 244, 0, 5])), "the link does not mark");
+        let marks = lost(&image(&[A, B], LINK_NAT | LINK_MARK));
         assert!(marks.has(&of(FLOW_NAT | FLOW_MARK, [10, 244, 0, 5])));
     }
 }
