@@ -12,7 +12,8 @@ use crate::config::{ControllerArgs, RunArgs};
 use crate::desired::local::LocalRoutes;
 use crate::desired::run::{Inputs, Task, all_seen};
 use crate::envoy::run::{EnvoyConfig, EnvoyStatus};
-use crate::link::table::{LinkTable, MarkMask};
+use crate::link::past::PastFile;
+use crate::link::table::{Kept, LinkTable, MarkMask};
 use crate::ready::{Hold, Ready};
 use crate::session::counters::AnswerCounters;
 use crate::source::api::{self, View};
@@ -102,8 +103,7 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
     let cluster = cluster(args).await?;
     let snapshots = snapshots(args, cluster.as_ref()).await?;
     let network = host::watch::watch().await?;
-    let marks = MarkMask(args.datapath.mark_mask);
-    let links = link::watch::watch(numbers.links.clone(), marks, snapshots.clone(), network.clone());
+    let links = links(args, numbers.links.clone(), &snapshots, &network);
     let (compiler, policy) = Compiler::new(snapshots, file, numbers, purpose(args));
     keep_ports(args, network.clone());
     let ports = PortRange { min: args.datapath.nat_ports.0, max: args.datapath.nat_ports.1 };
@@ -150,6 +150,20 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
         cluster,
         listener,
     })
+}
+
+/// Follows the links, from what an earlier agent left of them; their times are kept on disk.
+fn links(
+    args: &RunArgs,
+    kept: Kept,
+    snapshots: &watch::Receiver<Arc<Snapshot>>,
+    network: &watch::Receiver<Arc<HostNet>>,
+) -> watch::Receiver<Arc<LinkTable>> {
+    let times = PastFile::in_dir(&args.state_dir);
+    let marks = MarkMask(args.datapath.mark_mask);
+    let links = link::watch::watch((kept, times.load()), marks, snapshots.clone(), network.clone());
+    tokio::spawn(times.run(links.clone()));
+    links
 }
 
 /// Reserves the source ports of NAT while the node's settings leave them to its sockets.

@@ -21,4 +21,6 @@ pub mod choose;
 
 mod told;
 
+pub mod past;
+
 pub mod watch;

@@ -126,13 +126,13 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "NS/POD")]
     pub pod: String,
     /// Host as the client writes it, with or without port; with --protocol an address.
-    #[arg(long, value_name = "HOST[:PORT]")]
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = host)]
     pub host: String,
     /// Request method.
     #[arg(long, default_value = "GET")]
     pub method: String,
     /// Path with query.
-    #[arg(long, default_value = "/")]
+    #[arg(long, default_value = "/", value_parser = path)]
     pub path: String,
     /// A request header; may be given several times.
     #[arg(long = "header", short = 'H', value_name = "NAME=VALUE", value_parser = header)]
@@ -145,6 +145,21 @@ pub struct ExplainArgs {
     pub file: Option<PathBuf>,
     #[command(flatten)]
     pub proxies: ProxiesArgs,
+}
+
+fn host(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains('/') {
+        return Err("write HOST or HOST:PORT, e.g. reviews:8000; the path is --path".into());
+    }
+    Ok(text.to_owned())
+}
+
+fn path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') || text == "*" {
+        Ok(text.to_owned())
+    } else {
+        Err("a path begins with /".into())
+    }
 }
 
 fn protocol(text: &str) -> Result<TrafficProtocol, String> {

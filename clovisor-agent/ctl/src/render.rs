@@ -3,6 +3,7 @@
 use super::cli::{RenderArgs, Rendering};
 use super::outcome::{Code, CtlError};
 use super::output::yaml;
+use super::sessions::known;
 use super::table::counted;
 use super::{folder, show};
 use clovisor_objects::snapshot::Snapshot;
@@ -25,6 +26,10 @@ pub(super) fn render(args: &RenderArgs) -> Result<String, CtlError> {
     };
     let purpose = Purpose { proxies, numbering: Numbering::Controller, local: false };
     let (mut compiled, _) = compile(&snapshot, &Allocation::default(), 1, purpose);
+    if let Some(only) = &args.namespace {
+        let namespaces = compiled.policy.namespaces.keys().cloned().collect::<Vec<_>>();
+        known("namespace", only, &namespaces)?;
+    }
     let is_wanted = |namespace: &str| args.namespace.as_deref().is_none_or(|only| only == namespace);
     let text = match args.what {
         Rendering::Istio => istio_objects(&snapshot, &compiled, is_wanted)?,

@@ -1,5 +1,6 @@
 //! The documents of a file to typed objects, or to problems with place and cause.
 
+use super::frame;
 use super::identity::{Identity, ObjectKey, ObjectKind};
 use super::kinds::{Meaning, meaning};
 use super::limits;
@@ -27,6 +28,8 @@ pub enum Document {
 pub struct Found {
     pub line: usize,
     pub document: Document,
+    /// Parts of it that do not count.
+    pub remarks: Vec<Problem>,
 }
 
 /// Every object of a file's text that Clovisor reads, in their order.
@@ -41,7 +44,8 @@ pub fn read(file: &str, text: &str) -> Vec<Found> {
 #[must_use]
 pub fn read_all(file: &str, text: &str) -> Snapshot {
     let mut snapshot = Snapshot::default();
-    for Found { document, .. } in read(file, text) {
+    for Found { document, remarks, .. } in read(file, text) {
+        snapshot.problems.extend(remarks);
         match document {
             Document::Object(identity, object) => insert(&mut snapshot, &identity, &object),
             Document::Refused(_, problem) => snapshot.problems.push(problem),
@@ -86,7 +90,14 @@ impl Reader<'_> {
                 format!("is {}, no object; several objects are a `kind: List` with items", tree.node.what());
             return self.refused(tree, &message);
         }
-        let named = |name| tree.node.get(name).and_then(Node::text).filter(|text| !text.is_empty());
+        for name in ["apiVersion", "kind"] {
+            let node = tree.node.get(name).filter(|node| !node.is_null() && tree.text(node).is_none());
+            if let Some(node) = node {
+                return self.refused(tree, &format!("{name} is {}; a text is needed", node.what()));
+            }
+        }
+        let named =
+            |name| tree.node.get(name).and_then(|node| tree.text(node)).filter(|text| !text.is_empty());
         let (api_version, kind) = (named("apiVersion").or(around.api_version), named("kind").or(around.kind));
         let Some(kind) = kind else {
             // A file of values or settings names neither.
@@ -140,17 +151,26 @@ impl Reader<'_> {
         };
         let key = ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() };
         let identity = Identity { kind, key };
-        let object = metadata.and_then(|metadata| decode(kind, tree, &metadata));
+        let framed = frame::check(&identity);
+        let object = framed.and(metadata).and_then(|metadata| decode(kind, tree, &metadata));
         let object = object.and_then(|object| limits::check(kind, tree.node).map(|()| object));
+        let remarks = frame::unknown(kind, tree.node).into_iter();
+        let remarks = remarks.map(|refusal| self.about(tree, &identity, refusal)).collect();
         let document = match object {
             Ok(object) => Document::Object(identity, object),
             Err(refusal) => {
-                let Refusal { reason, field, message } = tree.located(refusal);
-                let refusal = Refusal { reason, field, message: format!("{message} (in {})", self.file) };
-                Document::Refused(Some(identity.clone()), Problem::new(Subject::Object(identity), refusal))
+                let problem = self.about(tree, &identity, refusal);
+                Document::Refused(Some(identity), problem)
             }
         };
-        self.push(tree.line(), document);
+        self.found.push(Found { line: tree.line(), document, remarks });
+    }
+
+    /// A problem of an object, with its place in the file.
+    fn about(&self, tree: &Tree<'_>, identity: &Identity, refusal: Refusal) -> Problem {
+        let Refusal { reason, field, message } = tree.located(refusal);
+        let message = format!("{message} (in {})", self.file);
+        Problem::new(Subject::Object(identity.clone()), Refusal { reason, field, message })
     }
 
     /// A document that cannot be told to be an object of Clovisor's.
@@ -165,7 +185,7 @@ impl Reader<'_> {
     }
 
     fn push(&mut self, line: usize, document: Document) {
-        self.found.push(Found { line, document });
+        self.found.push(Found { line, document, remarks: Vec::new() });
     }
 }
 

@@ -172,7 +172,8 @@ fn parsed(name: &str, text: &str, before: &LastGood<Identity, Object>) -> File {
     // Documents of which it is not known which object they were.
     let mut unknown = Vec::new();
     let mut lost = false;
-    for Found { line, document } in read(name, text) {
+    for Found { line, document, remarks } in read(name, text) {
+        file.problems.extend(remarks);
         match document {
             Document::Object(identity, object) => match lines.get(&identity) {
                 Some(first) => {

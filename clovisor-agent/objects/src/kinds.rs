@@ -52,6 +52,9 @@ pub fn meaning(api_version: &str, kind: &str) -> Meaning {
         _ if group == GROUP => return own(group, version, kind),
         _ => {}
     }
+    if group.is_empty() && kind != "List" && nearest(kind, ["List"]).is_some() {
+        return Meaning::Mistaken(format!("there is no kind {kind}; did you mean List?"));
+    }
     if let Some(kind) = ObjectKind::of(api_version, kind).filter(|_| !api_version.is_empty()) {
         return Meaning::Object(kind);
     }

@@ -52,6 +52,9 @@ pub mod tree;
 
 pub mod limits;
 
+/// Names, and the fields around a `spec`.
+mod frame;
+
 pub mod pieces;
 
 pub mod kinds;

@@ -46,12 +46,15 @@ fn value(schema: &Value, node: &Node<'_>, at: &FieldPath) -> Result<(), Refusal>
             }
             Ok(())
         }
-        Content::Text(text) => {
-            count(text.chars().count(), [&schema["minLength"], &schema["maxLength"]], "characters", at)
-        }
+        Content::Text(text) => count(
+            text.chars().count(),
+            [&schema["minLength"], &schema["maxLength"]],
+            ["character", "characters"],
+            at,
+        ),
         Content::List(list) => {
             let most = if at.as_str().ends_with(".in") { &Value::Null } else { &schema["maxItems"] };
-            count(list.len(), [&schema["minItems"], most], "entries", at)?;
+            count(list.len(), [&schema["minItems"], most], ["entry", "entries"], at)?;
             list.iter()
                 .enumerate()
                 .try_for_each(|(i, node)| value(&schema["items"], node, &at.clone().index(i)))
@@ -66,15 +69,20 @@ fn value(schema: &Value, node: &Node<'_>, at: &FieldPath) -> Result<(), Refusal>
     }
 }
 
-fn count(count: usize, [least, most]: [&Value; 2], what: &str, at: &FieldPath) -> Result<(), Refusal> {
+fn count(count: usize, [least, most]: [&Value; 2], what: [&str; 2], at: &FieldPath) -> Result<(), Refusal> {
     let count = count as u64;
     if let Some(least) = least.as_u64().filter(|least| count < *least) {
-        return refused(at.clone(), format!("has {count} {what}; at least {least} are needed"));
+        let verb = if least == 1 { "is" } else { "are" };
+        return refused(at.clone(), format!("has {}; at least {least} {verb} needed", counted(count, what)));
     }
     match most.as_u64().filter(|most| count > *most) {
-        Some(most) => refused(at.clone(), format!("has {count} {what}; at most {most} are taken")),
+        Some(most) => refused(at.clone(), format!("has {}; at most {most} are taken", counted(count, what))),
         None => Ok(()),
     }
+}
+
+fn counted(count: u64, [one, many]: [&str; 2]) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn refused(field: FieldPath, message: String) -> Result<(), Refusal> {

@@ -268,9 +268,39 @@ fn words(error: &Error) -> String {
             let text = other.to_string();
             let first = text.lines().next().unwrap_or_default();
             let message = first.rsplit_once(" at line ").map_or(first, |(message, _)| message);
-            format!("this is no YAML: {message}")
+            format!("this is no YAML: {}", plainly(message))
         }
     }
+}
+
+/// What a parser's message means for who writes the file.
+fn plainly(message: &str) -> &str {
+    const MEANT: [(&str, &str); 11] = [
+        ("unexpected character", "a text that begins with a sign like @, % or ` needs quotes"),
+        ("tab", "a tab where only spaces are taken; indent by spaces"),
+        (
+            "expected key",
+            "the line is indented like no other around it, or a quote or bracket before it is open",
+        ),
+        (
+            "'-' indicator",
+            "the line is indented like no other around it, or the - of a list's entry is missing",
+        ),
+        ("',' or ']'", "a comma is missing in a list in brackets, or its ]"),
+        ("',' or '}'", "a comma is missing in a mapping in braces, or its }"),
+        ("escape", "no such escape in a text in double quotes; write \\\\ for a \\, or use single quotes"),
+        (
+            "expected node content",
+            "a value is missing, or a text that begins with a special sign needs quotes",
+        ),
+        (
+            "mapping values are not allowed",
+            "a second \": \" in one line; put the text in quotes, or indent it below",
+        ),
+        ("alphabetic or numeric character", "a text that begins with * or & needs quotes"),
+        ("unexpected document indicator", "a quote is not closed before the next document"),
+    ];
+    MEANT.iter().find(|(part, _)| message.contains(part)).map_or(message, |(_, meaning)| meaning)
 }
 
 #[cfg(test)]

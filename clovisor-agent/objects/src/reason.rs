@@ -52,8 +52,8 @@ reasons! {
         managed proxies do not support.",
     LinkDown: "A link takes nothing on this node, or nothing of one address family; mappings use their other links.",
     LinkNotFound: "A link does not exist; the mapping's other links stay in use.",
-    NoEffect: "A part of a WanMapping changes nothing: a link that stands twice, bits behind a prefix, labels that no \
-        pod has; the rest is in force.",
+    NoEffect: "A part of an object changes nothing: a link that stands twice, bits behind a prefix, labels that no pod has, \
+        a condition that no request meets, a field outside `spec` that does not exist; the rest is in force.",
     NotPermitted: "A link does not allow the mapping's namespace; the mapping's other links stay in use.",
     NotProgrammed: "The kernel's programs or maps could not be updated.",
     OutOfClasses: "The namespace needs more than 16 classes, or the node has too many namespaces.",

@@ -4,13 +4,13 @@
 /// Which device is meant, where names differ.
 pub mod selector;
 
-use super::refusal::Refusal;
+use super::refusal::{FieldPath, Refusal};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use selector::DeviceSelector;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -90,11 +90,11 @@ pub struct WanLinkSpec {
 }
 
 impl WanLinkSpec {
-    /// Fields that the API server's CEL rules refuse too, with the message.
+    /// Fields that contradict each other, or can lead nowhere; most of them the API server's CEL rules refuse too.
     ///
     /// # Errors
-    /// Device and selector are both there, both absent, or the selector selects nothing; peers with mode Mark; a DSCP of
-    /// more than six bits.
+    /// Device and selector are both there, both absent, or the selector selects nothing; peers with mode Mark, of two
+    /// families, or twice; a gateway that is no neighbour; a DSCP of more than six bits.
     pub fn check(&self) -> Result<(), Refusal> {
         let wrong = |field: &str, message: &str| Err(Refusal::invalid_object(field, message));
         if self.mode == Mode::Mark && !self.peers.is_empty() {
@@ -104,7 +104,21 @@ impl WanLinkSpec {
             );
         }
         if self.dscp.is_some_and(|dscp| !(0..=63).contains(&dscp)) {
-            return wrong("spec.dscp", "is outside 0..=63; a DSCP has six bits");
+            return wrong("spec.dscp", "is outside 0 to 63; a DSCP has six bits");
+        }
+        self.check_peers()?;
+        if self.gateway.ipv4.is_some_and(|ip| is_nowhere(ip.into())) {
+            return wrong("spec.gateway.ipv4", "is no address of a neighbour; name the router of the link");
+        }
+        if self.gateway.ipv6.is_some_and(|ip| is_nowhere(ip.into())) {
+            return wrong("spec.gateway.ipv6", "is no address of a neighbour; name the router of the link");
+        }
+        if self
+            .device
+            .as_ref()
+            .is_some_and(|name| name.contains(['/', ':']) || name.contains(char::is_whitespace))
+        {
+            return wrong("spec.device", "is no name of a device; see `ip link` on the node");
         }
         if self.device.as_deref() == Some(LOOPBACK) {
             return wrong("spec.device", "lo leads nowhere; name a device towards the link's network");
@@ -116,6 +130,29 @@ impl WanLinkSpec {
             _ => wrong("spec.device", "give either device or deviceSelector"),
         }
     }
+
+    fn check_peers(&self) -> Result<(), Refusal> {
+        let mut seen = BTreeSet::new();
+        for (i, peer) in self.peers.iter().enumerate() {
+            let at = FieldPath::from("spec.peers").index(i);
+            if peer.alias.is_ipv4() != peer.address.is_ipv4() {
+                let message = "alias and address must be of one family, both IPv4 or both IPv6";
+                return Err(Refusal::invalid_object(at.field("address"), message));
+            }
+            if !seen.insert((peer.alias, peer.port)) {
+                let message =
+                    format!("{} with port {} stands before already; remove one", peer.alias, peer.port);
+                return Err(Refusal::invalid_object(at, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// No router has such an address.
+fn is_nowhere(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    address.is_unspecified() || address.is_loopback() || address.is_multicast() || broadcast
 }
 
 /// The state of the link on all its nodes, as the controller sums it up.

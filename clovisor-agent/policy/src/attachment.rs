@@ -5,6 +5,8 @@ mod check;
 
 mod links;
 
+mod never;
+
 mod no_effect;
 
 pub(crate) mod targets;
@@ -41,6 +43,7 @@ pub(crate) fn attachments(snapshot: &Snapshot) -> Attachments<'_> {
                 attachments.accepted.insert(key.clone(), spec);
                 let mut refused = links::refusals(snapshot, key, spec);
                 refused.extend(no_effect::refusals(spec));
+                refused.extend(never::refusals(spec));
                 attachments.problems.extend(refused.into_iter().map(|refusal| of_mapping(key, refusal)));
             }
             Err(refusal) => attachments.problems.push(of_mapping(key, refusal)),

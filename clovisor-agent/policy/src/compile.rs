@@ -53,6 +53,7 @@ pub fn compile(
         problems.extend(traffic::unsteered(&namespace, &name, &policy.pods));
         if !purpose.local {
             problems.extend(traffic::unselected(&name, &attachments, &policy.pods));
+            problems.extend(traffic::deserted(&name, &attachments, &policy.pods));
         }
         if purpose.proxies == Proxies::Managed {
             let managed = managed::compile(snapshot, &objects, &name, &attachments, &namespace);

@@ -53,6 +53,12 @@ impl LocalNets {
         nets
     }
 
+    /// Why all of a network is local by its number; none: it is not.
+    #[must_use]
+    pub fn by_number(net: IpNet) -> Option<&'static str> {
+        BY_NUMBER.iter().find(|(around, _)| around.contains(&net)).map(|(_, reason)| *reason)
+    }
+
     /// Adds a network. Nobody means all of a family by what is local: an empty prefix is left out.
     pub fn add(&mut self, net: IpNet, reason: String) {
         if net.prefix_len() > 0 {

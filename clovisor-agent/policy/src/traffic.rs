@@ -5,12 +5,13 @@ use super::class::ClassId;
 use super::model::{HOST_NETWORK, NamespacePolicy, PodIdentity, PodTraffic, PortClass, PrefixRules};
 use clovisor_common::abi::TRAFFIC_RULES;
 use clovisor_objects::identity::{ObjectKey, ObjectKind};
+use clovisor_objects::near::remedy;
 use clovisor_objects::problem::{Problem, Subject};
 use clovisor_objects::reason::ProblemReason;
 use clovisor_objects::refusal::{FieldPath, Refusal};
 use clovisor_objects::wan_mapping::traffic::{TrafficDestination, TrafficProtocol, TrafficSelector};
 use ipnet::IpNet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One destination of a mapping.
 #[derive(Clone, Debug)]
@@ -60,6 +61,26 @@ pub(super) fn unselected(
         of_mapping(key, Refusal::new(ProblemReason::NoEffect, "spec.traffic.pods", message))
     };
     without.map(problem).collect()
+}
+
+/// The mappings of a namespace that no pod is in, though pods are known.
+pub(super) fn deserted(
+    namespace: &str,
+    attachments: &Attachments<'_>,
+    pods: &BTreeMap<ObjectKey, PodIdentity>,
+) -> Vec<Problem> {
+    let populated: BTreeSet<_> = pods.keys().map(|pod| pod.namespace.as_str()).collect();
+    if populated.is_empty() || populated.contains(namespace) {
+        return Vec::new();
+    }
+    let message = format!(
+        "no pod is in the namespace {namespace} ({}); a mapping governs pods of its own namespace",
+        remedy(namespace, populated)
+    );
+    let mappings = attachments.accepted.keys().filter(|key| key.namespace == namespace);
+    let problem =
+        |key| of_mapping(key, Refusal::new(ProblemReason::NoEffect, "metadata.namespace", message.clone()));
+    mappings.map(problem).collect()
 }
 
 /// The pods of the namespace that a mapping selects and that have no network of their own.

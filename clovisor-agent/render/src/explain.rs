@@ -12,7 +12,7 @@ use clovisor_policy::explain::explain as trace;
 use clovisor_policy::local::LocalNets;
 use clovisor_policy::matcher::Request;
 use clovisor_policy::model::{Class, HOST_NETWORK, NamespacePolicy, Policy, Service};
-use clovisor_policy::packet::packet;
+use clovisor_policy::packet::{packet, target};
 use clovisor_policy::trace::{Trace, TraceStep};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -66,6 +66,13 @@ pub fn explain(
         let known: Vec<_> = policy.pods.keys().map(ToString::to_string).collect();
         return Err(unknown_pod(&key, &known));
     };
+    if request.protocol.is_some() && target(&request.host).is_none() {
+        let error = format!("{} is no address; packets are governed by address", request.host);
+        return Err(ApiError {
+            error,
+            fix: Some("write --host 203.0.113.10:5060, or leave out --protocol".into()),
+        });
+    }
     let names: Vec<_> = request.headers.iter().map(|(n, v)| (n.to_ascii_lowercase(), v)).collect();
     let headers: Vec<_> = names.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
     let asked =

@@ -1,6 +1,7 @@
 //! The task that keeps the link table.
 
 use super::health::{close, observe, unresolved};
+use super::past::Past;
 use super::table::{Kept, LinkTable, MarkMask};
 use super::told::Told;
 use super::way::GRACE;
@@ -16,16 +17,16 @@ use tokio::time::{Instant, sleep, sleep_until};
 /// Between two solicitations of a gateway.
 const SOLICIT: Duration = Duration::from_millis(200);
 
-/// The table now, and a task that follows snapshot and network. `kept`: of an earlier agent.
+/// The table now, and a task that follows snapshot and network. The first of all: what an earlier agent left.
 #[must_use]
 pub fn watch(
-    kept: Kept,
+    (kept, past): (Kept, Past),
     marks: MarkMask,
     mut snapshot: watch::Receiver<Arc<Snapshot>>,
     mut host: watch::Receiver<Arc<HostNet>>,
 ) -> watch::Receiver<Arc<LinkTable>> {
     let egress_policies = Arc::new(snapshot.borrow_and_update().egress_policies());
-    let mut observer = Observer { kept, marks, egress_policies };
+    let mut observer = Observer { kept, past, marks, egress_policies };
     let table = observer.table(&snapshot.borrow(), &host.borrow_and_update(), &LinkTable::default());
     let mut told = Told::new(Instant::now());
     told.tell(&table, &host.borrow(), Instant::now());
@@ -78,6 +79,7 @@ fn expiry(table: &LinkTable, now: jiff::Timestamp) -> Option<Duration> {
 struct Observer {
     /// Of an earlier agent.
     kept: Kept,
+    past: Past,
     marks: MarkMask,
     /// See [`Snapshot::egress_policies`]: computed when objects change, not at each event of the network.
     egress_policies: Arc<BTreeMap<String, String>>,
@@ -85,16 +87,17 @@ struct Observer {
 
 impl Observer {
     /// The table as it is now.
-    fn table(&self, snapshot: &Snapshot, net: &HostNet, old: &LinkTable) -> LinkTable {
+    fn table(&mut self, snapshot: &Snapshot, net: &HostNet, old: &LinkTable) -> LinkTable {
         let here = snapshot.links_here();
         let mut table = observe(&here, net, old, &self.kept, self.marks, jiff::Timestamp::now());
+        self.past.restore(&mut table, Instant::now());
         close(&mut table, &here, &self.egress_policies);
         table.pending = unresolved(&here, &table, net).len() + table.pending_marks();
         table
     }
 
     /// Publishes the table if it changed.
-    fn update(&self, publish: &watch::Sender<Arc<LinkTable>>, snapshot: &Snapshot, net: &HostNet) {
+    fn update(&mut self, publish: &watch::Sender<Arc<LinkTable>>, snapshot: &Snapshot, net: &HostNet) {
         publish.send_if_modified(|old| {
             let table = self.table(snapshot, net, old);
             if table == **old {

@@ -16,10 +16,11 @@ use clovisor_objects::snapshot::Snapshot;
 use follow::{Follower, KindMessage};
 use kube::api::ApiResource;
 use kube::{Client, Config};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 /// Changes come in bursts; one snapshot serves those that follow each other this closely, up to a limit.
@@ -100,13 +101,17 @@ async fn watch_with(client: Client, view: View, recovery: Duration) -> watch::Re
         }
         View::Controller => (String::new(), None),
     };
+    let mut lists = Lists::new();
     for (kind, group, version, plural) in kinds {
         let resource = resource(kind, group, version, plural);
         let (client, node, events) = (client.clone(), node.clone(), events.clone());
-        tokio::spawn(Follower { client, kind, resource, node, events, recovery }.run());
+        let again = lists.entry(kind).or_default().clone();
+        tokio::spawn(Follower { client, kind, resource, node, events, recovery, again }.run());
     }
     let first = match saved.as_ref().and_then(SavedFile::load) {
-        Some(mut snapshot) => {
+        Some(known) => {
+            let mut snapshot = known.snapshot();
+            store.seed(known.objects);
             snapshot.this_node = Some(node.clone());
             let since = snapshot.stale_since.map(|time| time.to_string());
             tracing::info!(since, "steering by saved objects until the API server answers");
@@ -115,9 +120,12 @@ async fn watch_with(client: Client, view: View, recovery: Duration) -> watch::Re
         None => complete(&mut store, &mut received).await,
     };
     let (publish, snapshots) = watch::channel(Arc::new(first));
-    tokio::spawn(publishing(store, received, publish, saved));
+    tokio::spawn(publishing(store, received, publish, saved, lists));
     snapshots
 }
+
+/// How another list of a kind is asked for.
+type Lists = BTreeMap<ObjectKind, Arc<Notify>>;
 
 /// Publishes snapshots, and saves complete ones.
 async fn publishing(
@@ -125,6 +133,7 @@ async fn publishing(
     mut received: mpsc::Receiver<KindMessage>,
     publish: watch::Sender<Arc<Snapshot>>,
     saved: Option<SavedFile>,
+    lists: Lists,
 ) {
     let mut is_saved = false;
     loop {
@@ -141,11 +150,14 @@ async fn publishing(
             save(file, &store).await;
             is_saved = true;
         }
-        let over = store.next_expiry();
+        let due = store.next_expiry().into_iter().chain(store.next_confirmation()).min();
         tokio::select! {
             () = publish.closed() => return,
             more = burst(&mut store, &mut received) => if !more { return },
-            () = sleep_until(over.unwrap_or_else(Instant::now)), if over.is_some() => store.expire(Instant::now()),
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => store.expire(Instant::now()),
+        }
+        for kind in store.confirmations_due(Instant::now()) {
+            lists.get(&kind).inspect(|again| again.notify_one());
         }
     }
 }
@@ -181,10 +193,10 @@ async fn burst(store: &mut Store, received: &mut mpsc::Receiver<KindMessage>) ->
     let Some((kind, first)) = received.recv().await else {
         return false;
     };
-    store.apply(kind, first);
+    store.apply(kind, first, Instant::now());
     let limit = Instant::now() + LONGEST_BURST;
     while let Ok(Some((kind, next))) = timeout_at(limit.min(Instant::now() + BURST), received.recv()).await {
-        store.apply(kind, next);
+        store.apply(kind, next, Instant::now());
     }
     true
 }

@@ -19,6 +19,23 @@ struct SavedObjects {
     objects: Vec<(Identity, Object)>,
 }
 
+/// What the file says.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    pub time: jiff::Timestamp,
+    pub objects: Vec<(Identity, Object)>,
+}
+
+impl Saved {
+    /// The objects, marked with the time.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot { stale_since: Some(self.time), ..Snapshot::default() };
+        self.objects.iter().for_each(|(identity, object)| insert(&mut snapshot, identity, object));
+        snapshot
+    }
+}
+
 /// The file.
 #[derive(Clone, Debug)]
 pub struct SavedFile(PathBuf);
@@ -30,22 +47,17 @@ impl SavedFile {
         Self(dir.join("objects.json"))
     }
 
-    /// What was saved last, marked with the time of it; none at the first start, or if it is damaged.
+    /// What was saved last; none at the first start, or if it is damaged.
     #[must_use]
-    pub fn load(&self) -> Option<Snapshot> {
+    pub fn load(&self) -> Option<Saved> {
         let text = fs::read(&self.0).ok()?;
-        let content = match decode(&text) {
-            Ok(content) => content,
+        match decode(&text) {
+            Ok(SavedObjects { saved, objects, .. }) => Some(Saved { time: saved, objects }),
             Err(reason) => {
                 tracing::warn!(path = %self.0.display(), reason, "saved objects not used");
-                return None;
+                None
             }
-        };
-        let mut snapshot = Snapshot { stale_since: Some(content.saved), ..Snapshot::default() };
-        for (identity, object) in &content.objects {
-            insert(&mut snapshot, identity, object);
         }
-        Some(snapshot)
     }
 
     /// Replaces the file.
@@ -96,14 +108,14 @@ mod tests {
     fn objects_come_back_as_they_were() -> io::Result<()> {
         let dir = tempfile::tempdir()?;
         let file = SavedFile::in_dir(dir.path());
-        assert_eq!(file.load(), None);
+        assert!(file.load().is_none());
         let objects = example();
         assert!(objects.len() >= 9, "{} objects", objects.len());
         let now = jiff::Timestamp::from_second(1_800_000_000).unwrap_or_default();
         file.save(objects.clone(), now)?;
         let mut expected = Snapshot { stale_since: Some(now), ..Snapshot::default() };
         objects.iter().for_each(|(identity, object)| insert(&mut expected, identity, object));
-        assert_eq!(file.load(), Some(expected));
+        assert_eq!(file.load().map(|saved| saved.snapshot()), Some(expected));
         Ok(())
     }
 
@@ -116,7 +128,7 @@ mod tests {
         let whole = fs::read(&path)?;
         for damaged in [&whole[..whole.len() - 1], &whole[..40], b"", b"x\n{}"] {
             fs::write(&path, damaged)?;
-            assert_eq!(file.load(), None);
+            assert!(file.load().is_none());
         }
         Ok(())
     }

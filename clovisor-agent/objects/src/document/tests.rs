@@ -14,7 +14,7 @@ fn problems(text: &str) -> Vec<Problem> {
 
 fn names(text: &str) -> Vec<String> {
     let mut names = Vec::new();
-    for Found { line, document } in read("f.yaml", text) {
+    for Found { line, document, .. } in read("f.yaml", text) {
         match document {
             Document::Object(identity, _) => names.push(format!("{line} {} {}", identity.kind, identity.key)),
             Document::Refused(_, problem) => panic!("{problem:?}"),
@@ -212,7 +212,7 @@ fn what_the_api_server_would_refuse_is_refused_in_a_file() {
         (link("{device: s9, mtu: 100}"), "spec.mtu: is 100; 576 to 65535 is needed"),
         (link("{device: lo}"), "spec.device: lo leads nowhere"),
         (link("{device: a-name-too-long-for-linux}"), "spec.device: has 25 characters; at most 15 are taken"),
-        (link("{device: \"\"}"), "spec.device: has 0 characters; at least 1 are needed"),
+        (link("{device: \"\"}"), "spec.device: has 0 characters; at least 1 is needed"),
         (
             link("{device: s9, peers: [{alias: 10.0.0.1, port: 0, address: 10.0.0.2}]}"),
             "spec.peers[0].port: is 0",

@@ -64,7 +64,20 @@ fn network<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error
     let text = String::deserialize(deserializer)?;
     let shown = || text.chars().take(60).collect::<String>();
     let needed = "a network like 192.0.2.0/24 or 2001:db8::/32 is needed";
-    text.parse().map_err(|_| D::Error::custom(format!("is {:?}; {needed}", shown())))
+    let parsed = text.parse();
+    // Some readers take a leading zero for octal.
+    let has_zeros = text
+        .split('/')
+        .next()
+        .unwrap_or_default()
+        .split('.')
+        .any(|part| part.len() > 1 && part.starts_with('0'));
+    match parsed {
+        Ok(net @ IpNet::V6(_)) => Ok(net),
+        Ok(net) if !has_zeros => Ok(net),
+        Ok(_) => Err(D::Error::custom(format!("is {:?}; write the numbers without leading zeros", shown()))),
+        Err(_) => Err(D::Error::custom(format!("is {:?}; {needed}", shown()))),
+    }
 }
 
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {

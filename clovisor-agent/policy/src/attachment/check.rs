@@ -10,13 +10,15 @@ pub(super) fn check(spec: &WanMappingSpec) -> Result<(), Refusal> {
     if let Some(traffic) = &spec.traffic {
         check_traffic(spec, traffic)?;
     } else if spec.target_refs.is_empty() {
-        return invalid("spec.targetRefs", "is empty; name at least one VirtualService or HTTPRoute");
+        let message =
+            "is empty; name at least one VirtualService or HTTPRoute here, or networks in spec.traffic";
+        return invalid("spec.targetRefs", message);
     }
     if spec.links.is_empty() && spec.rules.is_empty() {
         return invalid("spec.links", "is empty and there are no rules; name at least one WanLink");
     }
     if spec.dscp.is_some_and(|dscp| !(0..=63).contains(&dscp)) {
-        return invalid("spec.dscp", "is outside 0..=63; a DSCP has six bits");
+        return invalid("spec.dscp", "is outside 0 to 63; a DSCP has six bits");
     }
     let mut names = BTreeSet::new();
     for (i, rule) in spec.rules.iter().enumerate() {
@@ -49,7 +51,7 @@ fn check_traffic(spec: &WanMappingSpec, traffic: &TrafficSelector) -> Result<(),
         None => Ok(()),
         Some(i) => invalid(
             destinations.index(i).field("port"),
-            "port and endPort must be 1..=65535 in ascending order; ICMP has neither",
+            "port and endPort are 1 to 65535 in ascending order; ICMP has neither",
         ),
     }
 }

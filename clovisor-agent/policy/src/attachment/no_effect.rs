@@ -1,8 +1,10 @@
 //! What a mapping says and what changes nothing.
 
+use crate::local::LocalNets;
 use clovisor_objects::reason::ProblemReason;
 use clovisor_objects::refusal::{FieldPath, Refusal};
 use clovisor_objects::wan_mapping::WanMappingSpec;
+use clovisor_objects::wan_mapping::traffic::TrafficDestination;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 
@@ -17,15 +19,39 @@ pub(super) fn refusals(spec: &WanMappingSpec) -> Vec<Refusal> {
         let section = target.section_name.as_ref().map_or_else(String::new, |name| format!(", {name}"));
         format!("{} {}{section}", target.kind, target.name)
     }));
-    let destinations = spec.traffic.iter().flat_map(|traffic| &traffic.destinations).enumerate();
-    for (i, destination) in destinations {
-        let at = FieldPath::from("spec.traffic.destinations").index(i);
+    let destinations = spec.traffic.as_ref().map_or(&[][..], |traffic| &traffic.destinations);
+    let at = FieldPath::from("spec.traffic.destinations");
+    refused.extend(twice(&at, destinations, named));
+    for (i, destination) in destinations.iter().enumerate() {
+        let at = at.clone().index(i);
+        refused.extend(unreached(&at, destination));
         refused.extend(behind_prefix(at.clone().field("cidr"), destination.cidr));
         for (j, except) in destination.except.iter().enumerate() {
             refused.extend(behind_prefix(at.clone().field("except").index(j), *except));
         }
     }
     refused
+}
+
+fn named(destination: &TrafficDestination) -> String {
+    let ports = match (destination.port, destination.end_port) {
+        (Some(first), Some(last)) if first != last => format!(", ports {first} to {last}"),
+        (Some(port), _) => format!(", port {port}"),
+        (None, _) => String::new(),
+    };
+    format!("{} by {}{ports}", destination.cidr.trunc(), destination.protocol)
+}
+
+/// A destination of which nothing is left.
+fn unreached(at: &FieldPath, destination: &TrafficDestination) -> Option<Refusal> {
+    let net = destination.cidr.trunc();
+    if let Some(reason) = LocalNets::by_number(net) {
+        let message = format!("{net} is {reason}, which no mapping takes; remove it");
+        return Some(of(at.clone().field("cidr"), message));
+    }
+    let all = destination.except.iter().position(|except| except.trunc().contains(&net))?;
+    let message = format!("excepts all of {net}; narrow it, or remove the destination");
+    Some(of(at.clone().field("except").index(all), message))
 }
 
 fn behind_prefix(at: FieldPath, cidr: IpNet) -> Option<Refusal> {

@@ -10,8 +10,9 @@ use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::utils::Backoff as _;
 use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
 
 /// Between attempts to reach a server that is away. A kind that the server does not know is asked for less and less
@@ -31,6 +32,8 @@ pub(super) struct Follower {
     pub(super) events: mpsc::Sender<KindMessage>,
     /// A watch that broke counts as well if it has not broken again for so long.
     pub(super) recovery: Duration,
+    /// Asks for another list.
+    pub(super) again: Arc<Notify>,
 }
 
 impl Follower {
@@ -41,11 +44,20 @@ impl Follower {
         if self.kind == ObjectKind::Pod {
             config = config.fields(&format!("spec.nodeName={}", self.node));
         }
-        let mut stream = pin!(watcher(api, config));
+        let begin = || watcher(api.clone(), config.clone());
+        let mut stream = pin!(begin());
         // The watcher yields `Init` before each attempt: only an event after it is a success.
         let mut backoff = DefaultBackoff::default();
         let mut last = None;
-        while let Some(event) = stream.next().await {
+        loop {
+            let event = tokio::select! {
+                event = stream.next() => event,
+                () = self.again.notified() => {
+                    stream.set(begin());
+                    continue;
+                }
+            };
+            let Some(event) = event else { return };
             let (event, pause) = match event {
                 Ok(event @ Event::Init) => (self.event(event), None),
                 Ok(event) => {

@@ -10,6 +10,10 @@ use clovisor_objects::snapshot::Snapshot;
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
+mod doubt;
+
+use doubt::ListDoubt;
+
 /// An object as the server sent it.
 #[derive(Clone, Debug)]
 pub(super) struct Raw {
@@ -45,6 +49,7 @@ struct KindState {
     failure: Option<String>,
     /// When a failure that is not repeated is over.
     over: Option<Instant>,
+    doubt: Option<ListDoubt>,
 }
 
 /// The objects so far, by kind.
@@ -66,8 +71,17 @@ impl Store {
         Self { node: Some(name.to_owned()), ..self }
     }
 
+    /// Objects of an earlier process: a first list is compared with them.
+    pub(super) fn seed(&mut self, objects: Vec<(Identity, Object)>) {
+        for (Identity { kind, key }, object) in objects {
+            if let Some(kind) = self.kinds.get_mut(&kind) {
+                kind.objects.update(key, Ok(object));
+            }
+        }
+    }
+
     /// Takes in one event.
-    pub(super) fn apply(&mut self, kind: ObjectKind, event: KindEvent) {
+    pub(super) fn apply(&mut self, kind: ObjectKind, event: KindEvent, now: Instant) {
         let kind = self.kinds.entry(kind).or_default();
         match event {
             KindEvent::ListBegins => kind.fresh = Some(LastGood::default()),
@@ -76,15 +90,22 @@ impl Store {
                 fresh.list(&kind.objects, raw.identity.key.clone(), version(raw));
             }
             KindEvent::ListEnds => {
-                kind.objects = kind.fresh.take().unwrap_or_default();
-                (kind.known, kind.failure, kind.over) = (true, None, None);
+                let list = kind.fresh.take().unwrap_or_default();
+                kind.replace(list, now);
             }
             KindEvent::Changed(raw) => {
+                kind.settle(&raw.identity.key);
                 kind.objects.update(raw.identity.key.clone(), version(raw));
                 (kind.failure, kind.over) = (None, None);
             }
-            KindEvent::Deleted(key) => kind.objects.remove(&key),
-            KindEvent::Absent => *kind = KindState { known: true, ..KindState::default() },
+            KindEvent::Deleted(key) => {
+                kind.settle(&key);
+                kind.objects.remove(&key);
+            }
+            KindEvent::Absent => {
+                kind.fresh = None;
+                kind.replace(LastGood::default(), now);
+            }
             KindEvent::Failed(reason) => {
                 kind.fresh = None;
                 (kind.failure, kind.over) = (Some(reason), None);
@@ -112,6 +133,17 @@ impl Store {
         self.kinds.values().filter_map(|kind| kind.over).min()
     }
 
+    /// When the next list has to be confirmed by another one.
+    pub(super) fn next_confirmation(&self) -> Option<Instant> {
+        self.kinds.values().filter_map(|kind| kind.doubt.as_ref()?.due()).min()
+    }
+
+    /// The kinds of which another list is due, each once.
+    pub(super) fn confirmations_due(&mut self, now: Instant) -> Vec<ObjectKind> {
+        let due = |kind: &mut KindState| kind.doubt.as_mut().is_some_and(|doubt| doubt.ask(now));
+        self.kinds.iter_mut().filter_map(|(name, kind)| due(kind).then_some(*name)).collect()
+    }
+
     /// Why kinds cannot be read now.
     pub(super) fn failures(&self) -> impl Iterator<Item = (ObjectKind, &str)> {
         self.kinds.iter().filter_map(|(name, kind)| Some((*name, kind.failure.as_deref()?)))
@@ -133,6 +165,7 @@ impl Store {
                 insert(&mut snapshot, &identity(*name, key), object);
             }
             snapshot.problems.extend(kind.objects.problems().cloned());
+            snapshot.problems.extend(kind.doubt.as_ref().map(|doubt| doubt.problem(*name)));
         }
         snapshot.problems.extend(self.unreadable());
         snapshot.problems.sort();
@@ -146,6 +179,23 @@ impl Store {
             objects.extend(kind.objects.values().map(|(key, object)| (identity(*name, key), object.clone())));
         }
         objects
+    }
+}
+
+impl KindState {
+    /// Takes a complete list for the objects; what a doubtful one lacks stays.
+    fn replace(&mut self, mut list: LastGood<ObjectKey, Object>, now: Instant) {
+        self.doubt = ListDoubt::about(self.doubt.take(), &self.objects, &list, now);
+        if self.doubt.is_some() {
+            list.keep_absent(&self.objects);
+        }
+        self.objects = list;
+        (self.known, self.failure, self.over) = (true, None, None);
+    }
+
+    /// The server has said what became of an object.
+    fn settle(&mut self, key: &ObjectKey) {
+        self.doubt = self.doubt.take().and_then(|doubt| doubt.without(key));
     }
 }
 
@@ -163,66 +213,4 @@ fn unreadable(kind: ObjectKind, reason: &str) -> Problem {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clovisor_objects::pod::PodObject;
-    use std::sync::Arc;
-
-    fn raw(name: &str, uid: Option<u32>) -> Raw {
-        let key = ObjectKey { namespace: "shop".into(), name: name.into() };
-        let pod = |proxy_uid| Object::Pod(Arc::new(PodObject { proxy_uid, ..PodObject::default() }));
-        let bad = Refusal::invalid_object("status.podIP", "is no address");
-        Raw { identity: Identity { kind: ObjectKind::Pod, key }, decoded: uid.map(pod).ok_or(bad) }
-    }
-
-    fn pods(store: &Store) -> Option<Vec<(String, u32)>> {
-        let snapshot = store.snapshot()?;
-        Some(snapshot.pods.iter().map(|(key, pod)| (key.name.clone(), pod.proxy_uid)).collect())
-    }
-
-    fn apply(store: &mut Store, events: impl IntoIterator<Item = KindEvent>) {
-        events.into_iter().for_each(|event| store.apply(ObjectKind::Pod, event));
-    }
-
-    #[test]
-    fn no_snapshot_before_every_kind_was_listed() {
-        let mut store = Store::new([ObjectKind::Pod, ObjectKind::WanLink]);
-        apply(&mut store, [KindEvent::ListBegins, KindEvent::Listed(raw("a", Some(1))), KindEvent::ListEnds]);
-        assert_eq!((pods(&store), store.missing()), (None, vec![ObjectKind::WanLink]));
-        store.apply(ObjectKind::WanLink, KindEvent::Failed("forbidden".into()));
-        assert_eq!(pods(&store), None);
-        store.apply(ObjectKind::WanLink, KindEvent::Absent);
-        assert_eq!(pods(&store), Some(vec![("a".into(), 1)]));
-    }
-
-    #[test]
-    fn a_new_list_deletes_nothing_until_it_is_complete() {
-        let mut store = Store::new([ObjectKind::Pod]);
-        let both = [KindEvent::Listed(raw("a", Some(1))), KindEvent::Listed(raw("b", Some(1)))];
-        apply(&mut store, [KindEvent::ListBegins]);
-        apply(&mut store, both);
-        apply(&mut store, [KindEvent::ListEnds, KindEvent::ListBegins, KindEvent::Listed(raw("a", Some(2)))]);
-        assert_eq!(pods(&store), Some(vec![("a".into(), 1), ("b".into(), 1)]));
-        apply(&mut store, [KindEvent::Failed("cut".into())]);
-        assert_eq!(pods(&store).map(|p| p.len()), Some(2));
-        assert_eq!(store.snapshot().map(|s| s.problems.len()), Some(1));
-        apply(&mut store, [KindEvent::ListBegins, KindEvent::Listed(raw("a", Some(2))), KindEvent::ListEnds]);
-        assert_eq!(pods(&store), Some(vec![("a".into(), 2)]));
-        assert_eq!(store.snapshot().map(|s| s.problems.len()), Some(0));
-    }
-
-    #[test]
-    fn a_bad_object_keeps_its_last_good_state() {
-        let mut store = Store::new([ObjectKind::Pod]);
-        apply(&mut store, [KindEvent::ListBegins, KindEvent::Listed(raw("a", Some(1))), KindEvent::ListEnds]);
-        apply(&mut store, [KindEvent::Changed(raw("a", None)), KindEvent::Changed(raw("new", None))]);
-        assert_eq!(pods(&store), Some(vec![("a".into(), 1)]));
-        assert_eq!(store.snapshot().map(|s| s.problems.len()), Some(2));
-        apply(
-            &mut store,
-            [KindEvent::Deleted(raw("a", None).identity.key), KindEvent::Changed(raw("new", Some(3)))],
-        );
-        assert_eq!(pods(&store), Some(vec![("new".into(), 3)]));
-        assert_eq!(store.objects().len(), 1);
-    }
-}
+mod tests;

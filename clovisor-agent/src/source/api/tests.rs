@@ -158,8 +158,10 @@ async fn objects_are_followed_and_saved() {
     eventually("the new link", || snapshots.borrow().links.len() == 2).await;
     server.say("wanlinks", "DELETED", &link("s8", &json!("eth0"))).await;
     eventually("the deletion", || snapshots.borrow().links.len() == 1).await;
-    eventually("the save", || file.load().is_some_and(|s| devices(&s) == [("s9".into(), "eth1".into())]))
-        .await;
+    eventually("the save", || {
+        file.load().is_some_and(|s| devices(&s.snapshot()) == [("s9".into(), "eth1".into())])
+    })
+    .await;
 }
 
 /// Each attempt begins with the watcher's `Init`, which is no success.
@@ -208,7 +210,46 @@ async fn without_the_server_the_saved_objects_hold() {
         server.set(plural, (200, list(&[])));
     }
     eventually("the server's word", || snapshots.borrow().stale_since.is_none()).await;
-    assert!(snapshots.borrow().links.is_empty());
+    assert_eq!(snapshots.borrow().links.len(), 1, "nothing is deleted for one list");
+    eventually("the server's word, twice", || snapshots.borrow().links.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_list_that_lacks_half_of_the_objects_deletes_nothing_until_another_one_does() {
+    let server = Server::default();
+    let links = ["s6", "s7", "s8", "s9"].map(|name| link(name, &json!(name)));
+    server.set("wanlinks", (200, list(&links)));
+    let (_dir, file) = saved();
+    let snapshots = watch(server.client(), view(&file)).await;
+    let relist = async || {
+        let gone = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old" });
+        server.say("wanlinks", "ERROR", &gone).await;
+    };
+    let doubts = || {
+        let problems = snapshots.borrow().problems.clone();
+        problems
+            .into_iter()
+            .filter(|p| p.reason == ProblemReason::Unconfirmed)
+            .map(|p| p.message)
+            .collect::<Vec<_>>()
+    };
+    server.set("wanlinks", (200, list(&[])));
+    relist().await;
+    eventually("the doubt", || doubts().first().is_some_and(|said| said.contains("lacks 4 of 4"))).await;
+    assert_eq!(snapshots.borrow().links.len(), 4);
+    server.set("wanlinks", (200, list(&links)));
+    eventually("another list", || doubts().is_empty()).await;
+    assert_eq!(snapshots.borrow().links.len(), 4);
+    // One of four is believed, two of three are not at once.
+    server.set("wanlinks", (200, list(&links[1..])));
+    relist().await;
+    eventually("one link less", || snapshots.borrow().links.len() == 3).await;
+    assert_eq!(doubts(), Vec::<String>::new());
+    server.set("wanlinks", (200, list(&links[3..])));
+    relist().await;
+    eventually("the doubt", || doubts().first().is_some_and(|said| said.contains("lacks 2 of 3"))).await;
+    assert_eq!(snapshots.borrow().links.len(), 3);
+    eventually("two lists agree", || snapshots.borrow().links.len() == 1 && doubts().is_empty()).await;
 }
 
 #[tokio::test]
