@@ -21,6 +21,8 @@ pub mod node;
 
 pub mod decode;
 
+pub mod words;
+
 pub mod wan_link;
 
 pub mod istio;

@@ -36,13 +36,13 @@ impl<'a> Tree<'a> {
     /// `line 3, column 5` of a place in the file.
     #[must_use]
     pub fn position(&self, place: Place) -> FieldPath {
-        FieldPath::from(format!("line {}, column {}", place.line as usize + self.offset, place.column))
+        FieldPath::from(format!("line {}, column {}", place.line() + self.offset, place.column))
     }
 
     /// The line in the file at which the object begins.
     #[must_use]
     pub fn line(&self) -> usize {
-        self.node.place.map_or(1, |place| place.line as usize) + self.offset
+        self.node.place.map_or(1, |place| place.line()) + self.offset
     }
 
     /// A refusal of a field, at its place where it has one.

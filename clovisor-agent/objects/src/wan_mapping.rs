@@ -4,6 +4,7 @@
 /// Packets by their destination.
 pub mod traffic;
 
+use super::words::Words;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -179,9 +180,9 @@ pub struct HeaderRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regex: Option<String>,
     /// One of these values, case-sensitive; thousands are fine.
-    #[serde(default, rename = "in", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 50_000))]
-    pub one_of: Vec<String>,
+    #[serde(default, rename = "in", skip_serializing_if = "Words::is_empty")]
+    #[schemars(with = "Vec<String>", length(max = 50_000))]
+    pub one_of: Words,
 }
 
 impl HeaderRule {
@@ -216,9 +217,9 @@ pub struct ValueMatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regex: Option<String>,
     /// One of these values, case-sensitive; thousands are fine.
-    #[serde(default, rename = "in", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 50_000))]
-    pub one_of: Vec<String>,
+    #[serde(default, rename = "in", skip_serializing_if = "Words::is_empty")]
+    #[schemars(with = "Vec<String>", length(max = 50_000))]
+    pub one_of: Words,
 }
 
 /// Established connections and a change of link.

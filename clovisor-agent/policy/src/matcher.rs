@@ -51,6 +51,18 @@ pub struct Pattern {
     regex: Regex,
 }
 
+/// The last line of a parser's drawing, in plain words.
+fn reason(error: &regex::Error) -> String {
+    match error {
+        regex::Error::CompiledTooBig(_) => "it is too large; split it, or repeat less".to_owned(),
+        other => {
+            let text = other.to_string();
+            let last = text.lines().last().unwrap_or_default().trim();
+            last.trim_start_matches("error: ").to_owned()
+        }
+    }
+}
+
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
         self.source == other.source
@@ -66,12 +78,14 @@ impl Pattern {
         if source.len() > MAX_PATTERN {
             return Err(format!("the pattern is longer than {MAX_PATTERN} bytes; split it"));
         }
-        let whole = format!("^(?:{source})$");
-        let regex = RegexBuilder::new(&whole).unicode(false).size_limit(MAX_COMPILED).nest_limit(50).build();
-        let regex = regex.map_err(|error| {
-            let reason = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
-            format!("not a pattern that Envoy takes (RE2): {reason}")
-        })?;
+        let build = |pattern: &str| {
+            let built =
+                RegexBuilder::new(pattern).unicode(false).size_limit(MAX_COMPILED).nest_limit(50).build();
+            built.map_err(|error| format!("not a pattern that Envoy takes (RE2): {}", reason(&error)))
+        };
+        // By itself too: `a)|(?:b` would fit into the group around it, and mean something else.
+        build(source)?;
+        let regex = build(&format!("^(?:{source})$"))?;
         Ok(Self { source: source.to_owned(), regex })
     }
 

@@ -4,7 +4,8 @@ use super::class::ClassId;
 use super::matcher::{Pattern, Request};
 use clovisor_objects::refusal::{FieldPath, Refusal};
 use clovisor_objects::wan_mapping::{MappingRule, ValueMatch};
-use std::collections::{BTreeSet, HashSet};
+use clovisor_objects::words::Words;
+use std::collections::BTreeSet;
 
 /// One compiled rule: all conditions must hold.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +23,7 @@ enum Value {
     Exact(String),
     Prefix(String),
     Regex(Pattern),
-    In(HashSet<String>),
+    In(Words),
 }
 
 /// The result of a rule for a request.
@@ -121,7 +122,7 @@ fn value(source: &ValueMatch) -> Result<Value, String> {
             Pattern::new(text).map(Value::Regex)
         }
         ValueMatch { exact: None, prefix: None, regex: None, one_of } if !one_of.is_empty() => {
-            Ok(Value::In(one_of.iter().cloned().collect()))
+            Ok(Value::In(one_of.clone()))
         }
         _ => Err("set exactly one of exact, prefix, regex, in".into()),
     }

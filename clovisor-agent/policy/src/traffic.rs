@@ -1,5 +1,7 @@
 //! Mappings with `traffic` to a table of prefixes.
 
+mod shadowed;
+
 use super::attachment::{Attachments, of_mapping};
 use super::class::ClassId;
 use super::model::{HOST_NETWORK, NamespacePolicy, PodIdentity, PodTraffic, PortClass, PrefixRules};
@@ -37,8 +39,9 @@ pub(super) fn add(
         policy.traffic_pods.push(PodTraffic { labels: traffic.pods.clone(), class });
         all.extend(entries(key, traffic, class));
     }
-    let (prefixes, problems) = prefixes(&all);
+    let (prefixes, mut problems) = prefixes(&all);
     policy.traffic = prefixes;
+    problems.extend(shadowed::shadowed(namespace, attachments));
     problems
 }
 

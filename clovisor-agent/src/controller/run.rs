@@ -1,11 +1,12 @@
 //! The loop, while this process holds the Lease.
 
-use super::stages::{IstioKey, WantedObject, stages};
+use super::stages::{IstioKey, IstioStep, WantedObject, stages};
 use super::status::{self, LinkReadiness, MappingState, Written};
 use super::write::Writer;
 use crate::config::ControllerArgs;
 use crate::source::api::{View, client, watch};
 use anyhow::{Context as _, Result, bail};
+use clovisor_datapath::causes::causes;
 use clovisor_objects::identity::ObjectKey;
 use clovisor_objects::snapshot::Snapshot;
 use clovisor_policy::allocation::{Allocation, Numbering};
@@ -171,7 +172,7 @@ impl Controller {
             .filter(|(key, now)| snapshot.mappings.get(*key).is_some_and(|m| m.classes != **now));
         for (key, classes) in new {
             if let Err(error) = self.writer.numbers(key, classes).await {
-                tracing::warn!(mapping = %key, %error, "numbers not written");
+                tracing::warn!(mapping = %key, error = causes(&error), "numbers not written");
                 self.retry();
             }
             self.published.mappings.remove(key);
@@ -195,7 +196,7 @@ impl Controller {
             }
             Err(error) => {
                 self.retry();
-                return Written::Failed(format!("Istio's objects cannot be listed: {error}"));
+                return Written::Failed(format!("Istio's objects cannot be listed: {}", causes(&error)));
             }
         };
         let wanted = objects(snapshot, &compiled.sidecars, &self.istio);
@@ -205,9 +206,11 @@ impl Controller {
         for (i, stage) in stages.iter().enumerate() {
             for step in stage {
                 if let Err(error) = self.writer.step(step).await {
-                    tracing::warn!(%error, ?step, "not written");
+                    let (IstioStep::Apply((kind, key), _) | IstioStep::Delete((kind, key))) = step;
+                    let error = causes(&error);
+                    tracing::warn!(kind = kind.names().0, object = %key, error, "not written");
                     self.retry();
-                    return Written::Failed(error.to_string());
+                    return Written::Failed(error);
                 }
             }
             if i + 1 < count {
@@ -228,7 +231,7 @@ impl Controller {
             match self.writer.mapping(&key, &now.0, generation).await {
                 Ok(()) => drop(self.published.mappings.insert(key, now)),
                 Err(error) => {
-                    tracing::warn!(mapping = %key, %error, "status not written");
+                    tracing::warn!(mapping = %key, error = causes(&error), "status not written");
                     self.retry();
                 }
             }
@@ -253,7 +256,7 @@ impl Controller {
             match self.writer.link(&name, &readiness).await {
                 Ok(()) => drop(self.published.links.insert(name, (readiness, Instant::now()))),
                 Err(error) => {
-                    tracing::warn!(link = name, %error, "status not written");
+                    tracing::warn!(link = name, error = causes(&error), "status not written");
                     self.retry();
                 }
             }

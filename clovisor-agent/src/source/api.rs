@@ -183,7 +183,8 @@ async fn complete(store: &mut Store, received: &mut mpsc::Receiver<KindMessage>)
             let missing: Vec<_> = store.missing().into_iter().map(ObjectKind::name).collect();
             let failures: Vec<_> =
                 store.failures().map(|(kind, reason)| format!("{kind}: {reason}")).collect();
-            tracing::warn!(missing = ?missing, ?failures, "waiting for the API server");
+            let (missing, failures) = (missing.join(", "), failures.join("; "));
+            tracing::warn!(missing, failures, "waiting for the API server");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Runs `clovisorctl` in the agents' pods.
 
 use super::cli::FleetCli;
-use super::failures::{self, innermost, unreachable, why};
+use super::failures::{self, innermost, no_clients, of_kubeconfig, unreachable, why};
 use crate::cli::Output;
 use crate::outcome::{Code, CtlError};
 use crate::sessions::known;
@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{Api, AttachParams, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
@@ -44,12 +44,18 @@ impl Agents {
     /// Finds the agents that the words mean.
     pub(super) async fn connect(cli: &FleetCli) -> Result<Self, CtlError> {
         let no_way = |e: &dyn std::error::Error| unreachable("no way to a cluster", &innermost(e));
+        let no_kubeconfig = |e: &KubeconfigError| unreachable("no way to a cluster", &of_kubeconfig(e));
         let options = KubeConfigOptions { context: cli.context.clone(), ..KubeConfigOptions::default() };
         let kubeconfig = Kubeconfig::read();
         let config = match (kubeconfig, &cli.context) {
-            (Ok(file), _) => Config::from_custom_kubeconfig(file, &options).await.map_err(|e| no_way(&e))?,
-            (Err(error), Some(_)) => return Err(no_way(&error)),
-            (Err(_), None) => Config::infer().await.map_err(|e| no_way(&e))?,
+            (Ok(file), context) => {
+                let contexts: Vec<_> = file.contexts.iter().map(|known| known.name.clone()).collect();
+                context.iter().try_for_each(|name| known("context", name, &contexts))?;
+                let config = Config::from_custom_kubeconfig(file, &options).await;
+                config.map_err(|e| unreachable("no way to a cluster", &of_kubeconfig(&e)))?
+            }
+            (Err(_), None) if is_in_cluster() => Config::incluster().map_err(|e| no_way(&e))?,
+            (Err(error), _) => return Err(no_kubeconfig(&error)),
         };
         let default_namespace = config.default_namespace.clone();
         let server = config.cluster_url.to_string();
@@ -71,6 +77,14 @@ impl Agents {
     /// A request to the API server that failed.
     pub(super) fn refused(&self, error: &kube::Error) -> CtlError {
         failures::refused(&self.server, error)
+    }
+
+    fn gone(pod: &str) -> CtlError {
+        CtlError {
+            code: Code::Failed,
+            message: format!("pod {pod} has just come or gone; ask again"),
+            fix: None,
+        }
     }
 
     /// Asks every agent, many at once; the answers are JSON.
@@ -147,6 +161,15 @@ impl Agents {
         };
         let params = ListParams { label_selector: cli.selector.clone(), ..ListParams::default() };
         let list = api.list(&params).await.map_err(|e| self.refused(&e))?;
+        if list.items.is_empty() {
+            // Without the right to see other namespaces there is nothing to compare with.
+            let all = Api::<Pod>::all(self.client.clone()).list_metadata(&ListParams::default()).await;
+            let namespaces: BTreeSet<_> =
+                all.into_iter().flatten().filter_map(|pod| pod.namespace()).collect();
+            let namespace = (!cli.all_namespaces).then(|| self.clients_namespace(cli));
+            let namespaces: Vec<_> = namespaces.into_iter().collect();
+            return Err(no_clients(namespace, cli.selector.as_deref(), &namespaces));
+        }
         Ok(list.into_iter().map(|pod| (pod.namespace().unwrap_or_default(), pod.name_any())).collect())
     }
 
@@ -163,7 +186,15 @@ impl Agents {
     ) -> Result<String, CtlError> {
         let namespace = self.clients_namespace(cli);
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let found = api.get(pod).await.map_err(|e| self.refused(&e))?;
+        let found = match api.get_opt(pod).await.map_err(|e| self.refused(&e))? {
+            Some(found) => found,
+            None => {
+                let all = api.list_metadata(&ListParams::default()).await.map_err(|e| self.refused(&e))?;
+                let names: Vec<_> = all.into_iter().map(|pod| pod.name_any()).collect();
+                let what = format!("pod of namespace {namespace} by the name");
+                return Err(known(&what, pod, &names).err().unwrap_or_else(|| Self::gone(pod)));
+            }
+        };
         let node = found.spec.and_then(|spec| spec.node_name).unwrap_or_default();
         let Some((_, agent)) = self.pods.iter().find(|(place, _)| *place == node) else {
             let message = format!("no agent on node {node}, where {namespace}/{pod} runs");
@@ -184,6 +215,11 @@ impl Agents {
         all.extend(words.iter().map(String::as_str));
         self.exec(agent, &all).await.map_err(|message| CtlError { code: Code::Failed, message, fix: None })
     }
+}
+
+/// Whether this runs in a pod.
+fn is_in_cluster() -> bool {
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }
 
 /// The JSON that an agent printed.

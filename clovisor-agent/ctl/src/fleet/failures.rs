@@ -2,6 +2,8 @@
 
 use crate::outcome::{Code, CtlError};
 use crate::table::counted;
+use clovisor_objects::near::remedy;
+use kube::config::KubeconfigError;
 use std::collections::BTreeMap;
 use std::error::Error;
 
@@ -27,6 +29,38 @@ pub(super) fn innermost(error: &dyn Error) -> String {
         last = source;
     }
     last.to_string()
+}
+
+/// Why a kubeconfig cannot be used, with its path.
+pub(super) fn of_kubeconfig(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::ReadConfig(source, path) => format!("kubeconfig {}: {source}", path.display()),
+        KubeconfigError::FindPath => "there is no kubeconfig".to_owned(),
+        KubeconfigError::Parse(error) => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            format!("the kubeconfig is no YAML: {}", first.trim_start_matches("error: "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// An error about clients of which there is none: the namespace may be misspelt. `namespaces`: those with pods, if they may be seen.
+pub(super) fn no_clients(namespace: Option<&str>, selector: Option<&str>, namespaces: &[String]) -> CtlError {
+    let has_pods = namespace.is_none_or(|name| namespaces.iter().any(|known| known == name));
+    let place = namespace.map_or_else(|| "the cluster".to_owned(), |name| format!("namespace {name}"));
+    match selector.filter(|_| has_pods || namespaces.is_empty()) {
+        Some(selector) => CtlError::new(
+            Code::BadInput,
+            format!("no pod of {place} has the labels {selector}"),
+            "compare them with `kubectl get pods --show-labels`",
+        ),
+        None => CtlError::new(
+            Code::BadInput,
+            format!("{place} has no pod"),
+            remedy(namespace.unwrap_or_default(), namespaces.iter().map(String::as_str)),
+        ),
+    }
 }
 
 /// An error about a request to the API server, with what to do.
@@ -102,6 +136,29 @@ mod tests {
             summary(&[("a".into(), "error: x\n  fix: y".into())], 1),
             "1 of 1 node did not answer\n  a: x fix: y"
         );
+    }
+
+    #[test]
+    fn a_kubeconfig_that_cannot_be_used_is_named() {
+        let missing = std::io::Error::from_raw_os_error(2);
+        let error = KubeconfigError::ReadConfig(missing, "/home/joe/.kube/config".into());
+        let expected = "kubeconfig /home/joe/.kube/config: No such file or directory (os error 2)";
+        assert_eq!(of_kubeconfig(&error), expected);
+    }
+
+    #[test]
+    fn clients_of_which_there_is_none_are_said() {
+        let known = ["shop".to_owned(), "bank".to_owned()];
+        for (namespace, selector, expected) in [
+            (Some("shpo"), None, ("namespace shpo has no pod", "did you mean shop?")),
+            (Some("shpo"), Some("app=x"), ("namespace shpo has no pod", "did you mean shop?")),
+            (Some("shop"), Some("app=x"), ("no pod of namespace shop has the labels app=x", "--show-labels")),
+            (None, Some("app=x"), ("no pod of the cluster has the labels app=x", "--show-labels")),
+        ] {
+            let error = no_clients(namespace, selector, &known);
+            assert_eq!(error.message, expected.0);
+            assert!(error.fix.is_some_and(|fix| fix.contains(expected.1)), "{namespace:?} {selector:?}");
+        }
     }
 
     #[test]

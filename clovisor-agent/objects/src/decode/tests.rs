@@ -36,10 +36,10 @@ enum Mode {
     Mark,
 }
 
-fn read(text: &str) -> Result<Sample, (String, u32, String)> {
+fn read(text: &str) -> Result<Sample, (String, usize, String)> {
     let node = Node::parse(text).unwrap_or_else(|e| panic!("{e:?}"));
     decode(&node, Some(text)).map_err(|misfit| {
-        let line = misfit.place.map_or(0, |place| place.line);
+        let line = misfit.place.map_or(0, |place| place.line());
         (misfit.field.to_string(), line, misfit.message)
     })
 }

@@ -40,9 +40,9 @@ fn of_rule(rule: &MappingRule, at: &FieldPath) -> Vec<Refusal> {
 
 /// A path that can be no request's; an empty prefix is every path's.
 fn impossible_path(path: &ValueMatch) -> Option<&str> {
-    let whole = path.exact.iter().chain(&path.one_of).filter(|text| *text != "*");
-    let parts = path.prefix.iter().filter(|text| !text.is_empty());
-    whole.chain(parts).map(String::as_str).find(|text| !text.starts_with('/'))
+    let whole = path.exact.iter().map(String::as_str).chain(path.one_of.iter()).filter(|text| *text != "*");
+    let parts = path.prefix.iter().map(String::as_str).filter(|text| !text.is_empty());
+    whole.chain(parts).find(|text| !text.starts_with('/'))
 }
 
 /// RFC 9110, 5.6.2; and a pseudo-header, which the agent sees too.

@@ -13,7 +13,7 @@ fn rule(number: u8, methods: &[String], headers: &[(String, String)], path: Opti
         exact: Some(value.clone()),
         prefix: None,
         regex: None,
-        one_of: Vec::new(),
+        one_of: Default::default(),
     };
     let source = MappingRule {
         name: format!("r{number}"),

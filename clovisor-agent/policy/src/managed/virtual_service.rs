@@ -101,7 +101,8 @@ fn destination(
         (None, _) => service.port,
     };
     if !ports.contains(&port) {
-        let message = format!("{host} has no HTTP port {port}; it has {ports:?}");
+        let known: Vec<_> = ports.iter().map(ToString::to_string).collect();
+        let message = format!("{host} has no HTTP port {port}; it has {}", known.join(", "));
         return Err(Refusal::invalid_rule("route[0].destination.port", message));
     }
     Ok(Destination { host, port })

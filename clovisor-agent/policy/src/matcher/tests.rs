@@ -141,6 +141,11 @@ fn dangerous_patterns_are_refused_or_harmless() {
     assert!(Pattern::new("(?:a{1000}){1000}").is_err());
     assert!(Pattern::new("a(?=b)").is_err());
     assert!(Pattern::new("(a").is_err());
+    assert!(Pattern::new("a)|(?:b").is_err(), "it closes the group around it");
+    for (source, words) in [("(a", "(RE2): unclosed group"), ("(?:a{1000}){1000}", "it is too large")] {
+        let said = Pattern::new(source).err().unwrap_or_default();
+        assert!(said.contains(words) && !said.contains("error:"), "{said}");
+    }
     let bomb = Pattern::new("(a+)+b").map(|p| p.matches("a".repeat(8000).as_bytes()));
     assert_eq!(bomb, Ok(false));
     let long = Pattern::new("a*").map(|p| p.matches("a".repeat(8193).as_bytes()));

@@ -32,5 +32,6 @@ pub(super) fn resolve(
     if ports.contains_key(&port) {
         return Ok((namespace.clone(), port));
     }
-    Err(not_effective(format!("the destination {host} has no port {port}; name one of {:?}", ports.keys())))
+    let known: Vec<_> = ports.keys().map(ToString::to_string).collect();
+    Err(not_effective(format!("the destination {host} has no port {port}; it has {}", known.join(", "))))
 }
