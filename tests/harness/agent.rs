@@ -27,6 +27,8 @@ pub struct AgentOptions {
     pub read_only_sysctls: bool,
     /// `--local-cidrs`.
     pub local_cidrs: Option<&'static str>,
+    /// `--listen`: health and metrics.
+    pub listen: Option<&'static str>,
     /// The binary of the image instead of the debug build, for figures of size and speed.
     pub image_binary: bool,
 }
@@ -40,6 +42,7 @@ impl Default for AgentOptions {
             sidecars: false,
             read_only_sysctls: false,
             local_cidrs: None,
+            listen: None,
             image_binary: false,
         }
     }
@@ -91,6 +94,9 @@ impl Agent {
         }
         if let Some(cidrs) = options.local_cidrs {
             command.args(["--local-cidrs", cidrs]);
+        }
+        if let Some(address) = options.listen {
+            command.args(["--listen", address]);
         }
         command.args(["--log-format", "text", "--attach", options.attach]);
         // The agent is a debug build that shares two cores with the load: a late answer is not what tests are about.

@@ -9,6 +9,7 @@ mod control;
 mod corpus;
 mod echo;
 mod exact;
+mod families;
 mod files;
 mod forged;
 mod forward_policy;

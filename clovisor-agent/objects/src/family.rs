@@ -40,9 +40,11 @@ impl fmt::Display for IpFamily {
 }
 
 /// One value for each address family.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PerFamily<T> {
+    #[serde(rename = "IPv4")]
     pub v4: T,
+    #[serde(rename = "IPv6")]
     pub v6: T,
 }
 

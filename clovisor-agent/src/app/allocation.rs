@@ -84,6 +84,7 @@ impl AllocationFile {
 mod tests {
     use super::*;
     use crate::link::table::{Chosen, LinkId};
+    use clovisor_objects::family::PerFamily;
     use clovisor_policy::class::ClassName;
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,6 +111,7 @@ mod tests {
                     "s9".to_owned(),
                     Chosen { default_route: 2, device: "s9".into() },
                 )]),
+                families: BTreeMap::from([("s9".to_owned(), PerFamily { v4: true, v6: false })]),
             },
             port_secret: None,
         };

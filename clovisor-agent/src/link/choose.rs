@@ -51,6 +51,8 @@ mod tests {
     use super::super::table::{DownReason, Mark};
     use super::*;
     use clovisor_objects::wan_link::{Mode, Nat};
+    use proptest::array;
+    use proptest::prelude::*;
 
     fn link(id: u8, name: &str, health: Health) -> (String, LinkEntry) {
         let link = LinkEntry {
@@ -122,6 +124,36 @@ mod tests {
                 table.links.entry(name.into()).and_modify(|link| link.health = PerFamily { v4, v6 });
             }
             assert_eq!(pick_each(&["s9", "lte", "s8"], &table), chosen, "{s9:?} {s8:?}");
+        }
+    }
+
+    fn any_health() -> impl Strategy<Value = [Health; 3]> {
+        let down = Health::Down(DownReason::GatewayUnresolved);
+        array::uniform3(any::<bool>().prop_map(move |up| if up { Health::Up } else { down }))
+    }
+
+    proptest! {
+        /// As if the other family did not exist.
+        #[test]
+        fn a_family_is_chosen_whatever_becomes_of_the_other(
+            own in any_health(),
+            others in any_health(),
+            wanted in Just(vec!["s8", "s9", "lte"]).prop_shuffle(),
+            v6: bool,
+        ) {
+            let family = IpFamily::BOTH[usize::from(v6)];
+            let picked = |others: [Health; 3]| {
+                let mut table = table();
+                for (link, (own, other)) in table.links.values_mut().zip(own.into_iter().zip(others)) {
+                    let (v4, v6) = if v6 { (other, own) } else { (own, other) };
+                    link.health = PerFamily { v4, v6 };
+                }
+                let first = wanted.iter().copied().find(|name| *table.links[*name].health.of(family) == Health::Up);
+                (pick_each(&wanted, &table)[usize::from(v6)], first.map(|name| table.links[name].id.0))
+            };
+            let (chosen, first) = picked(others);
+            prop_assert_eq!(chosen, first);
+            prop_assert_eq!(chosen, picked(own).0);
         }
     }
 

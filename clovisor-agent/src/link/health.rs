@@ -51,6 +51,9 @@ pub fn observe(
         );
         link.shares_device_of = claims.owner(name).map(str::to_owned);
         link.mark = marks.of(id);
+        if let Some(had) = kept.families.get(name).filter(|_| old.is_none()) {
+            link.expected = PerFamily::each(|family| *link.expected.of(family) || *had.of(family));
+        }
         for family in IpFamily::BOTH {
             consider_forwarding(&mut link, spec, net, family, (old, now));
         }

@@ -47,6 +47,8 @@ pub struct Chosen {
 pub struct Kept {
     pub numbers: BTreeMap<String, LinkId>,
     pub devices: BTreeMap<String, Chosen>,
+    /// See [`LinkEntry::expected`]: a family that is gone when an agent starts is missed.
+    pub families: BTreeMap<String, PerFamily<bool>>,
 }
 
 /// All links of the node, by WanLink name.
@@ -73,7 +75,9 @@ impl LinkTable {
     pub fn kept(&self) -> Kept {
         let numbers = self.links.iter().map(|(name, link)| (name.clone(), link.id)).collect();
         let chosen = |(name, link): (&String, &LinkEntry)| Some((name.clone(), link.chosen.clone()?));
-        Kept { numbers, devices: self.links.iter().filter_map(chosen).collect() }
+        let devices = self.links.iter().filter_map(chosen).collect();
+        let families = self.links.iter().map(|(name, link)| (name.clone(), link.expected)).collect();
+        Kept { numbers, devices, families }
     }
 }
 

@@ -79,6 +79,13 @@ impl Builder {
         self
     }
 
+    /// Where the agent serves health and metrics.
+    #[must_use]
+    pub fn listen(mut self, address: &'static str) -> Self {
+        self.options.listen = Some(address);
+        self
+    }
+
     /// The agent is the one of the image, whose size and speed users see.
     #[must_use]
     pub fn image_binary(mut self) -> Self {

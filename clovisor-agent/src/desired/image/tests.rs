@@ -23,6 +23,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+mod kinds;
+
 const ZONE: u16 = 3;
 const VETH: u32 = 7;
 const PORTS: PortRange = PortRange { min: 1024, max: 29_999 };

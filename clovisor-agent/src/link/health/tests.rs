@@ -180,6 +180,19 @@ fn a_link_lacks_a_family_that_it_had_or_whose_gateway_is_given() {
 }
 
 #[test]
+fn a_family_that_an_earlier_agent_had_is_missed() {
+    let specs = BTreeMap::from([("s9".to_owned(), Arc::new(spec("s9")))]);
+    let observed = |net: &HostNet, kept: &Kept| {
+        observe(&specs, net, &LinkTable::default(), kept, MARKS, jiff::Timestamp::UNIX_EPOCH)
+    };
+    let had = observed(&dual(), &Kept::default()).kept();
+    let (lost, never) = (observed(&net(), &had), observed(&net(), &Kept::default()));
+    assert_eq!((lost.links["s9"].overall(), never.links["s9"].overall()), (Overall::Partial, Overall::Up));
+    assert_eq!(lost.links["s9"].faults(), [(IpFamily::V6, DownReason::NoAddress)]);
+    assert_eq!(lost.kept(), had, "and stays so");
+}
+
+#[test]
 fn a_forgotten_gateway_holds_until_it_fails_to_answer() {
     let up = link(&spec("s9"), &net(), None);
     let rows = [
