@@ -139,7 +139,7 @@ pub struct DatapathArgs {
     pub reserve_nat_ports: bool,
     /// Networks that no mapping of traffic takes, besides what is local by the node's routes and the cluster's objects: pod or
     /// Service networks that neither names, partners behind a router.
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "CLOVISOR_LOCAL_CIDRS")]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = local_cidr, env = "CLOVISOR_LOCAL_CIDRS")]
     pub local_cidrs: Vec<IpNet>,
     /// Bits of skb->mark that links in mode Mark may use, seven in a row; no firewall or CNI plugin of the node may
     /// use them too (kube-proxy has 0xc000, Cilium 0x0f00, Calico from 0x10000 up).
@@ -261,6 +261,14 @@ fn mark_mask(text: &str) -> Result<u32, String> {
     }
 }
 
+fn local_cidr(text: &str) -> Result<IpNet, String> {
+    match text.parse::<IpNet>() {
+        Ok(net) if net.prefix_len() > 0 => Ok(net),
+        Ok(_) => Err("this is every address: nothing would be left for links; name the networks".into()),
+        Err(_) => Err("write a network, e.g. 10.20.0.0/16 or fd20::/48".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,6 +281,10 @@ mod tests {
         assert_eq!(mark_mask("0x7f00"), Ok(0x7f00));
         for bad in ["", "7f00", "0x3f", "0x7e7f00", "0xffffffff", "0x0"] {
             assert!(mark_mask(bad).is_err(), "{bad}");
+        }
+        assert_eq!(local_cidr("10.20.0.0/16").map(|net| net.to_string()), Ok("10.20.0.0/16".to_owned()));
+        for bad in ["", "10.20.0.0", "0.0.0.0/0", "::/0"] {
+            assert!(local_cidr(bad).is_err(), "{bad}");
         }
         for bad in ["", "80-90", "5000-4000", "a-b"] {
             assert!(ports(bad).is_err(), "{bad}");

@@ -27,6 +27,7 @@ use transport::{Ip, transport};
 
 impl Address for [u8; 4] {
     const HEADER: usize = 20;
+    const PROTOCOL: usize = 9;
     const ETHER_BE: u16 = IPV4_BE;
     const ICMP: u8 = 1;
     const LINK_UP: u32 = LINK_UP4;
@@ -120,6 +121,7 @@ impl Address for [u8; 4] {
 
 impl Address for [u8; 16] {
     const HEADER: usize = 40;
+    const PROTOCOL: usize = 6;
     const ETHER_BE: u16 = IPV6_BE;
     const ICMP: u8 = 58;
     const LINK_UP: u32 = LINK_UP6;

@@ -255,15 +255,15 @@ pub(crate) fn remember(of: &FragmentKey, ports: Ports) -> bool {
 
 /// An exchange of datagrams that the stack carries.
 #[inline(always)]
-pub(crate) fn exchange(key: &ExchangeKey) -> Option<Exchange> {
-    // SAFETY: copied at once; the map may give the place to another exchange, of which it is then as true.
-    EXCHANGES.get_ptr(key).map(|exchange| unsafe { *exchange })
+pub(crate) fn exchange<'a>(key: &ExchangeKey) -> Option<&'a mut Exchange> {
+    // SAFETY: as in `unreplied`: all that another exchange in the same place would take over is a time.
+    EXCHANGES.get_ptr_mut(key).map(|exchange| unsafe { &mut *exchange })
 }
 
-/// Writes it; the map is an LRU and has room.
+/// Notes one that was not known; the map is an LRU and has room.
 #[inline(always)]
-pub(crate) fn note_exchange(key: &ExchangeKey, exchange: Exchange) {
-    let _raced = EXCHANGES.insert(key, exchange, 0);
+pub(crate) fn begin_exchange(key: &ExchangeKey, exchange: &Exchange) {
+    let _raced = EXCHANGES.insert(key, exchange, NOEXIST);
 }
 
 #[inline(always)]

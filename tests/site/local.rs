@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use harness::agent::ctl;
 use harness::netns::Netns;
 use harness::site::Site;
+use harness::site::builder::Builder;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use std::collections::BTreeSet;
@@ -245,11 +246,20 @@ fn local_traffic_is_not_steered() -> Result<()> {
     })
 }
 
-/// Somebody dials a pod: by a port of the node, from the internet and from the LAN, and by its own address. What it answers, by TCP
-/// and by datagrams, reaches him and is on no link. What it asks the same host itself is.
 #[test]
 fn what_a_pod_answers_is_not_steered() -> Result<()> {
-    Site::builder("answers").pods(2).run(|site| {
+    answers(Site::builder("answers"))
+}
+
+#[test]
+fn what_a_pod_behind_a_bridge_answers_is_not_steered() -> Result<()> {
+    answers(Site::builder("answers-bridge").bridge().attach("clsact"))
+}
+
+/// Somebody dials a pod: by a port of the node, from the internet and from the LAN, and by its own address. What it answers, by TCP
+/// and by datagrams, reaches him and is on no link. What it asks the same host itself is.
+fn answers(site: Builder) -> Result<()> {
+    site.pods(2).run(|site| {
         open(site)?;
         for own in ["10.244.0.10", "fd00:244::10"] {
             serve(&site.pods[0].netns, ip(own)?)?;

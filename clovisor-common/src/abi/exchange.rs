@@ -10,7 +10,7 @@ pub type ExchangeKey = FlowKey<[u8; 16]>;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exchange {
-    /// `bpf_ktime_get_ns` (CLOCK_MONOTONIC) at the last datagram, of either direction.
+    /// `bpf_ktime_get_ns` (CLOCK_MONOTONIC) at the last datagram, of either direction; to a second.
     pub last_seen_ns: u64,
     /// 1: the pod sent the first datagram; 0: the other side did.
     pub by_pod: u32,
@@ -19,6 +19,9 @@ pub struct Exchange {
 
 /// An exchange is over after this silence, as for the node's own memory of it (`nf_conntrack_udp_timeout_stream`).
 pub const EXCHANGE_NS: u64 = 180_000_000_000;
+
+/// See [`Exchange::is_noted`].
+const NOTED_NS: u64 = 1_000_000_000;
 
 impl Exchange {
     /// The exchange with one more datagram: one of a new exchange if the last was over.
@@ -32,6 +35,13 @@ impl Exchange {
         Self { last_seen_ns: now_ns, by_pod, pad: 0 }
     }
 
+    /// A datagram was noted within the last second: that is as exact as it need be.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_noted(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.last_seen_ns) < NOTED_NS
+    }
+
     /// The other side began, so that the pod's datagrams are answers.
     #[inline(always)]
     #[must_use]
@@ -39,8 +49,10 @@ impl Exchange {
         self.by_pod == 0 && !self.is_over(now_ns)
     }
 
+    /// No datagram came for [`EXCHANGE_NS`].
     #[inline(always)]
-    const fn is_over(&self, now_ns: u64) -> bool {
+    #[must_use]
+    pub const fn is_over(&self, now_ns: u64) -> bool {
         now_ns.saturating_sub(self.last_seen_ns) >= EXCHANGE_NS
     }
 }
@@ -61,6 +73,8 @@ mod tests {
             assert!(!answered.began_outside(over), "over");
             assert_eq!(Exchange::after(Some(answered), !by_pod, over).began_outside(over), by_pod);
         }
+        let noted = Exchange::after(None, true, 7);
+        assert!(noted.is_noted(6 + NOTED_NS) && !noted.is_noted(7 + NOTED_NS));
         // Another CPU's clock may be a little behind.
         assert!(Exchange::after(None, false, 9).began_outside(8));
     }

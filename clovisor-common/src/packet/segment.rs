@@ -99,6 +99,8 @@ impl<A: Address> Segment<A> {
 pub trait Address: Copy + PartialEq {
     /// Length of the IP header without options or extensions, in bytes.
     const HEADER: usize;
+    /// Offset in the IP header of the number of what follows it.
+    const PROTOCOL: usize;
     /// EtherType as it stands in the packet.
     const ETHER_BE: u16;
     /// Protocol number of the family's ICMP.
