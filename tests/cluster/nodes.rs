@@ -97,7 +97,10 @@ fn plugin(cluster: &Cluster, site: &Site) -> Result<()> {
     let status = ask("status")?;
     ensure!(status.contains("edge    ready   2/2") && status.contains("cloud   ready   0/0"), "{status}");
     let links = ask("links --node edge")?;
-    ensure!(links.contains("edge   s9     Up      Active") && !links.contains("cloud"), "{links}");
+    ensure!(
+        links.contains("edge   s9     Up      IPv4,IPv6   Active") && !links.contains("cloud"),
+        "{links}"
+    );
     let sessions = ask("sessions -n shop -l app=client")?;
     ensure!(sessions.contains("(minions)") && sessions.contains("(boss)"), "{sessions}");
     ensure!(!ask("sessions -n default")?.contains("(boss)"));

@@ -182,8 +182,9 @@ fn many_routes_and_many_changes_cost_little() -> Result<()> {
             site.agent()?.wait_link("s9", "Down")?;
             took.push(start.elapsed());
             site.carrier("s9", true)?;
+            site.agent()?.wait_link("s9", "Up")?;
             // The kernel tells of a device's carrier once a second.
-            pause(Duration::from_millis(1500));
+            pause(Duration::from_millis(1200));
         }
         took.sort();
         println!("carrier losses with {ROUTES} routes: {took:?}");
