@@ -3,9 +3,12 @@
 use crate::shop;
 use anyhow::{Context, Result, ensure};
 use harness::agent::cleanup;
+use harness::eventually::eventually;
 use harness::load::Http;
 use harness::netns::run;
 use harness::site::Site;
+use serde_json::Value;
+use std::time::Duration;
 
 /// Everything about the node that an agent could have changed: rules, routes, queueing disciplines, filters.
 fn footprint(site: &Site) -> Result<String> {
@@ -72,22 +75,18 @@ fn entries_of_a_pod_end_with_it() -> Result<()> {
         let summary = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
         ensure!(summary.clean() && !site.agent()?.sessions()?.is_empty(), "{summary:#?}");
         site.withdraw("3-pods.yaml")?;
-        harness::eventually::eventually("no flow of the pod", std::time::Duration::from_secs(15), || {
+        eventually("no flow of the pod", Duration::from_secs(15), || {
             let left = site.agent()?.sessions()?.len();
             ensure!(left == 0, "{left} left");
             Ok(())
         })?;
         site.apply("3-pods.yaml", &harness::objects::pods(&site.pods))?;
-        harness::eventually::eventually(
-            "the pod is found again",
-            std::time::Duration::from_secs(15),
-            || {
-                let status = site.agent()?.json("/v1/status")?;
-                let is_back = status["pods"][0]["device"].is_string() && status["proxiesCurrent"] == true;
-                ensure!(is_back, "{status:#}");
-                Ok(())
-            },
-        )?;
+        eventually("the pod is found again", Duration::from_secs(15), || {
+            let status = site.agent()?.json("/v1/status")?;
+            let is_back = status["pods"][0]["device"].is_string() && status["proxiesCurrent"] == true;
+            ensure!(is_back, "{status:#}");
+            Ok(())
+        })?;
         let summary = shop::run(site, shop::SERVICES[2], Http::H2, 60)?;
         ensure!(summary.clean(), "{summary:#?}");
         Ok(())
@@ -103,7 +102,7 @@ fn a_restart_keeps_flows_and_numbers() -> Result<()> {
         ensure!(summary.clean(), "{summary:#?}");
         let flows = |site: &mut Site| -> Result<Vec<String>> {
             let sessions = site.agent()?.sessions()?;
-            let text = |s: &serde_json::Value| format!("{} {} {}", s["source"], s["link"], s["className"]);
+            let text = |s: &Value| format!("{} {} {}", s["source"], s["link"], s["className"]);
             Ok(sessions.iter().map(text).collect())
         };
         let before = flows(site)?;
@@ -116,6 +115,42 @@ fn a_restart_keeps_flows_and_numbers() -> Result<()> {
         let status = site.agent()?.json("/v1/status")?;
         let attached = status["attachments"].as_array().context("no attachments")?;
         ensure!(attached.iter().all(|a| a["origin"] == "Replaced") && attached.len() == 5, "{attached:#?}");
+        Ok(())
+    })
+}
+
+/// Since when a link is up or down does not begin anew with the agent.
+#[test]
+fn times_of_links_outlive_the_agent() -> Result<()> {
+    Site::builder("times").run(|site| {
+        shop::open(site)?;
+        site.carrier("s9", false)?;
+        for (link, state) in [("s8", "Up"), ("s9", "Down")] {
+            site.agent()?.wait_link(link, state)?;
+        }
+        let since = |site: &mut Site| -> Result<Vec<(String, String)>> {
+            let links = site.agent()?.links()?;
+            let text = |link: &Value, field: &str| link[field].as_str().unwrap_or_default().to_owned();
+            Ok(links.iter().map(|link| (text(link, "state"), text(link, "since"))).collect())
+        };
+        let before = since(site)?;
+        eventually("the times are on disk", Duration::from_secs(10), || {
+            let text = std::fs::read_to_string(site.path("state/links.json")).unwrap_or_default();
+            ensure!(before.iter().all(|(_, since)| text.contains(since.as_str())), "{text}");
+            Ok(())
+        })?;
+        site.kill_agent()?;
+        site.start_agent()?;
+        eventually("the same times", Duration::from_secs(10), || {
+            let after = since(site)?;
+            ensure!(after == before, "{before:?}, and after the restart {after:?}");
+            Ok(())
+        })?;
+        // The control: a change is one of now.
+        site.carrier("s9", true)?;
+        site.agent()?.wait_link("s9", "Up")?;
+        let after = since(site)?;
+        ensure!(after.first() == before.first() && after.last() != before.last(), "{before:?}, {after:?}");
         Ok(())
     })
 }

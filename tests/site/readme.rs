@@ -3,12 +3,26 @@
 use crate::shop;
 use anyhow::{Context, Result, bail, ensure};
 use clovisor_objects::document::{Document, Found, read};
-use harness::agent::binary;
+use harness::agent::{binary, ctl};
+use harness::eventually::eventually;
 use harness::load::Http;
 use harness::site::Site;
 use std::process::Command;
+use std::time::Duration;
 
 const README: &str = include_str!("../../README.md");
+
+/// The service of its examples.
+const REVIEWS: &str = "\
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: reviews, namespace: shop}
+spec:
+  hosts: [reviews.shop.svc.cluster.local]
+  resolution: STATIC
+  ports: [{number: 8000, name: http, protocol: HTTP}]
+  endpoints: [{address: 203.0.113.77}]
+";
 
 /// Those that `cargo xtask ci` runs itself, or is.
 const OWN: [&str; 6] = [
@@ -49,6 +63,10 @@ fn commands_of_the_readme_work() -> Result<()> {
         shop::open(site)?;
         let summary = shop::run(site, shop::SERVICES[0], Http::H1, 300)?;
         ensure!(summary.clean(), "{summary:#?}");
+        site.apply("9-reviews.yaml", REVIEWS)?;
+        eventually("the README's service", Duration::from_secs(10), || {
+            ctl(&site.path(""), &["explain", "--pod", "shop/client-0", "--host", "reviews:8000"])
+        })?;
         for line in commands() {
             if line.starts_with("clovisor-agent cleanup --yes") {
                 site.stop_agent()?;

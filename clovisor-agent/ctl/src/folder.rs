@@ -3,6 +3,7 @@
 use super::client::AgentClient;
 use super::outcome::{Code, CtlError};
 use clovisor_objects::folder::read_once;
+use clovisor_objects::problem::Subject;
 use clovisor_objects::snapshot::Snapshot;
 use clovisor_policy::allocation::Allocation;
 use clovisor_policy::compile::{Proxies, Purpose, compile};
@@ -15,8 +16,13 @@ pub(super) fn snapshot(dir: &Path) -> Result<Snapshot, CtlError> {
     const FIX: &str = "name a folder of YAML or JSON, or a file, with -f";
     let read = read_once(dir);
     let snapshot = read.map_err(|e| CtlError::new(Code::BadInput, e.to_string(), FIX))?;
-    if snapshot == Snapshot::default() {
-        let message = format!("{} holds no object that Clovisor reads", dir.display());
+    let of_folder = Subject::File(".".to_owned());
+    let problems: Vec<_> = snapshot.problems.iter().filter(|p| p.subject == of_folder).cloned().collect();
+    // All that is wrong may be that there is no file.
+    let is_bare = !problems.is_empty() && problems.len() == snapshot.problems.len();
+    if snapshot == (Snapshot { problems, ..Snapshot::default() }) {
+        let what = if is_bare { ": no file .yaml, .yml or .json" } else { "" };
+        let message = format!("{} holds no object that Clovisor reads{what}", dir.display());
         return Err(CtlError::new(Code::BadInput, message, FIX));
     }
     Ok(snapshot)
