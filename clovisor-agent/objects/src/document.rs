@@ -63,6 +63,11 @@ struct Around<'a> {
     depth: usize,
 }
 
+/// The line with the mark of a merge that was left to its user.
+fn unmerged(text: &str) -> Option<usize> {
+    text.lines().position(|line| line.starts_with("<<<<<<< "))
+}
+
 struct Reader<'f> {
     file: &'f str,
     found: Vec<Found>,
@@ -75,6 +80,11 @@ impl Reader<'_> {
             Ok(node) => {
                 let tree = Tree { node: &node, source: Some(piece.text), offset: piece.offset };
                 self.value(&tree, Around::default());
+            }
+            Err(_) if let Some(mark) = unmerged(piece.text) => {
+                let line = mark + 1 + piece.offset;
+                let message = "a merge is not finished: write what is meant instead of <<<<<<< to >>>>>>>";
+                self.nameless(line, Refusal::invalid_object(format!("line {line}"), message));
             }
             Err(malformed) => {
                 let line = malformed.line as usize + piece.offset;

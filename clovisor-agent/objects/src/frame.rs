@@ -59,7 +59,11 @@ fn besides(kind: ObjectKind, node: &Node<'_>, fields: &[&'static str], at: &Fiel
     let Content::Fields(found) = &node.content else { return Vec::new() };
     let names = found.iter().filter(|(_, value)| !value.is_null()).filter_map(|(name, _)| name.text());
     let refusal = |name: &str| {
-        let message = format!("is no field of a {kind}; {}", remedy(name, fields.iter().copied()));
+        let message = if name.starts_with(char::is_whitespace) {
+            format!("is no field of a {kind}: a no-break space stands before it; indent by plain spaces")
+        } else {
+            format!("is no field of a {kind}; {}", remedy(name, fields.iter().copied()))
+        };
         Refusal::new(ProblemReason::NoEffect, FieldPath::from(name).under(at), message)
     };
     names.filter(|name| !fields.contains(name)).map(refusal).collect()

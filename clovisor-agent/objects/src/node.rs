@@ -278,7 +278,12 @@ fn words(error: &Error) -> String {
         Error::WithSnippet { error, .. } | Error::AliasError { error, .. } => words(error),
         Error::DuplicateMappingKey { key, .. } => {
             let key = key.as_deref().unwrap_or("of several values");
-            format!("the key {key} stands twice in one mapping; remove one of them")
+            // Two objects, one behind the other.
+            let fix = match key {
+                "apiVersion" | "kind" | "metadata" | "spec" => "is a --- missing before it?",
+                _ => "remove one of them",
+            };
+            format!("the key {key} stands twice in one mapping; {fix}")
         }
         Error::UnknownAnchor { .. } => "the alias (*name) has no anchor (&name) before it".into(),
         Error::Eof { .. } => "the document ends too early".into(),
@@ -302,8 +307,9 @@ fn words(error: &Error) -> String {
 
 /// What a parser's message means for who writes the file.
 fn plainly(message: &str) -> &str {
-    const MEANT: [(&str, &str); 11] = [
+    const MEANT: [(&str, &str); 12] = [
         ("unexpected character", "a text that begins with a sign like @, % or ` needs quotes"),
+        ("<document start>", "more follows behind the end of the object; put --- between two objects"),
         ("tab", "a tab where only spaces are taken; indent by spaces"),
         (
             "expected key",

@@ -119,7 +119,7 @@ pub fn decode(kind: ObjectKind, body: &impl Body, metadata: &Metadata) -> Result
             Object::DestinationRule(Arc::new(rule))
         }),
         ObjectKind::ServiceEntry => body.spec().map(|spec| Object::ServiceEntry(Arc::new(spec))),
-        ObjectKind::NetworkPolicy => body.spec().map(|spec| Object::NetworkPolicy(Arc::new(spec))),
+        ObjectKind::NetworkPolicy => body.spec_or_default().map(|spec| Object::NetworkPolicy(Arc::new(spec))),
         ObjectKind::WanNode => body.status().map(|status| Object::WanNode(Arc::new(status))),
         ObjectKind::Node => {
             let (spec, status): (NodeObjectSpec, NodeObjectStatus) =
@@ -144,8 +144,9 @@ fn pod(body: &impl Body, metadata: &Metadata) -> Result<PodObject, Refusal> {
     if status.has_ended() {
         addresses.clear();
     }
-    let proxy_uid = match metadata.annotations.get(PROXY_UID) {
-        None => ISTIO_PROXY_UID,
+    let proxy_uid = match metadata.annotations.get(PROXY_UID).map(String::as_str) {
+        // A null of a template is an empty text.
+        None | Some("") => ISTIO_PROXY_UID,
         Some(text) => text.parse().map_err(|_| {
             let message =
                 format!("annotation {PROXY_UID} is not a number; write the proxy's uid, e.g. \"1337\"");

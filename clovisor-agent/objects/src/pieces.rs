@@ -8,14 +8,22 @@ pub struct Piece<'a> {
     pub text: &'a str,
 }
 
-/// The documents of a file that say something, each with its own `---` line where it has one. A byte order mark is no
-/// part of the first.
+/// The documents of a file that say something, each with its own `---` line where it has one. A byte order mark begins one
+/// and is no part of it.
 #[must_use]
 pub fn split(text: &str) -> Vec<Piece<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut pieces = Vec::new();
     let (mut start, mut offset, mut at) = (0, 0, 0);
     for (number, line) in text.split_inclusive('\n').enumerate() {
+        // Another file that was appended.
+        let bare = line.strip_prefix('\u{feff}');
+        if bare.is_some() {
+            pieces.push(Piece { offset, text: text.get(start..at).unwrap_or_default() });
+            at += '\u{feff}'.len_utf8();
+            (start, offset) = (at, number);
+        }
+        let line = bare.unwrap_or(line);
         let (begins, ends) = (is_marker(line, "---"), is_marker(line, "..."));
         if begins || ends {
             pieces.push(Piece { offset, text: text.get(start..at).unwrap_or_default() });
@@ -58,6 +66,10 @@ mod tests {
         );
         assert_eq!(found("\u{feff}%YAML 1.2\r\n---\r\na: 1\r\n...\r\n"), [(1, "---\r\na: 1\r\n")]);
         assert_eq!(found("--- {a: 1}\n---\tx\n----\n"), [(0, "--- {a: 1}\n"), (1, "---\tx\n----\n")]);
+        assert_eq!(
+            found("a: 1\n\u{feff}b: 2\n---\n\u{feff}---\nc: 3\n"),
+            [(0, "a: 1\n"), (1, "b: 2\n"), (3, "---\nc: 3\n")]
+        );
         for blank in ["", "---", "---\n", "\n \n# x\n---\n--- # y\n...\n", "\u{feff}"] {
             assert_eq!(found(blank), [], "{blank:?}");
         }
