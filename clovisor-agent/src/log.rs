@@ -6,6 +6,7 @@
 /// Which lines are held back; pure.
 mod rate_limiter;
 
+use clovisor_objects::printable::printable;
 use rate_limiter::{Line, RateLimiter};
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::{Context, Filter};
 
 /// Where lines about held back ones come from.
@@ -95,6 +99,19 @@ impl<S: Subscriber> Filter<S> for Throttle {
     }
 }
 
+/// Fields for the text format, with what acts on a terminal or begins a line escaped: messages quote the objects of others.
+#[must_use]
+pub fn plain_fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
+    debug_fn(|writer: &mut Writer<'_>, field: &Field, value: &dyn Debug| {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => write!(writer, "{}", printable(&text)),
+            name => write!(writer, "{name}={}", printable(&text)),
+        }
+    })
+    .delimited(" ")
+}
+
 /// An event as text.
 #[derive(Default)]
 struct Words {
@@ -139,13 +156,36 @@ mod tests {
         }
     }
 
+    /// The lines of the text format.
+    fn lines(throttle: &Throttle, events: impl FnOnce()) -> Vec<String> {
+        let written = Written::default();
+        let writer = written.clone();
+        let layer =
+            tracing_subscriber::fmt::layer().with_ansi(false).without_time().fmt_fields(plain_fields());
+        let layer = layer.with_writer(move || writer.clone()).with_filter(throttle.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), events);
+        let bytes = written.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        String::from_utf8_lossy(&bytes).split_terminator('\n').map(|line| line.trim().to_owned()).collect()
+    }
+
+    #[test]
+    fn names_of_objects_neither_begin_a_line_nor_act_on_the_terminal() {
+        let name = "s9\r\nINFO all is well\u{1b}[2J\u{202e}";
+        let lines = lines(&Throttle::default(), || {
+            tracing::warn!(link = name, "one");
+            tracing::warn!(path = %name, "two");
+            tracing::warn!("three {name}");
+        });
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        for line in lines {
+            assert!(line.contains("\\r\\nINFO all is well\\u{1b}[2J\\u{202e}"), "{line}");
+        }
+    }
+
     #[test]
     fn a_flapping_link_is_told_once_a_second_with_its_last_state() {
-        let (written, throttle) = (Written::default(), Throttle::default());
-        let writer = written.clone();
-        let layer = tracing_subscriber::fmt::layer().with_ansi(false).without_time();
-        let layer = layer.with_writer(move || writer.clone()).with_filter(throttle.clone());
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        let throttle = Throttle::default();
+        let lines = lines(&throttle, || {
             for _ in 0..15 {
                 tracing::warn!(link = "s9", reason = "no carrier", "link down");
                 tracing::info!(link = "s9", "link up");
@@ -154,9 +194,6 @@ mod tests {
             assert!(!throttle.flush(Instant::now()), "nothing is due within the second");
             throttle.end();
         });
-        let text =
-            String::from_utf8_lossy(&written.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
-        let lines: Vec<_> = text.lines().map(str::trim).collect();
         assert_eq!(
             lines,
             [

@@ -3,9 +3,10 @@
 use anyhow::{Context, Result};
 use clap::{CommandFactory as _, FromArgMatches as _};
 use clovisor_agent::config::{AgentCli, AgentCommand, ControllerArgs, LogFormat, RunArgs};
-use clovisor_agent::log::Throttle;
+use clovisor_agent::log::{Throttle, plain_fields};
 use clovisor_agent::{app, uninstall};
 use clovisor_datapath::causes::causes;
+use clovisor_objects::printable::printable_lines;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", causes(error.as_ref()));
+            eprintln!("error: {}", printable_lines(&causes(error.as_ref())));
             ExitCode::FAILURE
         }
     }
@@ -78,6 +79,7 @@ fn log(format: LogFormat) -> Throttle {
         LogFormat::Json => registry.with(layer.json().with_filter(filter)).init(),
         LogFormat::Text => {
             let layer = layer.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+            let layer = layer.fmt_fields(plain_fields());
             registry.with(layer.with_filter(filter)).init();
         }
     }

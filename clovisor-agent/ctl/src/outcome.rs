@@ -1,5 +1,6 @@
 //! Exit codes and errors with a remedy.
 
+use clovisor_objects::printable::printable_lines;
 use std::fmt;
 
 /// Exit codes as `--help` lists them (sysexits.h, and istioctl's 79).
@@ -32,7 +33,7 @@ impl CtlError {
 
 impl fmt::Display for CtlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
-        self.fix.as_ref().map_or(Ok(()), |fix| write!(f, "\n  fix: {fix}"))
+        write!(f, "error: {}", printable_lines(&self.message))?;
+        self.fix.as_ref().map_or(Ok(()), |fix| write!(f, "\n  fix: {}", printable_lines(fix)))
     }
 }

@@ -1,7 +1,11 @@
 //! Documents to text.
 
 use super::table::{age, bytes, counted, table};
+use clovisor_objects::printable::printable;
 use clovisor_render::api::{ExplainRequest, Explanation, LinkStatus, Problem, Session, Status};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::fmt::Write as _;
 
 /// What the terminal can show.
@@ -95,13 +99,34 @@ pub(super) fn problems(problems: &[Problem]) -> String {
     let mut text = String::new();
     for p in problems {
         let colon = if p.field.is_empty() { "" } else { ": " };
+        let line = format!("{} {}: {}{colon}{}: {}", p.kind, p.object, p.reason, p.field, p.message);
         // Writing to a String cannot fail.
-        let _ok = writeln!(text, "  {} {}: {}{colon}{}: {}", p.kind, p.object, p.reason, p.field, p.message);
+        let _ok = writeln!(text, "  {}", printable(&line));
     }
     text
 }
 
+/// A document whose strings a terminal may show.
+fn shown<T: Serialize + DeserializeOwned + Clone>(document: &T) -> T {
+    let escaped = serde_json::to_value(document).map(|mut value| {
+        escape(&mut value);
+        value
+    });
+    // What the agent or this tool has made out of strings can be made out of other strings.
+    escaped.and_then(serde_json::from_value).unwrap_or_else(|_| document.clone())
+}
+
+fn escape(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = printable(text).into_owned(),
+        Value::Array(all) => all.iter_mut().for_each(escape),
+        Value::Object(fields) => fields.values_mut().for_each(escape),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 pub(super) fn status(status: &Status, style: Style, now: jiff::Timestamp) -> String {
+    let status = &shown(status);
     let ready =
         if status.ready { "ready".into() } else { format!("waiting for {}", status.waiting_for.join(", ")) };
     let unmapped = status.pods.iter().filter(|p| p.device.is_none()).count();
@@ -183,6 +208,7 @@ fn details(status: &Status) -> String {
 }
 
 pub(super) fn explanation(request: &ExplainRequest, answer: &Explanation, style: Style) -> String {
+    let (request, answer) = (&shown(request), &shown(answer));
     let mut lines = Vec::new();
     let ExplainRequest { method, host, path, namespace, pod, .. } = request;
     let asked = match request.protocol {
@@ -243,6 +269,26 @@ mod tests {
         };
         assert_eq!([session("crew"), session("")], ["4 (crew)", "4 (no mapping any more)"]);
         assert_eq!([table_name("FLOW6"), table_name("SLOTS")], ["FLOW6 (flows)", "SLOTS"]);
+    }
+
+    #[test]
+    fn what_objects_say_does_not_act_on_the_terminal() {
+        let evil = "s9\r\nNODE ok \u{1b}[31m\u{1b}]0;root\u{7}\u{202e}";
+        let problem = Problem {
+            kind: "WanMapping".into(),
+            object: format!("shop/{evil}"),
+            field: "spec.links".into(),
+            message: format!("no link {evil}"),
+            reason: "RuleNotEffective".into(),
+        };
+        let text = problems(&[problem]);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(!text.trim_end().contains(|c: char| c.is_control()), "{text}");
+        let session = serde_json::json!([evil, {"of": [evil]}, 3]);
+        let text = shown(&session).to_string();
+        assert!(!text.contains("\\u001b") && text.contains("u{1b}"), "{text}");
+        let cells = table(&["LINK"], &[vec![evil.to_owned()]]);
+        assert_eq!(cells.lines().count(), 2, "{cells}");
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Columns, ages and sizes as kubectl prints them.
 
+use clovisor_objects::printable::printable;
+
 /// Between columns.
 const GAP: usize = 3;
 
 /// Rows under upper-case headers; empty cells become `<none>`.
 pub(super) fn table(headers: &[&str], rows: &[Vec<String>]) -> String {
-    let cell = |text: &String| if text.is_empty() { "<none>".to_owned() } else { text.clone() };
+    let cell =
+        |text: &String| if text.is_empty() { "<none>".to_owned() } else { printable(text).into_owned() };
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(cell).collect()).collect();
     let width = |i: usize| {
         let cells = rows.iter().filter_map(|row| row.get(i)).map(|c| c.chars().count());

@@ -7,6 +7,8 @@
 
 pub mod family;
 
+pub mod printable;
+
 pub mod identity;
 
 pub mod reason;

@@ -2,6 +2,7 @@
 
 use crate::show::class;
 use crate::table::{bytes, table};
+use clovisor_objects::printable::printable;
 use clovisor_render::api::{LinkStatus, List, Session, Status};
 use std::collections::BTreeSet;
 
@@ -30,9 +31,9 @@ pub(super) fn status(all: &[(String, Status)]) -> String {
     let lines: BTreeSet<_> = all
         .iter()
         .flat_map(|(_, s)| &s.problems)
-        .map(|p| format!("  {} {}: {}: {}: {}\n", p.kind, p.object, p.reason, p.field, p.message))
+        .map(|p| format!("{} {}: {}: {}: {}", p.kind, p.object, p.reason, p.field, p.message))
         .collect();
-    text.extend(lines);
+    text.extend(lines.iter().map(|line| format!("  {}\n", printable(line))));
     text
 }
 
