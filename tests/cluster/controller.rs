@@ -141,7 +141,10 @@ fn links_are_told_by_nodes_and_summed_up() -> Result<()> {
             "{events}"
         );
         let elsewhere = "apiVersion: clovisor.io/v1alpha1\nkind: WanLink\nmetadata: {name: elsewhere}\n\
-            spec: {device: s8, nodeSelector: {site: other}}\n";
+            spec: {device: s7, gateway: {ipv4: 10.7.0.1}, nodeSelector: {site: other}}\n";
+        site.edge.ip(&format!("link add s7 type veth peer name s7 netns {}\n", site.cloud.name()))?;
+        site.cloud.ip("addr add 10.7.0.1/24 dev s7\nlink set s7 up\n")?;
+        site.edge.ip("addr add 10.7.0.2/24 dev s7\nlink set s7 up\n")?;
         api.apply(elsewhere)?;
         says(&api, &["wl", "elsewhere"], "no node has it", |o| {
             condition(o, "Ready") == Some(("Unknown", "NoNode")) && o["status"]["nodes"] == "0/0"

@@ -44,8 +44,7 @@ fn change(random: &mut Random) -> String {
         0 => format!("link set {device} down"),
         1..=3 => format!("link set {device} up"),
         4 => format!("link del {other}"),
-        5 => format!("link add {other} type dummy"),
-        6 => format!("link add {other} type veth peer name p{other}"),
+        5 | 6 => format!("link add {other} type veth peer name p{other}"),
         7 => format!("link set {other} {}", random.pick(&["master b0", "nomaster"])),
         8 | 9 => format!("addr {add} 10.7.{n}.{}/24 dev {device}", 1 + random.below(3)),
         10 => format!("addr {add} fd00:{n}::{}/64 dev {device} nodad", 1 + random.below(3)),
@@ -90,8 +89,9 @@ async fn ip(script: &str) -> Result<()> {
 }
 
 async fn follow_churn() -> Result<()> {
-    ip("link add b0 type bridge\nlink add d0 type dummy\nlink add d1 type dummy\nlink add d2 type dummy\n")
-        .await?;
+    // Of kinds that every kernel has.
+    let veth = |n: u32| format!("link add d{n} type veth peer name pd{n}\nlink set pd{n} up\n");
+    ip(&("link add b0 type bridge\n".to_owned() + &veth(0) + &veth(1) + &veth(2))).await?;
     let mut host = watch::watch().await?;
     let mut random = Random(0x5eed);
     let mut seen = 0;

@@ -6,7 +6,7 @@ use crate::cli::Output;
 use crate::outcome::{Code, CtlError};
 use crate::sessions::known;
 use futures_util::{StreamExt as _, stream};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{Api, AttachParams, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
@@ -162,6 +162,10 @@ impl Agents {
         let params = ListParams { label_selector: cli.selector.clone(), ..ListParams::default() };
         let list = api.list(&params).await.map_err(|e| self.refused(&e))?;
         if list.items.is_empty() {
+            if cli.selector.is_none() && self.has_namespace(self.clients_namespace(cli)).await {
+                eprintln!("no pods in namespace {}", self.clients_namespace(cli));
+                return Ok(BTreeSet::new());
+            }
             // Without the right to see other namespaces there is nothing to compare with.
             let all = Api::<Pod>::all(self.client.clone()).list_metadata(&ListParams::default()).await;
             let namespaces: BTreeSet<_> =
@@ -171,6 +175,11 @@ impl Agents {
             return Err(no_clients(namespace, cli.selector.as_deref(), &namespaces));
         }
         Ok(list.into_iter().map(|pod| (pod.namespace().unwrap_or_default(), pod.name_any())).collect())
+    }
+
+    async fn has_namespace(&self, name: &str) -> bool {
+        let found = Api::<Namespace>::all(self.client.clone()).get_metadata_opt(name).await;
+        found.is_ok_and(|found| found.is_some())
     }
 
     fn clients_namespace<'a>(&'a self, cli: &'a FleetCli) -> &'a str {
