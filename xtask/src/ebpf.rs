@@ -48,7 +48,7 @@ pub(crate) fn run() -> Result<PathBuf> {
         bail!("no bpf-linker in PATH or target/tools; run `cargo xtask setup`");
     }
     let build = root.join("target/ebpf-build");
-    let status = cargo(&toolchain)
+    let status = cargo(&toolchain, &root)
         .current_dir(&root)
         .args(["build", "--release", "--locked", "-Zbuild-std=core"])
         .args(["--package", "clovisor-ebpf", "--target", target()])
@@ -137,12 +137,13 @@ fn target() -> &'static str {
     if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
 }
 
-fn cargo(toolchain: &Toolchain) -> Command {
-    let flags = [
+fn cargo(toolchain: &Toolchain, root: &Path) -> Command {
+    let mut flags = vec![
         format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH),
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
     ];
+    flags.extend(renamed_folders(root));
     let mut command = Command::new(match toolchain {
         Toolchain::Nightly => "rustup",
         Toolchain::System => SYSTEM_CARGO,
@@ -163,6 +164,22 @@ fn cargo(toolchain: &Toolchain) -> Command {
         // The type information that the loader reads lives in sections that a strip removes.
         .env("CARGO_PROFILE_RELEASE_STRIP", "none");
     command
+}
+
+/// The same object from every folder: paths of the builder stand neither in the type information nor in messages of panics.
+fn renamed_folders(root: &Path) -> impl Iterator<Item = String> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let of_home = |variable: &str, folder: &str| {
+        std::env::var_os(variable).map(PathBuf::from).or_else(|| home.as_ref().map(|home| home.join(folder)))
+    };
+    let folders = [
+        (Some(root.to_owned()), "clovisor"),
+        (of_home("CARGO_HOME", ".cargo"), "cargo"),
+        (of_home("RUSTUP_HOME", ".rustup"), "rustup"),
+    ];
+    folders
+        .into_iter()
+        .filter_map(|(folder, name)| Some(format!("--remap-path-prefix={}=/{name}", folder?.display())))
 }
 
 /// An outer `cargo` exports its own compiler and folders, which would reach the inner build.
