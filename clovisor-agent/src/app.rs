@@ -33,6 +33,7 @@ use clovisor_policy::allocation::Numbering;
 use clovisor_policy::compile::{Proxies, Purpose};
 use clovisor_policy::model::Policy;
 use compiler::Compiler;
+use futures_util::future::try_join_all;
 use std::fs::DirBuilder;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -41,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// How long requests in flight have at the end.
@@ -65,7 +66,7 @@ pub struct Bound {
     /// The API server, the node's name and the interval of its status.
     cluster: Option<Cluster>,
     /// Health and metrics over TCP.
-    listener: Option<TcpListener>,
+    listeners: Vec<TcpListener>,
 }
 
 /// The API server, if the objects come from there.
@@ -120,7 +121,7 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
     let socket = args.run_dir.join("callout/callout.sock");
     let callout = session::listen::bind(&socket, Some(args.envoy.proxy_gid))?;
     let api = local_api(&args.run_dir)?;
-    let listener = listen(args.status.listen).await?;
+    let listeners = try_join_all(args.status.listen.iter().map(|address| listen(*address))).await?;
     let ready = Ready::default();
     let points = Points { maps: ready.hold("kernel maps and programs"), envoy: ready.hold("Envoy files") };
     let (envoy_status, envoy_state) = watch::channel(Arc::default());
@@ -148,7 +149,7 @@ pub async fn bind(args: &RunArgs) -> Result<Bound> {
         envoy_status,
         points,
         cluster,
-        listener,
+        listeners,
     })
 }
 
@@ -177,12 +178,9 @@ fn local_api(dir: &Path) -> Result<UnixListener> {
     serve::bind(&socket).with_context(|| format!("cannot listen on {}; set --run-dir", socket.display()))
 }
 
-async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>> {
-    let Some(address) = address else { return Ok(None) };
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
     let bound = admin::listen::bind(address).await;
-    bound
-        .map(Some)
-        .with_context(|| format!("cannot listen on {address}; choose another address with --listen"))
+    bound.with_context(|| format!("cannot listen on {address}; choose another address with --listen"))
 }
 
 /// Runs the controller, with its health over TCP if asked for.
@@ -191,7 +189,8 @@ async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>> {
 /// What failed and what to do about it.
 pub async fn control(args: &ControllerArgs, shutdown: impl Future<Output = ()>) -> Result<()> {
     let ready = Ready::default();
-    if let Some(listener) = listen(args.listen).await? {
+    if let Some(address) = args.listen {
+        let listener = listen(address).await?;
         tokio::spawn(admin::listen::run_health(listener, ready.clone()));
     }
     let starting = ready.hold("the API server");
@@ -259,7 +258,7 @@ impl Bound {
             envoy_status,
             points,
             cluster,
-            listener,
+            listeners,
         } = self;
         let (stop, stopped) = watch::channel(false);
         let (implemented, to_envoy) = watch::channel(Arc::<Policy>::default());
@@ -275,32 +274,35 @@ impl Bound {
         stages.spawn(rollout::after_kernel(sources.policy.clone(), sources.kernel.state(), implemented));
         stages.spawn(rollout::after_envoy(sources.envoy.clone(), written));
         stages.spawn(files(envoy, to_envoy, envoy_status, sources.kernel.state()));
-        let public = listener.map(|l| tokio::spawn(admin::listen::run(l, sources.clone(), signal(&stopped))));
-        let api = tokio::spawn(serve::run(api, sources.clone(), signal(&stopped)));
+        let mut servers = JoinSet::new();
+        for listener in listeners {
+            servers.spawn(served("health", admin::listen::run(listener, sources.clone(), signal(&stopped))));
+        }
+        servers.spawn(served("api", serve::run(api, sources.clone(), signal(&stopped))));
         let started = started(points, sources.clone());
         tokio::pin!(shutdown);
         // The callout answers once there are routes that know its answers.
         let ended = tokio::select! {
             () = &mut shutdown => None,
-            stage = stages.join_next() => Some(stage),
+            _ = stages.join_next() => Some(()),
+            _ = servers.join_next() => Some(()),
             result = started => { result.context("a stage ended during the start")?; None }
         };
         if ended.is_some() {
             bail!("a stage of the agent ended by itself; see the log before this line");
         }
         tracing::info!("ready");
-        let callout =
-            tokio::spawn(session::serve::run(callout, to_callout, sources.counters, signal(&stopped)));
+        let answers = session::serve::run(callout, to_callout, sources.counters, signal(&stopped));
+        servers.spawn(served("callout", answers));
         tokio::select! {
             () = &mut shutdown => {}
             _ = stages.join_next() => bail!("a stage of the agent ended by itself; see the log before this line"),
+            _ = servers.join_next() => bail!("a server of the agent ended by itself; see the log before this line"),
         }
         tracing::info!("draining; programs and maps stay");
         stop.send_replace(true);
-        drain("callout", callout).await;
-        drain("api", api).await;
-        if let Some(public) = public {
-            drain("health", public).await;
+        if timeout(DRAIN, async { while servers.join_next().await.is_some() {} }).await.is_err() {
+            tracing::warn!("requests in flight did not end in time");
         }
         stages.shutdown().await;
         Ok(())
@@ -315,7 +317,7 @@ async fn follow_settled(desired: Task, mut links: watch::Receiver<Arc<LinkTable>
 
 /// Releases the points of readiness, one after the other.
 async fn started(points: Points, mut sources: Sources) -> Result<()> {
-    sources.kernel.state().wait_for(|state| state.generation > 0 && state.error.is_none()).await?;
+    sources.kernel.state().wait_for(|state| state.generation > 0 && !state.blocked).await?;
     settled(&mut sources.pods, |pods| all_seen(pods)).await;
     drop(points.maps);
     sources.envoy.wait_for(|status| status.policy.is_some()).await?;
@@ -360,11 +362,9 @@ fn signal(stopped: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 
     }
 }
 
-async fn drain<E: std::fmt::Display>(stage: &'static str, task: JoinHandle<Result<(), E>>) {
-    match timeout(DRAIN, task).await {
-        Ok(Ok(Ok(()))) => {}
-        Ok(Ok(Err(error))) => tracing::warn!(stage, %error, "ended badly"),
-        Ok(Err(error)) => tracing::warn!(stage, %error, "ended badly"),
-        Err(_) => tracing::warn!(stage, "did not end in time"),
+/// A server until it ends; a failure is told.
+async fn served<E: std::fmt::Display>(server: &'static str, running: impl Future<Output = Result<(), E>>) {
+    if let Err(error) = running.await {
+        tracing::warn!(server, %error, "ended badly");
     }
 }

@@ -91,9 +91,10 @@ pub struct SourceArgs {
 /// Flags of what the agent tells about itself.
 #[derive(Args, Clone, Debug)]
 pub struct StatusArgs {
-    /// Answer /healthz, /readyz and /metrics (OpenMetrics) over TCP. Not set: no TCP port at all.
-    #[arg(long, value_name = "ADDR:PORT", env = "CLOVISOR_LISTEN")]
-    pub listen: Option<SocketAddr>,
+    /// Answer /healthz, /readyz and /metrics (OpenMetrics) over TCP at this address; may be given several times. An agent uses
+    /// the node's network: any address but a loopback one can be reached from its links. Not set: no TCP port at all.
+    #[arg(long, value_name = "ADDR:PORT", env = "CLOVISOR_LISTEN", value_delimiter = ',')]
+    pub listen: Vec<SocketAddr>,
     /// Between two writes of this node's WanNode, milliseconds; it is written on change only.
     #[arg(long, value_name = "MS", default_value_t = 30_000)]
     status_pace_ms: u64,

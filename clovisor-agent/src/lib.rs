@@ -13,6 +13,9 @@ pub mod ready;
 /// Flags and environment.
 pub mod config;
 
+/// Connections with limits.
+pub mod connection;
+
 /// Where objects come from: a folder, or the API server.
 pub mod source;
 

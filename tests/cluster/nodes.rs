@@ -12,7 +12,7 @@ use harness::netns::{Netns, run};
 use harness::objects;
 use harness::site::Site;
 use harness::summary::summarize;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -123,16 +123,24 @@ fn plugin(cluster: &Cluster, site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// The agent's answer to a scrape, from another machine.
-fn scrape(cluster: &Cluster) -> Result<String> {
+/// The agent's answer to a scrape, from its node.
+fn scrape(edge: &Netns) -> Result<String> {
     let ask = || -> Result<String> {
-        let mut stream = TcpStream::connect("10.250.0.11:9464").context("the agent does not listen")?;
+        let mut stream = TcpStream::connect("127.0.0.1:9464").context("the agent does not listen")?;
         write!(stream, "GET /metrics HTTP/1.0\r\n\r\n").context("cannot ask")?;
         let mut text = String::new();
         stream.read_to_string(&mut text).context("cannot read")?;
         Ok(text)
     };
-    cluster.netns().within(ask)?
+    edge.within(ask)?
+}
+
+/// Nobody reaches the agent from another machine.
+fn hidden(cluster: &Cluster) -> Result<()> {
+    let connect = || TcpStream::connect("10.250.0.11:9464").map(drop).map_err(|error| error.kind());
+    let tried = cluster.netns().within(connect)?;
+    ensure!(tried == Err(ErrorKind::ConnectionRefused), "{tried:?}");
+    Ok(())
 }
 
 /// From nothing to requests on their links, through a cluster's life, and back to nothing.
@@ -153,7 +161,8 @@ fn a_real_cluster_steers_and_survives() -> Result<()> {
         }
         eprintln!("first 2,100 requests after {:.1?}", begin.elapsed());
         cluster_ip(&cluster, names.first().context("no pod")?)?;
-        let metrics = scrape(&cluster)?;
+        let metrics = scrape(&site.edge)?;
+        hidden(&cluster)?;
         ensure!(
             metrics.contains("clovisor_link_up{link=\"s9\"} 1") && metrics.ends_with("# EOF\n"),
             "{metrics}"
@@ -161,7 +170,7 @@ fn a_real_cluster_steers_and_survives() -> Result<()> {
         plugin(&cluster, site)?;
         let names = pods_come_and_go(&cluster, &names)?;
         let names = objects_change(&cluster, names)?;
-        server_away(&mut cluster, &names)?;
+        server_away(&mut cluster, &names, &site.edge)?;
         uninstall(&cluster, &before)
     })
 }
@@ -232,7 +241,7 @@ fn objects_change(cluster: &Cluster, names: Vec<String>) -> Result<Vec<String>> 
 }
 
 /// A minute without the API server; the edge's agent is killed meanwhile and comes back by what it has on disk.
-fn server_away(cluster: &mut Cluster, names: &[String]) -> Result<()> {
+fn server_away(cluster: &mut Cluster, names: &[String], edge: &Netns) -> Result<()> {
     let words =
         ["get", "pods", "-n", "clovisor-system", "-l", AGENT, "--field-selector=spec.nodeName=edge", "-o"];
     let name = cluster.kubectl(&[&words[..], &["jsonpath={.items[0].metadata.name}"]].concat(), None)?;
@@ -247,11 +256,11 @@ fn server_away(cluster: &mut Cluster, names: &[String]) -> Result<()> {
             exact_in(network, "s8", 200, Duration::from_millis(300), false)?;
         }
     }
-    let metrics = scrape(cluster)?;
+    let metrics = scrape(edge)?;
     ensure!(metrics.contains("clovisor_stale{} 1"), "{metrics}");
     cluster.restart_api()?;
     eventually("the server is heard again", Duration::from_secs(30), || {
-        ensure!(scrape(cluster)?.contains("clovisor_stale{} 0"));
+        ensure!(scrape(edge)?.contains("clovisor_stale{} 0"));
         Ok(())
     })?;
     for pod in names {

@@ -29,6 +29,7 @@ mod refuse;
 mod reserved_ports;
 mod shop;
 mod sidecar;
+mod tenants;
 mod tool;
 mod traffic;
 mod uplinks;

@@ -14,6 +14,8 @@ pub mod expiry;
 
 pub mod tables;
 
+mod write;
+
 pub mod flows;
 
 pub mod teardown;

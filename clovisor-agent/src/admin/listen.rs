@@ -1,7 +1,8 @@
 //! Health and metrics over TCP, the only endpoint outside the node.
 
 use super::metrics::{self, Moment};
-use super::serve::Sources;
+use super::serve::{CONNECTIONS, QUESTION, Sources};
+use crate::connection::Limited;
 use crate::ready::Ready;
 use axum::Router;
 use axum::extract::State;
@@ -34,6 +35,7 @@ pub async fn run(
 ) -> io::Result<()> {
     let router =
         health(sources.ready.clone()).merge(Router::new().route("/metrics", get(scrape)).with_state(sources));
+    let listener = Limited::new(listener, CONNECTIONS, QUESTION);
     axum::serve(listener, router).with_graceful_shutdown(shutdown).await
 }
 
@@ -42,7 +44,7 @@ pub async fn run(
 /// # Errors
 /// The listener failed for good.
 pub async fn run_health(listener: TcpListener, ready: Ready) -> io::Result<()> {
-    axum::serve(listener, health(ready)).await
+    axum::serve(Limited::new(listener, CONNECTIONS, QUESTION), health(ready)).await
 }
 
 fn health(ready: Ready) -> Router {

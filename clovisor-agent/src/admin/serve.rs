@@ -2,6 +2,7 @@
 
 use super::node_view::LiveNode;
 use super::view;
+use crate::connection::Limited;
 use crate::desired::local::LocalRoutes;
 use crate::desired::pods::Pods;
 use crate::envoy::run::EnvoyStatus;
@@ -27,11 +28,17 @@ use clovisor_render::problems;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
 /// Bytes of a request; the questions are small.
 const BODY: usize = 64 << 10;
+
+/// Connections at a time to each listener; the next ones wait.
+pub(super) const CONNECTIONS: usize = 64;
+/// How long a request's headers may take.
+pub(super) const QUESTION: Duration = Duration::from_secs(5);
 
 /// What the API reads.
 #[derive(Clone, Debug)]
@@ -65,6 +72,7 @@ pub async fn run(
     sources: Sources,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let listener = Limited::new(listener, CONNECTIONS, QUESTION);
     axum::serve(listener, router(sources)).with_graceful_shutdown(shutdown).await
 }
 

@@ -1,21 +1,21 @@
 //! The socket: its folder, its permissions, its connections.
 
+use crate::connection::{Connection, ConnectionLimit, Patience};
 use clovisor_datapath::files::{Access, CHANGE_GROUP, FileError, bind_socket, create_folder};
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::{Connected, UdsConnectInfo};
 
 /// Connections at a time; a proxy has one per worker thread.
 const CONNECTIONS: usize = 1024;
+/// Bytes of the client's connection preface (RFC 9113, section 3.4), and how long it has for them: connections that say nothing
+/// take the places of proxies.
+const PREFACE: usize = 24;
+const OPENING: Duration = Duration::from_secs(5);
 
 /// Why the callout's socket could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -65,15 +65,16 @@ fn refused_group(gid: Option<u32>, error: FileError) -> ListenError {
 /// The listener's connections, without end; at most [`CONNECTIONS`] at a time, the next ones wait.
 pub(crate) fn connections(
     listener: UnixListener,
-) -> impl futures_util::Stream<Item = io::Result<Connection>> {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
-    futures_util::stream::unfold((listener, permits), async |(listener, permits)| {
-        let permit = permits.clone().acquire_owned().await.ok()?;
+) -> impl futures_util::Stream<Item = io::Result<Connection<UnixStream>>> {
+    let places = ConnectionLimit::new(CONNECTIONS);
+    futures_util::stream::unfold((listener, places), async |(listener, places)| {
+        let place = places.take().await?;
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let connection = Connection { stream, _permit: permit };
-                    return Some((Ok(connection), (listener, permits)));
+                    let connection =
+                        Connection::new(stream, Some(place), Patience::for_opening(PREFACE, OPENING));
+                    return Some((Ok(connection), (listener, places)));
                 }
                 // Out of file descriptors, most likely: others go on, and some will be free soon.
                 Err(error) => {
@@ -85,42 +86,11 @@ pub(crate) fn connections(
     })
 }
 
-/// A connection that counts against the limit while it lives.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    stream: UnixStream,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Connected for Connection {
+impl Connected for Connection<UnixStream> {
     type ConnectInfo = UdsConnectInfo;
 
     fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.stream().connect_info()
     }
 }
 

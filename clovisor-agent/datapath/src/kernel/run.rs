@@ -8,6 +8,7 @@ use super::load::Programs;
 use super::plan::{AttachPoint, Hook};
 use super::state::{Desired, Dump, KernelHandle, KernelState, NamedDevice, now_ns};
 use super::tables::{MapTables, TableError};
+use super::write::{WriteOutcome, write_all};
 use crate::causes::causes;
 use crate::host::change::forget_neighbour;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,10 +73,14 @@ pub fn bind(
 }
 
 impl Kernel {
-    /// Follows what is desired until its sender is gone, and sweeps the flows meanwhile. Programs stay attached.
+    /// Follows what is desired until its sender is gone, and sweeps the flows meanwhile; ends with either, since without the sweep
+    /// flows never go. Programs stay attached.
     pub async fn run(mut self) {
         let Some(gc) = self.gc.take() else { return };
-        tokio::join!(self.follow(), gc.run());
+        tokio::select! {
+            () = self.follow() => {}
+            () = gc.run() => {}
+        }
     }
 
     async fn follow(mut self) {
@@ -105,7 +110,9 @@ impl Kernel {
         let both = union(&self.current, &image);
         self.dead.extend(dead_gateways(&self.current, &image));
         let lingers = both != *image;
-        let mut error = self.write(if lingers { Arc::new(both) } else { image.clone() }).err();
+        let written = self.write(if lingers { Arc::new(both) } else { image.clone() });
+        let mut error = written.missing();
+        let mut blocked = written.failed.is_some();
         self.trimmed = lingers.then(|| (image, Instant::now() + LINGER));
         for ifindex in removed(&self.devices, &desired.devices) {
             self.programs.forget(ifindex);
@@ -113,6 +120,7 @@ impl Kernel {
         self.devices.clone_from(&desired.devices);
         if let Err(attach) = self.programs.converge(&places(&desired.image), &self.devices) {
             error = Some(causes(&attach));
+            blocked = true;
         }
         if let Some(error) = &error {
             tracing::warn!(%error, "kernel half incomplete; retrying");
@@ -121,26 +129,39 @@ impl Kernel {
             generation: desired.generation,
             attached: self.programs.attached().clone(),
             error,
+            blocked,
             image: desired.image.clone(),
         };
         self.state.send_replace(Arc::new(state));
     }
 
-    fn write(&mut self, wanted: Arc<Image>) -> Result<(), String> {
-        for op in diff(&self.current, &wanted) {
+    fn write(&mut self, wanted: Arc<Image>) -> WriteOutcome {
+        let ops = diff(&self.current, &wanted);
+        let written = write_all(&ops, |op| {
             tracing::debug!(?op, "map write");
-            self.tables.apply(&op).map_err(|e| e.to_string())?;
-            self.writes += 1;
+            self.tables.apply(op)
+        });
+        self.writes += written.done;
+        self.current = if written.is_whole() { wanted } else { self.found(&wanted) };
+        written
+    }
+
+    /// What the maps hold after some writes were refused.
+    fn found(&self, wanted: &Image) -> Arc<Image> {
+        match self.tables.read() {
+            Ok(image) => Arc::new(Image { own: wanted.own.clone(), ..image }),
+            Err(error) => {
+                tracing::warn!(%error, "maps cannot be read; writing everything again");
+                Arc::default()
+            }
         }
-        self.current = wanted;
-        Ok(())
     }
 
     fn trim(&mut self) {
         if let Some((image, _)) = self.trimmed.take()
-            && let Err(error) = self.write(image)
+            && let Some(error) = self.write(image).missing()
         {
-            tracing::warn!(%error, "entries of the previous policy remain");
+            tracing::warn!(%error, "kernel half incomplete; retrying");
         }
     }
 

@@ -36,6 +36,8 @@ pub struct KernelState {
     pub attached: BTreeMap<AttachPoint, Attached>,
     /// The last failure, until a later attempt succeeds.
     pub error: Option<String>,
+    /// The failure concerns everything, not only entries that a full map has no room for.
+    pub blocked: bool,
     pub image: Arc<Image>,
 }
 

@@ -12,6 +12,7 @@ use clovisor_common::abi::{
 };
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 /// A map could not be opened or written.
@@ -19,8 +20,10 @@ use std::sync::Arc;
 pub enum TableError {
     #[error("the eBPF object has no map {0}; agent and object are of different builds, build both again")]
     Missing(&'static str),
-    #[error("map {map}: {source}; is it full, or pinned by another version? see `clovisor-agent cleanup`")]
+    #[error("map {map}: {source}; is it pinned by another version? see `clovisor-agent cleanup`")]
     Map { map: &'static str, source: MapError },
+    #[error("map {0} is full")]
+    Full(&'static str),
 }
 
 /// The maps that hold policy and counters. Owned by the task of [`run`](super::run).
@@ -76,7 +79,7 @@ pub(super) fn capacity(name: &str, map: &Map) -> Option<(&'static str, u64)> {
 pub(super) fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(e)) if e.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(MapError::SyscallError(e)) if e.io_error.kind() == ErrorKind::NotFound => Ok(()),
         other => other,
     }
 }
@@ -236,7 +239,16 @@ impl MapTables {
 const UNUSED_SLOT: Slot = Slot::of(0);
 
 pub(super) fn named(map: &'static str) -> impl Fn(MapError) -> TableError {
-    move |source| TableError::Map { map, source }
+    move |source| match is_full(&source) {
+        true => TableError::Full(map),
+        false => TableError::Map { map, source },
+    }
+}
+
+/// A hash map returns E2BIG, an LPM trie ENOSPC.
+fn is_full(error: &MapError) -> bool {
+    let MapError::SyscallError(error) = error else { return false };
+    [ErrorKind::ArgumentListTooLong, ErrorKind::StorageFull].contains(&error.io_error.kind())
 }
 
 fn all<K: aya::Pod + Ord, V: aya::Pod>(
