@@ -33,6 +33,13 @@ pub(super) fn has(net: &HostNet, address: IpAddr) -> bool {
     all.any(|own| own.address == address && !own.tentative)
 }
 
+/// The node has the address, and may not use it (yet).
+#[must_use]
+pub(super) fn is_tentative(net: &HostNet, address: IpAddr) -> bool {
+    let mut all = net.devices.values().flat_map(|device| &device.addresses);
+    all.any(|own| own.address == address && own.tentative)
+}
+
 /// `next` may take the place of `address`: a unique local address does not for a global one.
 #[must_use]
 pub(super) fn replaces(next: IpAddr, address: IpAddr) -> bool {

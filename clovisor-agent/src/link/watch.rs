@@ -4,7 +4,7 @@ use super::health::{close, observe, unresolved};
 use super::past::Past;
 use super::table::{Kept, LinkTable, MarkMask};
 use super::told::Told;
-use super::way::GRACE;
+use super::way::deadline;
 use clovisor_datapath::host::change::solicit;
 use clovisor_datapath::host::net::HostNet;
 use clovisor_objects::snapshot::Snapshot;
@@ -71,7 +71,7 @@ pub fn watch(
 /// How long until what is away has been away for too long.
 fn expiry(table: &LinkTable, now: jiff::Timestamp) -> Option<Duration> {
     let all = table.links.values().flat_map(|link| [link.lacking.v4, link.lacking.v6]);
-    let first = all.flatten().min()? + GRACE;
+    let first = all.flatten().filter_map(|since| deadline(since, now)).min()?;
     Some(Duration::try_from(first.duration_since(now)).unwrap_or_default())
 }
 
@@ -117,5 +117,8 @@ mod tests {
     fn what_is_away_is_looked_at_again_when_its_time_is_over() {
         let at = |ms| jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
         assert_eq!(expiry(&LinkTable::default(), at(0)), None);
+        for (now, next) in [(0, Some(2000)), (1999, Some(2000)), (2000, Some(4000)), (4000, None)] {
+            assert_eq!(deadline(at(0), at(now)), next.map(at), "at {now}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! What the network does not show any more may be about to come back: a lease that is renewed takes address and default
 //! route away for a moment. A link that was usable keeps them for [`GRACE`] while its carrier stays.
 
-use super::source_address::{has, replaces, source};
+use super::source_address::{has, is_tentative, replaces, source};
 use super::table::{DownReason, Health, LinkEntry};
 use clovisor_datapath::host::net::{Device, HostNet, Reachability};
 use clovisor_datapath::host::routes::HostRoute;
@@ -13,7 +13,16 @@ use jiff::{SignedDuration, Timestamp};
 use std::net::IpAddr;
 
 /// How long an address, a route or a rule may be away before the link is down.
-pub(super) const GRACE: SignedDuration = SignedDuration::from_secs(2);
+const GRACE: SignedDuration = SignedDuration::from_secs(2);
+
+/// The same for an address that is back and still tentative: duplicate address detection takes up to two seconds (RFC 4862,
+/// section 5.4).
+const TENTATIVE: SignedDuration = SignedDuration::from_secs(4);
+
+/// When what is away since `since` is to be looked at next; none: not for this.
+pub(super) fn deadline(since: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    [GRACE, TENTATIVE].into_iter().map(|time| since + time).find(|at| *at > now)
+}
 
 /// How packets leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +43,8 @@ pub(super) struct Before {
     gateway: Option<IpAddr>,
     /// What is away may still come back.
     pub(super) waits: bool,
+    /// An address that is back may still become usable.
+    waits_for_tentative: bool,
 }
 
 impl Before {
@@ -50,14 +61,18 @@ impl Before {
             IpFamily::V6 => (old.source6.map(IpAddr::V6), old.gateway6.map(IpAddr::V6)),
         };
         let lacking = old.lacking.of(family);
-        let waits = *old.health.of(family) == Health::Up
-            && lacking.is_none_or(|since| now.duration_since(since) < GRACE);
-        Some(Self { source: source?, gateway, waits })
+        let within = |time| {
+            *old.health.of(family) == Health::Up
+                && lacking.is_none_or(|since| now.duration_since(since) < time)
+        };
+        let (waits, waits_for_tentative) = (within(GRACE), within(TENTATIVE));
+        Some(Self { source: source?, gateway, waits, waits_for_tentative })
     }
 
     /// The old source instead of `found`, which may be none or another kind of address.
     fn holds(&self, found: Option<IpAddr>, net: &HostNet) -> bool {
-        self.waits && !has(net, self.source) && found.is_none_or(|found| !replaces(found, self.source))
+        let waits = self.waits || self.waits_for_tentative && is_tentative(net, self.source);
+        waits && !has(net, self.source) && found.is_none_or(|found| !replaces(found, self.source))
     }
 }
 

@@ -39,6 +39,25 @@ fn what_a_lease_takes_away_for_a_moment_is_waited_for() {
     }
 }
 
+/// The address is back, and duplicate address detection is under way.
+#[test]
+fn an_address_that_is_back_may_be_tentative_for_a_while() {
+    let up = link_at(&spec("s9"), &net(), None, at(0));
+    let (mut gone, mut tentative) = (net(), net());
+    gone.devices.values_mut().for_each(|d| d.addresses.clear());
+    let own = tentative.devices.values_mut().flat_map(|d| &mut d.addresses);
+    own.for_each(|own| own.tentative = true);
+    let mut link = link_at(&spec("s9"), &gone, Some(&up), at(0));
+    for ms in [1000, 2500, 3999] {
+        link = link_at(&spec("s9"), &tentative, Some(&link), at(ms));
+        assert_eq!((link.health.v4, link.source4), (Health::Up, up.source4), "at {ms}");
+    }
+    let failed = link_at(&spec("s9"), &tentative, Some(&link), at(4000));
+    assert_eq!(failed.health.v4, Health::Down(DownReason::NoAddress), "its detection has failed");
+    let back = link_at(&spec("s9"), &net(), Some(&link), at(3999));
+    assert_eq!((back.health.v4, back.lacking.v4), (Health::Up, None));
+}
+
 #[test]
 fn another_address_takes_the_place_of_a_lost_one_at_once() {
     let up = link_at(&spec("s9"), &net(), None, at(0));
