@@ -1,6 +1,6 @@
 //! Expiry of flows: pure rules over both entries.
 
-use clovisor_common::abi::FlowState;
+use clovisor_common::abi::{FLOW_MARK, FLOW_NAT, FlowState};
 use clovisor_common::packet::{ACK, FIN, RST, TCP, UDP};
 use std::time::Duration;
 
@@ -40,7 +40,13 @@ pub fn silent(forward: &FlowState, reverse: &FlowState, before_ns: u64, now_ns: 
 #[must_use]
 pub fn ended(forward: &FlowState, reverse: Option<&FlowState>) -> bool {
     let back = reverse.map_or(0, |state| state.tcp_flags);
-    (forward.tcp_flags | back) & RST != 0 || forward.tcp_flags & back & FIN != 0
+    (forward.tcp_flags | back) & RST != 0 || has_closed(forward, back)
+}
+
+/// A FIN of both sides; of the pod alone where the stack translates, since the far end's passes nowhere here.
+const fn has_closed(forward: &FlowState, back: u8) -> bool {
+    const UNSEEN: u16 = FLOW_MARK | FLOW_NAT;
+    forward.tcp_flags & FIN != 0 && (back & FIN != 0 || forward.flags & UNSEEN == UNSEEN)
 }
 
 /// The flow has expired at `now_ns` (CLOCK_MONOTONIC). One entry may be missing.
@@ -56,7 +62,7 @@ pub fn expired(proto: u8, forward: Option<&FlowState>, reverse: Option<&FlowStat
         ECHO
     } else if (out.tcp_flags | back.tcp_flags) & RST != 0 {
         AFTER_RESET
-    } else if out.tcp_flags & back.tcp_flags & FIN != 0 {
+    } else if has_closed(out, back.tcp_flags) {
         AFTER_CLOSE
     } else if back.packets == 0 {
         UNANSWERED
@@ -129,6 +135,19 @@ mod tests {
             let other = FlowState { tcp_flags: flags, ..at(9) };
             let both = [silent(&other, &at(9), HOUR, 2 * HOUR), silent(&at(9), &other, HOUR, 2 * HOUR)];
             assert_eq!(both, [false, false], "{flags}");
+        }
+    }
+
+    #[test]
+    fn where_the_far_end_is_not_seen_the_pod_alone_closes() {
+        let back = state(ACK, 1, 0);
+        for (flags, closes) in [(FLOW_NAT, false), (FLOW_MARK, false), (FLOW_MARK | FLOW_NAT, true)] {
+            let out = FlowState { flags, ..state(SYN | ACK | FIN, 3, 0) };
+            assert_eq!(ended(&out, Some(&back)), closes, "{flags}");
+            let at = |seconds: u64| expired(TCP, Some(&out), Some(&back), seconds * 1_000_000_000);
+            assert_eq!((at(69), at(71), at(601)), (false, closes, true), "{flags}");
+            let open = FlowState { flags, ..state(SYN | ACK, 3, 0) };
+            assert!(!ended(&open, Some(&back)), "{flags}");
         }
     }
 
