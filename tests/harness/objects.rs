@@ -30,6 +30,13 @@ pub fn link(name: &str, extra: &str) -> String {
     )
 }
 
+/// The same without a gateway of its own: it has those of the node's routes by the device.
+#[must_use]
+pub fn link_by_routes(name: &str) -> String {
+    let link = link(name, "");
+    link.lines().filter(|line| !line.contains("gateway:")).map(|line| format!("{line}\n")).collect()
+}
+
 /// A remote service without TLS: host, port, protocol (`HTTP` or `HTTP2`) and where proxies connect to.
 #[must_use]
 pub fn service(host: &str, port: u16, protocol: &str, endpoint: SocketAddr) -> String {

@@ -168,13 +168,6 @@ fn a_gateway_that_changes_under_load_fails_nothing() -> Result<()> {
     Site::builder("gateways").run(|site| {
         site.cloud.ip("addr add 10.9.0.5/24 dev s9\naddr add fd00:9::5/64 dev s9 nodad\n")?;
         shop::apply(site)?;
-        let by_route = |name: &str| {
-            let link = objects::link(name, "");
-            link.lines()
-                .filter(|line| !line.contains("gateway:"))
-                .map(|line| format!("{line}\n"))
-                .collect::<String>()
-        };
         let routes = |gateway4: &str, gateway6: &str| {
             format!(
                 "route replace 0.0.0.0/0 via {gateway4} dev s9 metric 900\n\
@@ -182,7 +175,7 @@ fn a_gateway_that_changes_under_load_fails_nothing() -> Result<()> {
             )
         };
         site.edge.ip(&routes("10.9.0.1", "fd00:9::1"))?;
-        site.apply("1-links.yaml", &(objects::link("s8", "") + &by_route("s9")))?;
+        site.apply("1-links.yaml", &(objects::link("s8", "") + &objects::link_by_routes("s9")))?;
         site.start_agent()?;
         site.start_proxy(0)?;
         let load = shop::minions(100_000).pace(Duration::from_millis(1));

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 /// Between two solicitations of a gateway.
 const SOLICIT: Duration = Duration::from_millis(200);
 
-/// The table now, and a task that follows snapshot and network. The first of all: what an earlier agent left.
+/// The table now, and a task that follows snapshot and network. `kept`, `past`: of an earlier agent.
 #[must_use]
 pub fn watch(
     (kept, past): (Kept, Past),

@@ -11,7 +11,7 @@ use std::io;
 use std::net::IpAddr;
 
 /// Informs the sockets of pods whose connections cannot stay on their link ([`teardown`]), and ends the flows whose source address
-/// is `lost`: connections by a RST, others so that the pod's next packet opens a new flow. `stay`: no link is lost.
+/// is in `lost_sources`: connections by a RST, others so that the pod's next packet opens a new flow. `stay`: no link is lost.
 pub(super) fn tear_down(flows: &mut Flows, image: &Image, lost_sources: Option<&LostSources>, stay: bool) {
     let (mut sockets, mut resets, mut moves, mut lost, mut reopened) =
         (RawSockets::default(), 0_u32, 0_u32, 0_u32, 0_u32);
@@ -55,7 +55,9 @@ pub(super) fn tear_down(flows: &mut Flows, image: &Image, lost_sources: Option<&
             }
         }
     }
-    tracing::info!(resets, moves, lost, reopened, "flows of a lost link or address reset or moved");
+    if resets + moves + lost + reopened > 0 {
+        tracing::info!(resets, moves, lost, reopened, "flows of a lost link or address reset or moved");
+    }
 }
 
 /// Probes the sockets of silent connections; see [`probe`]. Where that fails, flows stay until they were silent for a day.
